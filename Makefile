@@ -1,0 +1,31 @@
+# Needs GNU make and a Python 3.11 or 3.13; everything else is fetched on first use and kept in a cache folder.
+# make run                          download three files made by Blender from a server of its own
+# make run URLS="…" DIRECTORY=…     download yours
+# make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
+# make bench · build · lint · clean
+
+# As they were written: a $ in a URL is no variable of make's.
+override URLS := $(value URLS)
+override DIRECTORY := $(value DIRECTORY)
+export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER
+tool = @sh tests/tools/bootstrap.sh
+
+.PHONY: run test bench build lint clean
+
+run:
+	$(tool) run.py
+
+test:
+	$(tool) test.py
+
+bench:
+	$(tool) bench.py
+
+build:
+	$(tool) build.py
+
+lint:
+	$(tool) lint.py
+
+clean:
+	$(tool) clean.py

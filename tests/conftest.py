@@ -1,0 +1,79 @@
+"""What all tests share: the package without Blender, the server, the leak check.
+
+Helpers beside this file are imported by their plain name: `from server import Server`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
+if str(TESTS) not in sys.path:
+    sys.path.insert(0, str(TESTS))
+
+from leaks import LeakCheck  # noqa: E402
+from server import Certificates, Server, make_certificates  # noqa: E402
+
+
+def _stub_package() -> None:
+    """Make `from background_downloads.transfer import names` work without Blender.
+
+    The project's folder may have any name, and its `__init__.py` imports bpy: so the package is an
+    empty one that only knows where its modules are.
+    """
+    if "background_downloads" not in sys.modules:
+        package = types.ModuleType("background_downloads")
+        package.__path__ = [str(ROOT)]
+        sys.modules["background_downloads"] = package
+
+
+_stub_package()
+
+
+def _is_checked(path: Path) -> bool:
+    """The engine's tests and the server's own; tests in a window or a wheel look for leaks inside."""
+    return TESTS / "engine" in path.parents or path == TESTS / "test_server.py"
+
+
+@pytest.fixture(autouse=True)
+def leak_check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing may be left behind, and nothing around us may change where a request goes."""
+    if not _is_checked(request.path):
+        yield
+        return
+    _forget_environment(monkeypatch)
+    with LeakCheck():
+        yield
+
+
+def _forget_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    pytest.importorskip("cryptography", reason="cryptography makes the certificates of the tests")
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def tls_server(certificates: Certificates) -> Iterator[Server]:
+    """For https; clients trust `certificates.ca`."""
+    with Server(tls=certificates.good) as running:
+        yield running

@@ -1,0 +1,142 @@
+"""What a body looks like."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from background_downloads.transfer import content
+from background_downloads.transfer.job import TransferError
+
+SENTENCE = "The server sent a web page instead of a file; you may need to sign in"
+PAGES = [
+    b"<!DOCTYPE html><html>",
+    b"<!doctype HTML PUBLIC '-//W3C//DTD HTML 4.01//EN'>",
+    b"<html lang=en>",
+    b"<HTML>",
+    b"<head\n>",
+    b"<body/>",
+    b"\xef\xbb\xbf\r\n\t <!-- sign in --><!---->\n<!DOCTYPE html>",
+    b'<?xml version="1.0"?><!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN">',
+    b"<script>location='/login'</script>",
+    b"<h1>403</h1>",
+    b"<html",
+]
+GOOD = [
+    ("a.blend", b"BLENDER-v405"),
+    ("a.blend", b"BLENDER17-01v0500"),
+    ("a.blend", b"\x1f\x8b\x08"),
+    ("a.blend", b"\x28\xb5\x2f\xfd\x00"),
+    ("A.BLEND", b"BLENDER_v279"),
+    ("a.zip", b"PK\x03\x04"),
+    ("a.zip", b"PK\x05\x06" + bytes(18)),
+    ("a.png", b"\x89PNG\r\n\x1a\n"),
+    ("a.jpg", b"\xff\xd8\xff\xe0"),
+    ("a.jpeg", b"\xff\xd8\xff\xdb"),
+    ("a.gif", b"GIF89a"),
+    ("a.webp", b"RIFF\n\x00\n\x00WEBPVP8 "),
+    ("a.exr", b"\x76\x2f\x31\x01\x02"),
+    ("a.hdr", b"#?RADIANCE\n"),
+    ("a.hdr", b"#?RGBE\n"),
+    ("a.tif", b"II*\x00"),
+    ("a.tiff", b"MM\x00*"),
+    ("a.tif", b"MM\x00+"),
+    ("a.psd", b"8BPS\x00\x01"),
+    ("a.glb", b"glTF\x02\x00"),
+    ("a.gltf", b'{"asset":{}}'),
+    ("a.fbx", b"Kaydara FBX Binary  \x00\x1a\x00"),
+    ("a.fbx", b"; FBX 7.4.0 project file\n"),
+    ("a.usdc", b"PXR-USDC\x00"),
+    ("a.usda", b"#usda 1.0\n"),
+    ("a.usd", b"#usda 1.0\n"),
+    ("a.usdz", b"PK\x03\x04"),
+    ("a.abc", b"Ogawa\xff"),
+    ("a.abc", b"\x89HDF\r\n\x1a\n"),
+    ("a.vdb", b" BDV\x00\x00\x00\x00"),
+    ("a.tar.gz", b"\x1f\x8b\x08"),
+    ("a.7z", b"7z\xbc\xaf\x27\x1c"),
+    ("a.mp4", b"\x00\x00\x00\x20ftypisom"),
+    ("a.mov", b"\x00\x00\n\x08wide"),
+    ("a.mkv", b"\x1a\x45\xdf\xa3"),
+    ("a.ply", b"ply\r\nformat ascii 1.0"),
+    ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'>"),
+    ("a.svg", b"<?xml version='1.0'?>\n<!-- Inkscape -->\n<svg>"),
+    ("a.svg", b"<!-- " + b"x" * content.HEAD_SIZE),
+    ("a.dae", b"\xef\xbb\xbf<?xml version='1.0'?><COLLADA>"),
+    ("a.x3d", b"<?xml version='1.0'?><!DOCTYPE X3D PUBLIC><X3D>"),
+    ("a.obj", b"# Blender"),
+    ("a.stl", b"solid x"),
+    ("a.unknown", b"\x00\x01"),
+    ("download", b"\x00\x01"),
+]
+
+
+@pytest.mark.parametrize(("name", "head"), GOOD)
+def test_a_body_that_is_what_it_says_gets_no_note(name: str, head: bytes) -> None:
+    assert content.judge(head, name, "application/octet-stream") == ""
+    assert content.judge(head[: content.HEAD_SIZE], name, "") == ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("name", sorted({name for name, _ in GOOD} - {"a.unknown", "download"}))
+def test_a_web_page_in_place_of_a_file_is_an_error(name: str, page: bytes) -> None:
+    with pytest.raises(TransferError) as caught:
+        content.judge(page, name, "")
+    assert str(caught.value) == SENTENCE
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("name", ["a.html", "a.htm", "a.php", "download", "a.txt", "a.xml", "a.md"])
+def test_a_web_page_is_fine_where_it_may_be_one(name: str, page: bytes) -> None:
+    assert content.judge(page, name, "text/html") == ""
+
+
+def test_the_content_type_tells_where_the_first_bytes_do_not() -> None:
+    head = b"<!-- " + b"x" * content.HEAD_SIZE
+    for name in ("a.blend", "a.obj"):
+        with pytest.raises(TransferError):
+            content.judge(head, name, "Text/HTML; charset=utf-8")
+    assert content.judge(head, "a.blend", "") == "This does not look like a .blend file"
+
+
+def test_a_wrong_content_type_alone_is_no_error() -> None:
+    assert content.judge(b"BLENDER-v405", "a.blend", "text/html") == ""
+    assert content.judge(b"<svg>", "a.svg", "text/html") == ""
+    assert content.judge(b"# Blender", "a.obj", "text/html") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "note"),
+    [
+        ("a.blend", b'{"error": "no such file"}', "This does not look like a .blend file"),
+        ("a.ZIP", b"Not found", "This does not look like a .zip file"),
+        ("a.blend.zip", b"BLENDER", "This does not look like a .zip file"),
+        ("a.png", b"\x89PNG", "This does not look like a .png file"),
+        ("a.webp", b"RIFF\x00\x00\x00\x00WAVE", "This does not look like a .webp file"),
+        ("a.fbx", b"ascii", "This does not look like a .fbx file"),
+        ("a.svg", b"svg", "This does not look like a .svg file"),
+    ],
+)
+def test_a_known_format_with_wrong_first_bytes_gets_a_note(name: str, head: bytes, note: str) -> None:
+    assert content.judge(head, name, "") == note
+
+
+@pytest.mark.parametrize("name", ["a.blend", "a.html", "download"])
+def test_an_empty_file_gets_a_note(name: str) -> None:
+    assert content.judge(b"", name, "text/html") == "The file is empty"
+
+
+@pytest.mark.parametrize("filler", [b"<!---->", b"<!--", b"<?", b"<??>", b" ", b"<!-->", b"\n<!-- -->"])
+def test_hostile_heads_are_judged_at_once(filler: bytes) -> None:
+    head = (filler * content.HEAD_SIZE)[: content.HEAD_SIZE]
+    assert content.judge(head, "a.blend", "") == "This does not look like a .blend file"
+
+
+@given(st.binary(max_size=content.HEAD_SIZE), st.sampled_from([name for name, _ in GOOD]), st.text())
+def test_judge_raises_nothing_but_the_sentence(head: bytes, name: str, content_type: str) -> None:
+    try:
+        note = content.judge(head, name, content_type)
+    except TransferError as error:
+        note = str(error)
+    assert note in ("", SENTENCE, "The file is empty") or note.startswith("This does not look like a .")

@@ -1,0 +1,123 @@
+"""Imports go one way: ui → operators → session → workers → transfer. Nothing below session knows Blender."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STOREYS = ("ui", "operators", "session", "workers", "transfer")  # each may import those after it
+BLENDERS_OWN = {"bpy", "addon_utils", "bl_ui", "bl_operators", "bpy_extras", "gpu", "blf", "mathutils"}
+IMPORTED_ON_FIRST_USE = {"requests", "urllib3", "certifi"}
+
+MODULES = sorted([*ROOT.glob("*.py"), *(path for room in STOREYS for path in (ROOT / room).rglob("*.py"))])
+
+every_module = pytest.mark.parametrize(
+    "path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES]
+)
+
+
+def test_top_level_holds_only_the_known_modules() -> None:
+    known = {"__init__.py", "operators.py", "workers.py", "ui.py"}
+    assert {path.name for path in ROOT.glob("*.py")} <= known
+
+
+@every_module
+def test_imports_go_one_way(path: Path) -> None:
+    storey = _storey(path)
+    if storey not in STOREYS:
+        return  # __init__ may see everything
+    below = set(STOREYS[STOREYS.index(storey) :])
+    assert [name for name in _own_imports(path) if name not in below] == []
+
+
+@every_module
+def test_only_what_is_above_workers_knows_blender(path: Path) -> None:
+    if _storey(path) in ("workers", "transfer"):
+        assert BLENDERS_OWN & set(_foreign_imports(_tree(path), everywhere=True)) == set()
+
+
+@every_module
+def test_requests_is_imported_on_first_use_only(path: Path) -> None:
+    """The transfer may import it at the top of a module that nobody imports before it is needed."""
+    if _storey(path) != "transfer":
+        found = set(_foreign_imports(_tree(path), everywhere=_storey(path) == "ui"))
+        assert IMPORTED_ON_FIRST_USE & found == set()
+
+
+def test_what_enabling_imports_does_not_import_requests() -> None:
+    guilty = [
+        str(path.relative_to(ROOT))
+        for path in _imported_at_once(ROOT / "__init__.py", set())
+        if IMPORTED_ON_FIRST_USE & set(_foreign_imports(_tree(path), everywhere=False))
+    ]
+    assert guilty == []
+
+
+@every_module
+def test_imports_of_our_own_are_relative(path: Path) -> None:
+    """Blender knows the package by a longer name, and a user may have it in any repository."""
+    assert "background_downloads" not in set(_foreign_imports(_tree(path), everywhere=True))
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def _storey(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def _statements(node: ast.AST, everywhere: bool) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported, or all of them."""
+    for child in ast.iter_child_nodes(node):
+        later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if (later and not everywhere) or _is_for_type_checkers(child):
+            continue
+        yield child
+        yield from _statements(child, everywhere)
+
+
+def _is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _foreign_imports(tree: ast.AST, *, everywhere: bool) -> Iterator[str]:
+    for statement in _statements(tree, everywhere):
+        match statement:
+            case ast.Import(names=names):
+                yield from (alias.name.partition(".")[0] for alias in names)
+            case ast.ImportFrom(level=0, module=str(module)):
+                yield module.partition(".")[0]
+
+
+def _own_targets(path: Path, *, everywhere: bool) -> Iterator[Path]:
+    """The files or folders of ours that a module imports, `from . import a` being a."""
+    for statement in _statements(_tree(path), everywhere):
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            folder = path.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
+            for alias in statement.names:
+                yield next((f for f in (folder / f"{alias.name}.py", folder / alias.name) if f.exists()), folder)
+
+
+def _own_imports(path: Path) -> Iterator[str]:
+    for target in _own_targets(path, everywhere=True):
+        if target != ROOT:
+            yield _storey(target)
+
+
+def _imported_at_once(path: Path, seen: set[Path]) -> set[Path]:
+    """All modules of ours that come with importing this one."""
+    file = next((f for f in (path, path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
+    if file is None or file in seen:
+        return seen
+    seen.add(file)
+    for target in _own_targets(file, everywhere=False):
+        package = target if target.is_dir() else target.parent
+        for needed in (package / "__init__.py", target):
+            if needed != ROOT / "__init__.py":
+                _imported_at_once(needed, seen)
+    return seen

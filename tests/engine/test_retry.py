@@ -1,0 +1,195 @@
+"""What is tried again and when; no test waits."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import random
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from background_downloads.transfer import retry
+from background_downloads.transfer.job import TransferError
+from background_downloads.transfer.retry import Tries
+
+NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the date in RFC 9110
+CUT = "The server closed the connection before the file was complete"
+
+
+def test_only_passing_failures_are_tried_again() -> None:
+    assert [status for status in range(100, 600) if retry.retryable(status)] == [
+        408,
+        425,
+        429,
+        500,
+        502,
+        503,
+        504,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("-5", 0.0),
+        ("1.5", 1.5),
+        ("9" * 400, retry.LONGEST_ASKED),
+        ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
+        ("Sunday, 06-Nov-94 08:51:37 GMT", 120.0),
+        ("Sun Nov  6 08:51:37 1994", 120.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        ("Sat, 05 Nov 1994 08:49:37 GMT", 0.0),
+        ("", None),
+        ("soon", None),
+        ("12 minutes", None),
+        ("1e9", None),
+        ("nan", None),
+        ("inf", None),
+        ("١٢", None),
+    ],
+)
+def test_retry_after(header: str, seconds: float | None) -> None:
+    assert retry.retry_after(header, NOW) == seconds
+
+
+@given(st.integers(0, 10**6))
+def test_retry_after_reads_every_date(seconds: int) -> None:
+    assert retry.retry_after(formatdate(NOW + seconds, usegmt=True), NOW) == seconds
+
+
+@given(st.text() | st.text("SunMor,: -+0123456789GT", max_size=40))
+def test_retry_after_never_raises(header: str) -> None:
+    seconds = retry.retry_after(header, NOW)
+    assert seconds is None or 0 <= seconds <= retry.LONGEST_ASKED
+
+
+def test_delays_double_with_jitter() -> None:
+    for seed in range(50):
+        tries, rng = Tries(), random.Random(seed)
+        for base in (1, 2, 4, 8):
+            assert base / 2 <= tries.delay(CUT, rng=rng) <= base
+
+
+def test_delays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "TRIES", 100)
+    tries = Tries()
+    assert max(tries.delay(CUT) for _ in range(99)) <= 30
+
+
+def test_the_same_random_gives_the_same_delays() -> None:
+    assert Tries().delay(CUT, rng=random.Random(7)) == Tries().delay(CUT, rng=random.Random(7))
+
+
+def test_the_fifth_failure_without_progress_is_the_end_and_says_why() -> None:
+    tries = Tries()
+    for _ in range(4):
+        tries.delay("The connection was refused")
+    with pytest.raises(TransferError) as caught:
+        tries.delay(CUT + ".")
+    assert str(caught.value) == f"{CUT}. Tried 5 times, try again later"
+
+
+def test_text_counts_the_tries() -> None:
+    tries = Tries()
+    texts = [tries.text]
+    for _ in range(4):
+        tries.delay(CUT)
+        texts.append(tries.text)
+    assert texts == ["", "retrying 2 of 5", "retrying 3 of 5", "retrying 4 of 5", "retrying 5 of 5"]
+
+
+def test_only_new_ground_is_progress() -> None:
+    tries = Tries()
+    tries.progress(1000)
+    for offset in (0, 500, 1000, 1):
+        tries.delay(CUT)
+        tries.progress(offset)  # starting again from zero is no progress
+    with pytest.raises(TransferError):
+        tries.delay(CUT)
+
+
+def test_one_new_byte_resets_the_counts() -> None:
+    tries = Tries(furthest=10)
+    for offset in range(11, 200):
+        for _ in range(4):
+            tries.request()
+            tries.delay(CUT)
+        tries.progress(offset)
+        assert tries.text == ""
+
+
+def test_a_wait_that_the_server_asked_for_uses_up_no_try() -> None:
+    tries = Tries()
+    for _ in range(10):
+        assert tries.delay("The server is busy", 30.0) == 30.0
+        assert tries.text == "waiting 30 seconds as the server asks"
+    assert 0.5 <= tries.delay(CUT) <= 1.0
+    assert tries.text == "retrying 2 of 5"
+
+
+def test_waits_of_more_than_five_minutes_in_all_are_refused() -> None:
+    tries = Tries()
+    for offset in (1, 2, 3):
+        tries.delay("The server is busy", 100.0)
+        tries.progress(offset)  # the limit is for the whole download
+    with pytest.raises(TransferError, match=r"^The server asks to wait 2 seconds\. Try again later$"):
+        tries.delay("The server is busy", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (301, "6 minutes"),
+        (720, "12 minutes"),
+        (3600, "1 hour"),
+        (7201, "3 hours"),
+        (90000, "2 days"),
+        (retry.LONGEST_ASKED, "366 days"),
+    ],
+)
+def test_a_long_wait_is_an_error_that_says_how_long(seconds: float, words: str) -> None:
+    with pytest.raises(TransferError, match=rf"^The server asks to wait {words}\. Try again later$"):
+        Tries().delay("The server is busy", seconds)
+
+
+def test_no_wait_at_all_still_leaves_the_server_a_moment() -> None:
+    tries = Tries()
+    assert 0.5 <= tries.delay("The server is busy", 0.0) <= 1.0
+    assert tries.failures == 0
+
+
+def test_without_progress_there_are_forty_requests_at_most() -> None:
+    tries = Tries()
+    for _ in range(40):
+        tries.request()
+        tries.delay("The server is busy", 0.0)
+    with pytest.raises(TransferError, match=r"^The server is busy\. Tried 40 times, try again later$"):
+        tries.request()
+
+
+@given(st.lists(st.none() | st.floats(0, 400), min_size=1))
+def test_every_download_ends(answers: list[float | None]) -> None:
+    tries = Tries()
+    with pytest.raises(TransferError):
+        _fail_again_and_again(tries, answers)
+    assert tries.requests <= 40
+    assert tries.waited <= 300
+
+
+def _fail_again_and_again(tries: Tries, answers: list[float | None]) -> None:
+    for answer in itertools.cycle(answers):
+        tries.request()
+        tries.delay("The server is busy", answer)
+
+
+def test_tries_travel_with_their_transfer() -> None:
+    tries = Tries(furthest=5)
+    tries.request()
+    tries.delay(CUT)
+    tries.delay(CUT, 20.0)
+    assert pickle.loads(pickle.dumps(tries)) == tries

@@ -1,0 +1,23 @@
+"""make bench: sets up what bench/ measures with, then runs it. BENCH_ARGS= is handed to it."""
+
+import os
+import shlex
+import subprocess
+
+from blenders import module_blender
+from common import ROOT, Trouble, apt_ensure, clean_environment, main
+
+BENCH = ROOT / "bench" / "bench.py"
+PEERS = {"nginx": "nginx-light", "curl": "curl", "aria2c": "aria2"}
+
+
+def tool() -> int:
+    if not BENCH.exists():
+        raise Trouble(f"{BENCH} is not there: nothing to measure with.")
+    apt_ensure(PEERS)
+    command = [str(module_blender().module), str(BENCH), *shlex.split(os.environ.get("BENCH_ARGS", ""))]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
+
+
+if __name__ == "__main__":
+    main(tool)

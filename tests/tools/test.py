@@ -1,0 +1,320 @@
+"""make test: every suite that can run here, then what ran, what could not and why, then one line of counts.
+
+SUITE="engine wheel window" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common import ROOT, Trouble, cache_folder, clean_environment, main, say
+from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
+
+KINDS = ("engine", "wheel", "window")
+ENGINE_TESTS = ("tests/engine", "tests/test_server.py")
+
+# Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
+DEADLINE = {"engine": 900, "wheel": 900, "window": 1500}
+ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
+LAST_WORDS = 10  # seconds for a killed suite to say where it hung
+
+NOTHING_COLLECTED = 5  # pytest's exit code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    kind: str
+    name: str
+    python: Path
+    tests: Sequence[str]
+
+
+@dataclass(kw_only=True)
+class Result:
+    name: str
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0
+    failures: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def fail(self, why: str) -> None:
+        self.failed += 1
+        self.failures.append(why)
+
+    @property
+    def counts(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+class Report:
+    """What is known so far. Suites run side by side; each prints its output whole."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.results: list[Result] = []
+        self.could_not: list[str] = []
+
+    def add(self, result: Result, output: str) -> None:
+        with self._lock:
+            self.results.append(result)
+            say(f"\n════ {result.name} ════\n{output.rstrip()}")
+
+    def add_missing(self, sentences: Iterable[str]) -> None:
+        with self._lock:
+            self.could_not += sentences
+
+    def finish(self) -> int:
+        """The summary; its last line is the counts."""
+        total = Result(name="all")
+        if not self.results:
+            total.fail("No suite could run.")
+        say("\n════ Summary ════\nWhat ran:")
+        for result in self.results:
+            say(f"  {result.name}: {result.counts} ({result.seconds:.0f} s)")
+        _list("What could not run:", self.could_not)
+        _list("Skipped:", [f"{reason}{_times(n)} ({r.name})" for r in self.results for reason, n in r.reasons.items()])
+        _list("Failed:", [*total.failures, *(f"{why} ({r.name})" for r in self.results for why in r.failures)])
+        for result in self.results:
+            total.passed += result.passed
+            total.failed += result.failed
+            total.skipped += result.skipped
+        if not total.passed and not total.failed:
+            total.fail("No test ran.")
+            say("No test ran.")
+        if summary_file := os.environ.get("SUMMARY_FILE"):
+            Path(summary_file).write_text(total.counts + "\n")
+        say(total.counts)
+        return 1 if total.failed else 0
+
+
+def _list(title: str, sentences: Sequence[str]) -> None:
+    if sentences:
+        say(title, *sentences, sep="\n  ")
+
+
+def _times(number: int) -> str:
+    return f" ({number} times)" if number > 1 else ""
+
+
+def tool() -> int:
+    kinds = _chosen_kinds()
+    report = Report()
+    suites = _suites(kinds, report)
+    running = Running()
+    # Two cores: windows mostly wait, so they run beside the rest.
+    lanes = [[s for s in suites if s.kind == "window"], [s for s in suites if s.kind != "window"]]
+    threads = [threading.Thread(target=_run_lane, args=(lane, running, report)) for lane in lanes if lane]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        # Also on Ctrl-C: nothing that was started here goes on.
+        running.stop()
+        for thread in threads:
+            thread.join()
+    return report.finish()
+
+
+def _chosen_kinds() -> list[str]:
+    chosen = os.environ.get("SUITE", "").replace(",", " ").split() or list(KINDS)
+    for kind in chosen:
+        if kind not in KINDS:
+            raise Trouble(f"SUITE={kind} is unknown; there are {', '.join(KINDS)}.")
+    return chosen
+
+
+def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
+    """All suites that can run here. What is missing is noted, what cannot be set up has failed."""
+    environments = _environments(kinds, report)
+    suites = []
+    if "engine" in kinds:
+        suites += [
+            Suite(kind="engine", name=f"engine, {name}", python=python, tests=ENGINE_TESTS)
+            for name, python in environments.items()
+        ]
+    if "wheel" in kinds:
+        suites += [
+            Suite(
+                kind="wheel",
+                name=f"wheel, Blender {blender} (Python {version})",
+                python=environments[f"Python {version}"],
+                tests=["tests/wheel"],
+            )
+            for version, blender in BLENDER_VERSIONS.items()
+            if f"Python {version}" in environments
+        ]
+    if "window" in kinds and environments:
+        python = next(iter(environments.values()))
+        suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
+    return suites
+
+
+def _environments(kinds: Sequence[str], report: Report) -> dict[str, Path]:
+    """The environments' Pythons by name, made if need be."""
+    makers = {f"Python {version}": (version, blender_venv) for version in BLENDER_VERSIONS}
+    if "engine" in kinds:
+        makers["Python 3.11 with requests 2.27, as in Blender 4.2"] = ("3.11", lambda _: engine_venv())
+    found = {}
+    for name, (version, make) in makers.items():
+        if not find_python(version):
+            report.add_missing([f"{name}: there is no Python {version} on the PATH or under pyenv"])
+            continue
+        try:
+            found[name] = make(version)
+        except Trouble as trouble:
+            result = Result(name=name)
+            result.fail(str(trouble))
+            report.add(result, str(trouble))
+    return found
+
+
+def _run_lane(suites: Sequence[Suite], running: "Running", report: Report) -> None:
+    for suite in suites:
+        if running.stopped:
+            return
+        if suite.kind == "window":
+            _prepare_windows(running, report)
+        say(f"Running: {suite.name} …")
+        try:
+            result, output = _run_suite(suite, running)
+        except Exception as error:  # a lane that ends early would look like one with nothing to say
+            result, output = Result(name=suite.name), repr(error)
+            result.fail(f"the test tool itself failed: {error!r}")
+        if not running.stopped:
+            report.add(result, output)
+
+
+def _prepare_windows(running: "Running", report: Report) -> None:
+    """Blenders for the windows are found or made, and it is said which could not be had."""
+    say("Preparing Blenders to open windows of (the first time this fetches some GB) …")
+    _, said = running.run([sys.executable, "-B", "tests/window/roots.py"], ROOTS_DEADLINE)
+    lines = said.strip().splitlines()
+    there = tuple(f"Blender {version}: " for version in ("4", "5"))
+    say("\n".join(f"  {line}" for line in lines))
+    report.add_missing(line for line in lines if "in a window:" in line and not line.startswith(there))
+
+
+def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
+    started = time.monotonic()
+    arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
+    with tempfile.TemporaryDirectory() as folder:
+        junit = Path(folder) / "junit.xml"
+        cache = cache_folder() / "pytest" / suite.name.replace(" ", "-")
+        own = ["-q", "--color=no", f"--junit-xml={junit}", "-o", f"cache_dir={cache}"]
+        command = [str(suite.python), "-m", "pytest", *own, *suite.tests, *arguments]
+        code, output = running.run(command, DEADLINE[suite.kind])
+        result = _read_junit(suite.name, junit)
+    result.seconds = time.monotonic() - started
+    if code == NOTHING_COLLECTED and arguments:
+        return result, output  # chosen by hand: not every suite has what was asked for
+    if code == NOTHING_COLLECTED:
+        result.fail("no test was collected")
+    elif code is None:
+        result.fail(f"hung, and was killed after {DEADLINE[suite.kind]} s")
+    elif code not in (0, 1) or (code == 1 and not result.failed):
+        result.fail(f"pytest ended with code {code} ({_meaning(code)})")
+    return result, output
+
+
+def _meaning(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return {2: "interrupted", 3: "internal error", 4: "wrong usage"}.get(code, "unknown")
+
+
+def _read_junit(name: str, junit: Path) -> Result:
+    """A file that is not there counts nothing: the exit code tells why."""
+    result = Result(name=name)
+    try:
+        cases = list(ET.parse(junit).iter("testcase"))
+    except (OSError, ET.ParseError):
+        return result
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            result.fail(f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}")
+        elif (skipped := case.find("skipped")) is not None:
+            result.skipped += 1
+            result.reasons[skipped.get("message") or "no reason given"] += 1
+        else:
+            result.passed += 1
+    return result
+
+
+class Running:
+    """The process groups that were started here, so that none outlives us."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._children: set[subprocess.Popen[str]] = set()
+        self.stopped = False
+
+    def run(self, command: Sequence[str], deadline: float) -> tuple[int | None, str]:
+        """Its exit code (None: it hung and was killed) and everything it printed."""
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            with self._lock:
+                if self.stopped:
+                    return None, ""
+                child = subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    env=clean_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    start_new_session=True,
+                )
+                self._children.add(child)
+            code = _wait(child, deadline)
+            with self._lock:
+                self._children.remove(child)
+            output.seek(0)
+            return code, output.read()
+
+    def stop(self) -> None:
+        with self._lock:
+            self.stopped = True
+            for child in self._children:
+                _kill_group(child, signal.SIGKILL)
+
+
+def _wait(child: subprocess.Popen[str], deadline: float) -> int | None:
+    try:
+        return child.wait(deadline)
+    except subprocess.TimeoutExpired:
+        # pytest answers SIGABRT with what every thread was doing.
+        child.send_signal(signal.SIGABRT)
+        try:
+            child.wait(LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            pass
+        return None
+    finally:
+        # What a suite started and left behind goes with it.
+        _kill_group(child, signal.SIGKILL)
+        child.wait()
+
+
+def _kill_group(child: subprocess.Popen[str], word: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, word)
+    except ProcessLookupError:
+        pass
+
+
+if __name__ == "__main__":
+    main(tool)

@@ -1,0 +1,128 @@
+"""The zip, and what enabling and disabling does to Blender."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bpy
+from traces import Traces
+
+if TYPE_CHECKING:
+    from conftest import Extension
+    from server import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 50
+
+WHAT_USERS_NEED = re.compile(
+    r"__init__\.py|blender_manifest\.toml|operators\.py|workers\.py|ui\.py|LICENSE|README\.md"
+    r"|(session|transfer)/(\w+/)*\w+\.py"
+)
+
+ENABLE_AND_WATCH = '''
+import json, os, sys, tempfile
+import bpy, addon_utils
+
+PACKAGE = "bl_ext.user_default.background_downloads"
+bpy.ops.extensions.package_install_files(
+    repo="user_default", filepath=sys.argv[1], enable_on_install=False
+)
+# Blender itself may have imported them already. Then our import would not be seen.
+for name in [n for n in sys.modules if n.partition(".")[0] in ("requests", "urllib3")]:
+    del sys.modules[name]
+
+importers = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("requests", "urllib3"):
+            frame = sys._getframe(1)
+            while frame:
+                if frame.f_globals.get("__name__", "").startswith(PACKAGE):
+                    importers.append(frame.f_globals["__name__"] + " line " + str(frame.f_lineno))
+                frame = frame.f_back
+        return None
+
+sys.meta_path.insert(0, Watch())
+errors = []
+with tempfile.TemporaryFile() as kept:
+    sys.stdout.flush()
+    out, err = os.dup(1), os.dup(2)
+    os.dup2(kept.fileno(), 1)
+    os.dup2(kept.fileno(), 2)
+    addon_utils.enable(PACKAGE, default_set=True, handle_error=lambda error: errors.append(repr(error)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    kept.seek(0)
+    printed = kept.read().decode()
+enabled = PACKAGE in bpy.context.preferences.addons
+answer = {"errors": errors, "enabled": enabled, "printed": printed, "importers": importers}
+print("ANSWER", json.dumps(answer), flush=True)
+'''
+
+
+def test_zip_holds_what_users_need_and_nothing_else(zip_file: Path) -> None:
+    names = zipfile.ZipFile(zip_file).namelist()
+    assert [name for name in names if not WHAT_USERS_NEED.fullmatch(name)] == []
+    missing = {"__init__.py", "blender_manifest.toml", "LICENSE", "README.md"} - set(names)
+    assert missing == set()
+
+
+def test_zip_holds_every_module_of_the_package(zip_file: Path) -> None:
+    top = {path.name for path in ROOT.glob("*.py")}
+    rooms = {str(path.relative_to(ROOT)) for room in ("session", "transfer") for path in (ROOT / room).rglob("*.py")}
+    assert top | rooms == {name for name in zipfile.ZipFile(zip_file).namelist() if name.endswith(".py")}
+
+
+def test_zip_is_named_after_id_and_version(zip_file: Path) -> None:
+    manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text())
+    assert zip_file.name == f"{manifest['id']}-{manifest['version']}.zip"
+
+
+def test_enabling_prints_nothing_and_does_not_import_requests(
+    zip_file: Path, fresh_blender: Callable[..., str]
+) -> None:
+    said = fresh_blender(ENABLE_AND_WATCH, zip_file)
+    answer = json.loads(said.partition("ANSWER ")[2])
+    assert answer == {"errors": [], "enabled": True, "printed": "", "importers": []}
+
+
+def test_disabling_leaves_nothing_behind(installed: Extension) -> None:
+    installed.enable()
+    installed.disable()
+    assert Traces.now().more_than(installed.before) == []
+
+
+def test_disabling_and_enabling_fifty_times_adds_nothing(installed: Extension) -> None:
+    installed.enable()
+    first = Traces.now()
+    for _ in range(ROUNDS):
+        installed.disable()
+        installed.enable()
+    assert Traces.now().more_than(first) == []
+    installed.disable()
+    assert Traces.now().more_than(installed.before) == []
+
+
+def test_nothing_is_written_into_the_extensions_own_folder(
+    extension: Extension, server: Server, tmp_path: Path
+) -> None:
+    before = _contents(extension.folder)
+    server.add("/file.bin", body=b"some bytes")
+    bpy.ops.downloads.start(urls=server.url("/file.bin"), directory=str(tmp_path))
+    extension.disable()
+    assert (tmp_path / "file.bin").read_bytes() == b"some bytes"
+    assert _contents(extension.folder) == before
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -1,0 +1,237 @@
+"""The body of an open response, read straight from its socket into the caller's buffer.
+
+One system call a turn, and a wait that ends when the transfer is asked to stop: the state is all
+here, so another worker can go on reading later. `http.client` has read the headers, and perhaps a
+few bytes more, which are taken over.
+"""
+
+from __future__ import annotations
+
+import ssl
+import zlib
+from contextlib import suppress
+from typing import Any, Protocol
+
+import requests
+
+from .control import Control
+from .job import TransferError, TryAgain
+
+MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
+_LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
+_ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
+CUT = "The connection was closed before the file was complete"
+
+
+class Reader(Protocol):
+    """Where bytes come from."""
+
+    def read(self, view: memoryview, control: Control) -> int:
+        """Read some bytes into `view`; 0 at the end. Raises Stopped, TryAgain."""
+
+
+class Body:
+    """The body of one response; whoever holds it owns the connection until `close`."""
+
+    def __init__(self, response: requests.Response, *, decode: bool = True) -> None:
+        self._response = response
+        message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
+        self._stream = _Stream(message.fp)
+        self.length: int | None = None if message.chunked else message.length
+        """Bytes that will come, encoded as they are; None where only the end will tell."""
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        self.encoded = decode and encoding not in ("", "identity")
+        """Whether what is read differs from what is sent: then no byte has a known position."""
+        plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
+        self._framed = message.chunked or self.length is not None
+        self._reader: Reader = _Decoded(plain, encoding) if self.encoded else plain
+
+    def read(self, view: memoryview, control: Control) -> int:
+        """Read some bytes into `view`; 0 at the end. Raises Stopped, TryAgain, TransferError."""
+        return self._reader.read(view, control)
+
+    def finish(self, timeout: float) -> None:
+        """All was read: let the connection serve another request."""
+        if not self._framed or self._stream.rest:
+            self.close()
+            return
+        self._stream.hand_back(timeout)
+        raw: Any = self._response.raw
+        raw._fp.close()
+        raw.release_conn()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._response.raw.close()
+
+
+class _Stream:
+    """A socket, and what was read from it already."""
+
+    def __init__(self, file: Any) -> None:
+        self.rest = b""
+        self._socket: Any = file.raw._sock if file else None
+        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
+        if self._socket:
+            self._socket.setblocking(False)
+            with suppress(ssl.SSLWantReadError):  # nothing was read ahead, and nothing is waiting
+                self.rest = bytes(file.peek())
+
+    def read(self, view: memoryview, control: Control) -> int:
+        """Bytes as they come; 0 when the other side has closed."""
+        if not self.rest:
+            return self.receive(view, control)
+        count = min(len(view), len(self.rest))
+        view[:count] = self.rest[:count]
+        self.rest = self.rest[count:]
+        return count
+
+    def receive(self, view: memoryview, control: Control) -> int:
+        """As `read`, past what was read ahead."""
+        if self._socket is None:
+            return 0
+        while True:
+            if control.asked:
+                control.check()
+            try:
+                count: int = self._socket.recv_into(view)
+                break
+            except (BlockingIOError, ssl.SSLWantReadError):
+                control.wait(readable=[self._socket])
+            except ssl.SSLWantWriteError:
+                control.wait(writable=[self._socket])
+            except OSError as error:
+                raise TryAgain(CUT) from error
+        control.touch()
+        return self._fill(view, count) if self._is_tls else count
+
+    def _fill(self, view: memoryview, count: int) -> int:
+        """TLS gives a record of 16 KiB at most: gather what has arrived, so that writes are few."""
+        try:
+            while 0 < count < len(view):
+                more = self._socket.recv_into(view[count:])
+                if not more:
+                    break
+                count += more
+        except OSError:
+            pass  # nothing more for now, or broken: the next read says which
+        return count
+
+    def hand_back(self, timeout: float) -> None:
+        """Make the socket as the libraries expect it."""
+        if self._socket:
+            self._socket.settimeout(timeout)
+
+
+class _Plain:
+    """A body with a length, or up to the end of the connection (RFC 9112, section 6.3)."""
+
+    def __init__(self, stream: _Stream, length: int | None) -> None:
+        self._stream = stream
+        self._left = length
+
+    def read(self, view: memoryview, control: Control) -> int:
+        if self._left is None:
+            return self._stream.read(view, control)
+        if not self._left:
+            return 0
+        count = self._stream.read(view[: self._left], control)
+        if not count:
+            raise TryAgain(CUT)
+        self._left -= count
+        return count
+
+
+class _Chunks:
+    """A chunked body (RFC 9112, section 7.1). Stopping anywhere loses nothing."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+        self._left = 0  # of the chunk under way
+        self._line_due = False  # the one that ends a chunk's data
+        self._last = self._done = False
+
+    def read(self, view: memoryview, control: Control) -> int:
+        while not self._left and not self._done:
+            self._step(control)
+        if self._done:
+            return 0
+        count = self._stream.read(view[: self._left], control)
+        if not count:
+            raise TryAgain(CUT)
+        self._left -= count
+        self._line_due = not self._left
+        return count
+
+    def _step(self, control: Control) -> None:
+        line = self._line(control)
+        if self._last:  # trailers, up to an empty line
+            self._done = not line
+        elif self._line_due:
+            if line:
+                raise TryAgain("The server sent a file in pieces that do not fit together")
+            self._line_due = False
+        else:
+            self._left = _chunk_size(line)
+            self._last = not self._left
+
+    def _line(self, control: Control) -> bytes:
+        while (end := self._stream.rest.find(b"\n")) < 0:
+            if len(self._stream.rest) > MAX_LINE:
+                raise TryAgain("The server sent a file in pieces that do not fit together")
+            view = memoryview(bytearray(_LINE_READ))
+            count = self._stream.receive(view, control)
+            if not count:
+                raise TryAgain(CUT)
+            self._stream.rest += bytes(view[:count])
+        line, self._stream.rest = self._stream.rest[:end], self._stream.rest[end + 1 :]
+        return line.rstrip(b"\r")
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.split(b";")[0].strip()
+    try:
+        if not digits.isalnum() or len(digits) > 16:
+            raise ValueError(digits)
+        return int(digits, 16)
+    except ValueError as error:
+        raise TryAgain("The server sent a file in pieces that do not fit together") from error
+
+
+class _Decoded:
+    """Undoes ``Content-Encoding``, though ``identity`` was asked for."""
+
+    def __init__(self, source: Reader, encoding: str) -> None:
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise TransferError("The server sent the file in an encoding that was not asked for")
+        self._source = source
+        self._zlib = zlib.decompressobj(wbits=_ANY_HEADER)
+        self._input = b""
+        self._started = False
+
+    def read(self, view: memoryview, control: Control) -> int:
+        while not (count := self._decode(view)):
+            if not self._input and not self._more(view, control):
+                return 0
+        return count
+
+    def _decode(self, view: memoryview) -> int:
+        """What the input so far still gives: zlib may hold output back beyond the buffer's length."""
+        if self._zlib.eof and self._input:  # gzip files can follow each other (RFC 1952, section 2.2)
+            self._zlib = zlib.decompressobj(wbits=_ANY_HEADER)
+        try:
+            data = self._zlib.decompress(self._input, len(view))
+        except zlib.error as error:
+            raise TryAgain("The server sent the file damaged") from error
+        self._input = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
+        view[: len(data)] = data
+        return len(data)
+
+    def _more(self, view: memoryview, control: Control) -> bool:
+        """Read on; the caller's buffer is free until something was decoded."""
+        count = self._source.read(view, control)
+        if not count and self._started and not self._zlib.eof:
+            raise TryAgain(CUT)
+        self._started = self._started or count > 0
+        self._input = bytes(view[:count])
+        return count > 0

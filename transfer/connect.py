@@ -1,0 +1,406 @@
+"""Connections that can be interrupted, and the clients that own them.
+
+`requests` sends, through an adapter of ours whose connections are made here: all addresses of a
+host share one time-out, and a duplicate of each socket is known to the `Control` of the transfer
+it serves. Nothing of urllib3 is patched: its pools take other connection classes
+(`PoolManager.pool_classes_by_scheme`), in 1.26 as in 2.x.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from requests.cookies import RequestsCookieJar
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from .control import Control, Wire
+from .job import Phase, Settings, TransferError, TryAgain
+
+ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
+SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` may look elsewhere
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class _Current(threading.local):
+    control: Control  # whose request this thread is sending
+
+
+_current = _Current()
+
+
+class Client:
+    """Sends requests for one worker, over one connection at a time.
+
+    A kept connection serves the next request to the same host; another host's request closes it,
+    so that the number of connections is the number of workers.
+    """
+
+    def __init__(self, settings: Settings, trust: Trust) -> None:
+        self._timeout = settings.timeout
+        self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._session = requests.Session()
+        self._adapter = _Adapter(trust)
+        self._hosts: dict[str, _Host] = {}
+
+    def get(
+        self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
+    ) -> requests.Response:
+        """Send a GET and return the response once its headers are there; redirects are not followed.
+
+        User and password are those of the URL, else of ``~/.netrc``. Raises Stopped, TryAgain,
+        TransferError.
+        """
+        request, host = self._prepare(url, headers)
+        if cookies:
+            request.prepare_cookies(cookies)
+        try:
+            return self._send(request, host, control)
+        except TryAgain as error:
+            if not (control.reused and error.__cause__):
+                raise
+            return self._send(request, host, control)  # the server had closed the kept connection
+
+    def _send(self, request: requests.PreparedRequest, host: _Host, control: Control) -> requests.Response:
+        _current.control = control
+        control.reused = False
+        try:
+            with control.guarding():
+                return self._adapter.send(request, stream=True, timeout=self._timeout, proxies=host.proxies)
+        except _NETWORK_ERRORS as error:
+            control.check()  # being asked looks like a broken connection
+            raise explain(error, request.url or "") from error
+        except ValueError as error:
+            raise TransferError("This link is not one that can be asked for") from error
+        finally:
+            del _current.control
+
+    @staticmethod
+    def no_cookies() -> RequestsCookieJar:
+        """A jar for one download: what a redirect sets, its target gets."""
+        return RequestsCookieJar()
+
+    def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[requests.PreparedRequest, _Host]:
+        request = requests.PreparedRequest()
+        request.method, request.hooks = "GET", {}
+        request.prepare_url(url, None)
+        request.headers = requests.structures.CaseInsensitiveDict({**self._headers, **headers})
+        key = "/".join(str(request.url).split("/", 3)[:3])
+        host = self._hosts.get(key)
+        if not host:
+            host = self._hosts[key] = _Host(self._session, str(request.url))
+        if host.auth:
+            host.auth(request)
+        return request, host
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._adapter.close()
+        self._session.close()
+
+
+_NETWORK_ERRORS = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+class _Host:
+    """What the environment says about a host, looked up once: it is what makes small requests slow."""
+
+    def __init__(self, session: requests.Session, url: str) -> None:
+        merged = session.merge_environment_settings(url, {}, None, None, None)
+        self.proxies: dict[str, str] = dict(merged["proxies"])
+        own = requests.utils.get_auth_from_url(url)
+        login = own if any(own) else requests.utils.get_netrc_auth(url)
+        self.auth = HTTPBasicAuth(*login) if login else None
+
+
+class Trust:
+    """The certificates that servers are verified against; read on first use, once for all workers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The context that every TLS connection uses. Any thread."""
+        with self._lock:
+            if self._context is None:
+                self._context = _ssl_context()
+            return self._context
+
+
+def _ssl_context() -> ssl.SSLContext:
+    """System and certifi together; alone what ``REQUESTS_CA_BUNDLE`` names, as `requests` has it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if bundle:
+        _load_bundle(context, bundle)
+        return context
+    context.load_default_certs()
+    if not _has_default_certificates(context):
+        for path in filter(os.path.isfile, SYSTEM_BUNDLES):
+            context.load_verify_locations(path)
+            break
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _load_bundle(context: ssl.SSLContext, bundle: str) -> None:
+    try:
+        is_folder = os.path.isdir(bundle)
+        context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
+    except (OSError, ssl.SSLError) as error:
+        raise TransferError("The certificate bundle that REQUESTS_CA_BUNDLE names cannot be read") from error
+
+
+def _has_default_certificates(context: ssl.SSLContext) -> bool:
+    """A folder of hashed certificates is read at need, so it counts while it holds any."""
+    folder = ssl.get_default_verify_paths().capath
+    return bool(context.get_ca_certs() or (folder and os.path.isdir(folder) and os.listdir(folder)))
+
+
+class _Response(http.client.HTTPResponse):
+    """Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2)."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        while 100 < status < 200 and status != http.client.SWITCHING_PROTOCOLS:
+            http.client.parse_headers(self.fp)
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, status, reason
+
+
+class _Interruptible:
+    """What our connections add to urllib3's."""
+
+    response_class = _Response
+    wire: Wire | None = None
+    sock: socket.socket | None
+
+    def _new_conn(self) -> socket.socket:
+        host, port = self._dns_host, self.port  # type: ignore[attr-defined]
+        sock = dial(host, port, _current.control, timeout=self.timeout)  # type: ignore[attr-defined]
+        for option in self.socket_options or ():  # type: ignore[attr-defined]
+            sock.setsockopt(*option)
+        self.wire = Wire(sock)
+        _current.control.enter(Phase.REQUEST)
+        _current.control.attach(self.wire)
+        return sock
+
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        if self.wire:  # a connection that was kept has not been attached yet
+            _current.control.enter(Phase.REQUEST)
+            _current.control.attach(self.wire)
+            _current.control.reused = self.wire.requests > 0
+            self.wire.requests += 1
+        super().putrequest(*args, **options)  # type: ignore[misc]
+
+    def close(self) -> None:
+        try:
+            super().close()  # type: ignore[misc]
+        finally:
+            if self.wire:
+                self.wire.close()
+                self.wire = None
+
+
+class _HTTPConnection(_Interruptible, HTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Interruptible, HTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Keeps one connection, made by us, verified by `Trust`."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        _use_our_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not proxy.lower().startswith("socks"):  # SOCKS has connections of its own
+            _use_our_pools(manager)
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] == "https":
+            pool = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+        return host, pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Where requests is older than 2.32 the pool gets its context here."""
+        if url.lower().startswith("https"):
+            conn.cert_reqs = "CERT_REQUIRED"
+            conn.ca_certs = conn.ca_cert_dir = None
+            conn.conn_kw["ssl_context"] = self._trust.context()
+
+
+def _use_our_pools(manager: Any) -> None:
+    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def dial(host: str, port: int, control: Control, *, timeout: float) -> socket.socket:
+    """Connect to the first address of `host` that answers within `timeout` seconds for all of them.
+
+    The next address joins after ATTEMPT_DELAY, or when one refuses (RFC 8305, sections 4 and 5).
+    Raises Stopped, TryAgain, and OSError where no address answers.
+    """
+    control.enter(Phase.LOOKUP)
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    control.enter(Phase.CONNECT)
+    race = _Race(_interleaved(found), control, time.monotonic() + timeout)
+    try:
+        sock = race.winner()
+        race.pending.remove(sock)
+    finally:
+        for loser in race.pending:
+            loser.close()
+    sock.settimeout(timeout)
+    return sock
+
+
+def _interleaved(found: Iterable[Any]) -> list[Any]:
+    """Alternate the families, the resolver's first choice first."""
+    families: dict[int, list[Any]] = {}
+    for address in found:
+        families.setdefault(address[0], []).append(address)
+    longest = max(map(len, families.values()), default=0)
+    return [addresses[i] for i in range(longest) for addresses in families.values() if i < len(addresses)]
+
+
+class _Race:
+    """Connects to several addresses at once, started one after the other."""
+
+    def __init__(self, addresses: list[Any], control: Control, deadline: float) -> None:
+        self.pending: list[socket.socket] = []
+        self._addresses = addresses
+        self._control = control
+        self._deadline = deadline
+        self._error: OSError = OSError("the name has no address")
+
+    def winner(self) -> socket.socket:
+        while self._addresses or self.pending:
+            if self._addresses:
+                self._start(self._addresses.pop(0))
+            elif time.monotonic() >= self._deadline:
+                raise TimeoutError("no address answered")
+            if sock := self._first_connected():
+                return sock
+        raise self._error
+
+    def _start(self, address: Any) -> None:
+        family, kind, protocol, _, target = address
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that this machine does not have
+            self._error = error
+            return
+        self.pending.append(sock)
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            try:
+                sock.connect(target)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                self._drop(sock, error)
+
+    def _first_connected(self) -> socket.socket | None:
+        """Wait for the pending ones until it is time for the next address."""
+        left = self._deadline - time.monotonic()
+        wait = min(ATTEMPT_DELAY, left) if self._addresses else left
+        ready = self._control.wait(writable=self.pending, timeout=max(0.0, wait)) if self.pending else set()
+        for sock in [s for s in self.pending if s.fileno() in ready]:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not number:
+                return sock
+            self._drop(sock, OSError(number, os.strerror(number)))
+        return None
+
+    def _drop(self, sock: socket.socket, error: OSError) -> None:
+        self._error = error
+        self.pending.remove(sock)
+        sock.close()
+
+
+def explain(error: BaseException, url: str) -> TransferError:
+    """Turn a library's error into a sentence; its own message may hold the URL, so it is not quoted."""
+    host = urlsplit(url).hostname or "the server"
+    chain = list(_causes(error))
+    for kind, sentence in _FINAL:
+        if any(isinstance(cause, kind) for cause in chain):
+            return TransferError(sentence.format(host=host))
+    for kind, sentence in _PASSING:
+        if any(isinstance(cause, kind) for cause in chain):
+            return TryAgain(sentence.format(host=host))
+    return TryAgain(f"The connection to {host} failed")
+
+
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
+    """The error and all that it wraps, in whatever way the libraries wrapped it."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        current = todo.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+
+
+_FINAL: tuple[tuple[type[BaseException], str], ...] = (
+    (ssl.SSLCertVerificationError, "The certificate of {host} cannot be trusted: nothing was fetched"),
+    (requests.exceptions.InvalidURL, "The address of {host} is not valid"),
+    (UnicodeError, "The address of {host} is not valid"),
+)
+_PASSING: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, "The server {host} cannot be found. Check the link and the network"),
+    (requests.exceptions.ProxyError, "The proxy does not let this connection through"),
+    (ConnectionRefusedError, "The server {host} refuses connections"),
+    (ssl.SSLError, "A secure connection to {host} could not be made"),
+    (http.client.RemoteDisconnected, "The server {host} closed the connection without an answer"),
+    (ConnectionResetError, "The connection to {host} was reset"),
+    (http.client.HTTPException, "The server {host} sent an answer that cannot be understood"),
+    (TimeoutError, "The server {host} did not answer in time"),
+)

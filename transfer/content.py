@@ -1,0 +1,113 @@
+"""Whether a body looks like what was asked for, judged by its first bytes."""
+
+from __future__ import annotations
+
+import os.path
+import re
+
+from .job import TransferError
+
+HEAD_SIZE = 1024  # bytes that `judge` wants to see, fewer if the file is shorter
+
+_ZIP = rb"PK(\x03\x04|\x05\x06|\x07\x08)"
+_GZIP = rb"\x1f\x8b"
+_ZSTD = rb"\x28\xb5\x2f\xfd"
+_XML = rb"(\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<"
+_TIFF = rb"II[*+]\x00|MM\x00[*+]"
+_ISO_MEDIA = rb"....(ftyp|moov|mdat|wide|free|skip|pnot)"
+
+_FIRST_BYTES = {
+    "abc": rb"Ogawa|\x89HDF\r\n\x1a\n",
+    "avi": rb"RIFF....AVI ",
+    "avif": rb"....ftyp",
+    "blend": rb"BLENDER|" + _GZIP + rb"|" + _ZSTD,
+    "blend1": rb"BLENDER|" + _GZIP + rb"|" + _ZSTD,
+    "bmp": rb"BM",
+    "bz2": rb"BZh",
+    "cin": rb"\x80\x2a\x5f\xd7|\xd7\x5f\x2a\x80",
+    "dae": _XML,
+    "dds": rb"DDS ",
+    "dpx": rb"SDPX|XPDS",
+    "exr": rb"\x76\x2f\x31\x01",
+    "fbx": rb"Kaydara FBX Binary|(\xef\xbb\xbf)?\s*;",
+    "flac": rb"fLaC|ID3",
+    "gif": rb"GIF8",
+    "glb": rb"glTF",
+    "gltf": rb"(\xef\xbb\xbf)?\s*\{",
+    "gz": _GZIP,
+    "hdr": rb"#\?",
+    "heic": rb"....ftyp",
+    "jp2": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
+    "jpeg": rb"\xff\xd8\xff",
+    "jpg": rb"\xff\xd8\xff",
+    "ktx": rb"\xabKTX ",
+    "ktx2": rb"\xabKTX ",
+    "mkv": rb"\x1a\x45\xdf\xa3",
+    "mov": _ISO_MEDIA,
+    "mp4": _ISO_MEDIA,
+    "ogg": rb"OggS",
+    "pdf": rb"\s*%PDF-",
+    "ply": rb"ply",
+    "png": rb"\x89PNG\r\n\x1a\n",
+    "psd": rb"8BPS",
+    "rar": rb"Rar!\x1a\x07",
+    "svg": _XML,
+    "svgz": _GZIP,
+    "tgz": _GZIP,
+    "tif": _TIFF,
+    "tiff": _TIFF,
+    "usd": rb"PXR-USDC|#usda",
+    "usda": rb"#usda",
+    "usdc": rb"PXR-USDC",
+    "usdz": _ZIP,
+    "vdb": rb" BDV",
+    "wav": rb"RIFF|RF64|BW64",
+    "webm": rb"\x1a\x45\xdf\xa3",
+    "webp": rb"RIFF....WEBP",
+    "whl": _ZIP,
+    "x3d": _XML,
+    "xz": rb"\xfd7zXZ\x00",
+    "zip": _ZIP,
+    "zst": _ZSTD,
+    "3mf": _ZIP,
+    "7z": rb"7z\xbc\xaf\x27\x1c",
+}
+"""How files of each type begin: a regular expression for each extension."""
+
+_NO_FIRST_BYTES = (
+    "3ds bvh csv cube dmg exe ies iso json m4v max mp3 msi mtl obj otf py sbsar spp stl tar tga ttf"
+)
+_NEVER_HTML = frozenset(_NO_FIRST_BYTES.split())
+"""Types whose first bytes say too little, but which are no web page."""
+
+# Possessive and atomic: a page full of comments would else cost exponential time.
+_BEFORE_HTML = rb"(?is)(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
+_TAGS = rb"html|head|body|title|meta|link|script|style|iframe|div|center|table|font|h1|p|a|b|br"
+_HTML = _BEFORE_HTML + rb"<(?:!doctype\s+html|" + _TAGS + rb")(?:[\s/>]|\Z)"
+
+
+def judge(head: bytes, name: str, content_type: str) -> str:
+    """Compare how a body begins with what its name promises.
+
+    :param head: the first `HEAD_SIZE` bytes, decoded if the body came encoded.
+    :param content_type: the header as it came, empty if there was none.
+    :return: a note for people, empty if all is well or nothing is known about the type.
+    :raises TransferError: a web page came in place of a file of another type.
+    """
+    if not head:
+        return "The file is empty"
+    extension = os.path.splitext(name)[1][1:].lower()
+    pattern = _FIRST_BYTES.get(extension)
+    fits = pattern is not None and re.match(pattern, head, re.DOTALL) is not None
+    if (pattern or extension in _NEVER_HTML) and _is_page(head, fits, content_type):
+        raise TransferError("The server sent a web page instead of a file; you may need to sign in")
+    return f"This does not look like a .{extension} file" if pattern and not fits else ""
+
+
+def _is_page(head: bytes, fits: bool, content_type: str) -> bool:
+    """Whether this is HTML (the tags are those of WHATWG's MIME Sniffing, section 7.1)."""
+    if re.match(_HTML, head):
+        return True
+    # Known only by what the server says: such as a page whose first comment is longer than `head`.
+    said = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+    return said and not fits and head.lstrip().startswith(b"<")

@@ -1,0 +1,171 @@
+"""How the outside reaches a running transfer: asked to stop, or ended by its supervisor.
+
+A worker waits in one of two ways. While libraries own the socket (TLS handshake, headers) it
+blocks in them, and a duplicate of the socket is shut down to free it. Everywhere else (connecting,
+the body, backoff) it waits here, for what it wants or for a byte from its `Waker`, so that being
+asked costs no connection.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from . import portable
+from .job import Phase, Stopped, TryAgain
+
+
+class Waker:
+    """A socket pair that ends a wait. One for each worker; socket pairs, since Windows selects only those."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return self._reader.fileno()
+
+    def wake(self) -> None:
+        """End the wait under way, or the next one. Any thread."""
+        with suppress(OSError):  # a full pipe wakes as well, and after close nobody waits
+            self._writer.send(b"\0")
+
+    def drain(self) -> None:
+        """Forget the wakes so far. The waiting thread."""
+        with suppress(BlockingIOError):
+            while self._reader.recv(1024):
+                pass
+
+    def close(self) -> None:
+        """Release both descriptors."""
+        self._reader.close()
+        self._writer.close()
+
+
+class Wire:
+    """A duplicate of a connection's socket: shutting it down frees whoever blocks in the original."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._lock = threading.Lock()  # close() gives the number back: never shut down someone else's
+        self._sock = sock.dup()
+        self.requests = 0
+        """Requests sent over the connection so far."""
+
+    def shutdown(self) -> None:
+        """End the connection for both sides. Any thread."""
+        with self._lock, suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Release the duplicate; the connection itself stays."""
+        with self._lock:
+            self._sock.close()
+
+
+class Control:
+    """One run of one transfer, seen from both sides. A run never reuses another's."""
+
+    def __init__(self, waker: Waker) -> None:
+        self.phase = Phase.IDLE
+        self.moved = time.monotonic()
+        """When something last moved, in seconds of `time.monotonic`."""
+        self.asked = False
+        """Whether `check` would raise; cheap to read for each chunk."""
+        self.reused = False
+        """Whether the request under way goes over a connection that served one before."""
+        self._lock = threading.Lock()
+        self._waker = waker
+        self._wire: Wire | None = None
+        self._stop = False
+        waker.drain()
+
+    # -- The supervisor's side: any thread.
+
+    def stop(self) -> None:
+        """Ask the run to stop: it raises `Stopped` at once, wherever it waits."""
+        self._stop = True
+        self._interrupt()
+
+    def expire(self) -> None:
+        """End the phase under way: the run raises `TryAgain`."""
+        self._interrupt()
+
+    def idle(self, now: float) -> float:
+        """Seconds for which nothing moved."""
+        return max(0.0, now - self.moved)
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            self.asked = True
+            if self._wire:
+                self._wire.shutdown()
+        self._waker.wake()
+
+    # -- The worker's side.
+
+    def check(self) -> None:
+        """Raise `Stopped` or, after `expire`, `TryAgain`."""
+        if self._stop:
+            raise Stopped
+        if self.asked:
+            self.asked = False
+            raise TryAgain(f"The server did not answer in time ({self.phase.value})")
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase; its time-out begins too."""
+        self.check()
+        self.phase = phase
+        self.moved = time.monotonic()
+
+    def touch(self) -> None:
+        """Something moved."""
+        self.moved = time.monotonic()
+
+    @contextmanager
+    def guarding(self) -> Iterator[None]:
+        """While libraries own the socket: `attach` what is to be shut down; let go of it at the end."""
+        self.check()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wire = None
+
+    def attach(self, wire: Wire) -> None:
+        """Have `wire` shut down when the run is asked; at once if it was."""
+        with self._lock:
+            self._wire = wire
+            if self.asked:
+                wire.shutdown()
+        self.check()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait `seconds`, or until asked."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.wait(timeout=left)
+        self.check()
+
+    def wait(
+        self,
+        *,
+        readable: Iterable[socket.socket] = (),
+        writable: Iterable[socket.socket] = (),
+        timeout: float | None = None,
+    ) -> set[int]:
+        """Wait until one of the sockets is ready, `timeout` seconds are over, or the run is asked.
+
+        Returns the descriptors that are ready. Raises `Stopped` or `TryAgain` when asked.
+        """
+        self.check()
+        reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
+        ready = portable.poll(reads, [s.fileno() for s in writable], timeout)
+        if self._waker.fileno() in ready:
+            self._waker.drain()
+        self.check()
+        return ready - {self._waker.fileno()}

@@ -1,0 +1,161 @@
+"""What a transfer is asked to do, and the words it answers with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class IfExists(StrEnum):
+    """What to do when the final name is taken."""
+
+    RENAME = "RENAME"
+    """Publish as ``name (1).ext``; the number is picked when the file is published."""
+    OVERWRITE = "OVERWRITE"
+    """Replace the file in one atomic step."""
+    SKIP = "SKIP"
+    """Leave the file alone and fetch nothing."""
+    UPDATE = "UPDATE"
+    """Ask the server whether it changed (RFC 9110, section 13.1) and replace it if so."""
+
+
+class Phase(StrEnum):
+    """Where a transfer is, for its supervisor and for people."""
+
+    IDLE = "waiting"
+    LOOKUP = "looking up the server"
+    CONNECT = "connecting"
+    REQUEST = "waiting for the server"
+    BODY = "receiving"
+    BACKOFF = "retrying"
+    VERIFY = "verifying"
+    PUBLISH = "saving"
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """An expected digest."""
+
+    algorithm: str
+    """One of ``md5``, ``sha1``, ``sha256``, ``sha512``."""
+    hex: str
+    """Lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What tells two versions of a resource apart (RFC 9110, section 8.8). Empty: not known."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+    @property
+    def if_range(self) -> str:
+        """The value for ``If-Range``: a strong ETag, else the date, else nothing."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One download as it was asked for. Holds secrets: never show it."""
+
+    uid: int
+    url: str
+    """With user, password and query, without the fragment."""
+    directory: str
+    if_exists: IfExists = IfExists.RENAME
+    digest: Digest | None = None
+    have: Have | None = None
+    """For UPDATE: the file that an earlier download of this URL left here."""
+
+    def __repr__(self) -> str:
+        return f"Job({self.uid})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Have:
+    """A finished file and what the server said of it, kept for conditional requests."""
+
+    name: str
+    size: int
+    """Bytes."""
+    mtime: float
+    """Seconds since the epoch, as the file system had it when the file was published."""
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Frozen at the start of a run and handed to the workers, who read no preferences."""
+
+    timeout: float = 60.0
+    """Seconds without progress after which a phase is ended."""
+    connections: int = 16
+    """Connections open at once, over all downloads."""
+    user_agent: str = "background_downloads"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Counters of one running transfer."""
+
+    name: str
+    received: int
+    """Bytes of the file that are on the disk."""
+    size: int | None
+    """Bytes, where the server told."""
+    phase: Phase
+    idle: float
+    """Seconds since something last moved."""
+    text: str
+    """Words for the phase where there are finer ones: "retrying 2 of 5"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The file is whole, verified, and stands under its final name."""
+
+    filepath: str
+    note: str = ""
+    have: Have | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """Nothing had to be fetched."""
+
+    filepath: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It cannot be done; what was received is kept."""
+
+    error: str
+    """One sentence for a person, without secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """It was asked to stop, and did; what was received is kept."""
+
+
+Outcome = Finished | Skipped | Failed | Halted
+
+
+class TransferError(Exception):
+    """A download cannot be done. ``str()`` is one sentence for a person, and holds no secret."""
+
+
+class TryAgain(TransferError):
+    """It did not work this time; another request may (a cut connection, a busy server)."""
+
+    def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after = retry_after
+        """Seconds that the server asks to wait (RFC 9110, section 10.2.3)."""
+
+
+class Stopped(Exception):
+    """The transfer was asked to stop; what it has is kept."""

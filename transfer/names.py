@@ -1,0 +1,394 @@
+"""Links and file names: what may be fetched, how it is shown, and where it may be written.
+
+Both come from strangers. A name made here is one component that stays in its folder on every
+system; a text made here for people holds no user, password or query.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os.path
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
+
+from .digest import parse_fragment
+from .job import Digest, TransferError
+
+NAME_SIZE = 255  # bytes of UTF-8; what ext4, APFS and (in UTF-16 units, which are fewer) NTFS take
+URL_LENGTH = 8192  # characters; servers take about as much (RFC 9110, section 4.1, asks for 8000)
+SHOWN_LENGTH = 200  # characters of a text that is no link, or of a link in a sentence
+FALLBACK = "download"
+"""The name where neither the server nor a link gives one."""
+SIDECAR = ".json"
+"""What a partial file's sidecar is called, after the name of the partial file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One file to fetch."""
+
+    url: str = field(repr=False)
+    """Without fragment; with user, password and query, so it has no place in a log."""
+    digest: Digest | None = None
+    """What the link's fragment says about the content."""
+
+
+# --- Links -------------------------------------------------------------------------------------
+
+# What mail programs, web pages and RFC 3986, appendix C, put around links.
+_AROUND_LINKS = (
+    '<>"“”\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff'
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+# Regular expressions are compiled on first use: enabling the add-on must not pay for them.
+_NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
+_PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
+_HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[.*\]"
+_LONE_PERCENT = r"%(?![0-9A-Fa-f]{2})"
+_ESCAPE = r"%([0-9A-Fa-f]{2})"
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_LOGIN_SAFE = "%:!$&'()*+,;="
+_PATH_SAFE = _LOGIN_SAFE + "@/"
+_QUERY_SAFE = _PATH_SAFE + "?"
+
+
+def parse_links(text: str) -> tuple[list[Link], list[str]]:
+    """Split a text at white space into links without duplicates, in their order.
+
+    :return: the links, and a sentence for each entry that is none; those spoil no other.
+    """
+    links: dict[str, Link] = {}
+    problems: list[str] = []
+    for entry in filter(None, (word.strip(_AROUND_LINKS) for word in text.split())):
+        try:
+            link = _link(entry)
+            links[link.url] = _merged(links.get(link.url), link)
+        except TransferError as error:
+            problems.append(f"{shown(entry)[:SHOWN_LENGTH]}: {error}")
+    return list(links.values()), problems
+
+
+def check(url: str) -> None:
+    """See whether a link can be fetched, before anything is.
+
+    :raises TransferError: it cannot; the sentence names neither user nor password nor query.
+    """
+    if not url:
+        raise TransferError("This link is empty")
+    if re.search(_NOT_IN_LINKS, url):
+        raise TransferError("This link has a space or a control character in it")
+    parts = _split(url)
+    if parts.scheme not in ("http", "https"):
+        raise TransferError(_wrong_scheme(url, parts))
+    _place(parts)
+    parse_fragment(parts.fragment)
+
+
+def shown(url: str) -> str:
+    """A link as people may see it: without user, password, query and fragment. Never raises.
+
+    Characters that cannot be seen are percent-encoded, so it still leads to the same place.
+    """
+    try:
+        parts = _split(url)
+        if not parts.netloc:
+            return _shown_junk(url)
+        if "@" in url:
+            _place(parts)  # a broken one may be half a password that has "/", "?" or "#" in it
+        text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    except TransferError:
+        return _shown_junk(url)
+    return "".join(map(_visible, text))
+
+
+def quoted(url: str) -> str:
+    """A link as it goes on the wire: all ASCII, its fragment dropped (RFC 3986, RFC 3987 3.1).
+
+    As requests writes it (`requests.utils.requote_uri`), save that a ``%`` that begins no escape
+    becomes ``%25`` and leaves the other escapes alone, and that ``..`` stays, for the server.
+    User and password stay in it.
+
+    :raises TransferError: it is too long, or its host or port cannot be read.
+    """
+    parts = _split(url)
+    login, at, _ = parts.netloc.rpartition("@")
+    netloc = _requoted(login, _LOGIN_SAFE) + at + _place(parts)
+    path = _requoted(parts.path, _PATH_SAFE) or "/"
+    return urlunsplit((parts.scheme, netloc, path, _requoted(parts.query, _QUERY_SAFE), ""))
+
+
+def _link(entry: str) -> Link:
+    check(entry)
+    url, _, fragment = entry.partition("#")
+    return Link(url, parse_fragment(fragment))
+
+
+def _merged(first: Link | None, second: Link) -> Link:
+    if first is None or first.digest is None:
+        return second
+    if second.digest is not None and second.digest != first.digest:
+        raise TransferError("This link is there twice, with two digests; the first one counts")
+    return first
+
+
+def _split(url: str) -> SplitResult:
+    if len(url) > URL_LENGTH:
+        raise TransferError(f"This link is longer than {URL_LENGTH} characters")
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message may quote the password
+        raise TransferError("This link is broken: its server cannot be read") from None
+
+
+def _wrong_scheme(url: str, parts: SplitResult) -> str:
+    if not parts.scheme or "." in parts.scheme or ("@" in url and not parts.netloc):
+        # "example.com:80/file" and "user:password@example.com/file" have no scheme, whatever RFC 3986 says.
+        return "A link begins with “https://” or “http://”, this one does not"
+    return f"Only http and https links can be downloaded, this one starts with “{parts.scheme}:”"
+
+
+def _place(parts: SplitResult) -> str:
+    """Host and port, in ASCII."""
+    match = re.fullmatch(_PLACE, parts.netloc.rpartition("@")[2])
+    if match is None or (match[2] and not 0 < int(match[2]) < 65536):
+        raise TransferError("This link is broken: its server or its port cannot be read")
+    if not match[1]:
+        raise TransferError("This link names no server")
+    return _ascii_host(match[1]) + (f":{int(match[2])}" if match[2] else "")
+
+
+def _ascii_host(host: str) -> str:
+    if not host.isascii():
+        # Python's own codec is IDNA 2003: it would send "ß" to another server than browsers and requests.
+        import idna  # comes with requests; a slow import, for few links
+
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except UnicodeError:
+            raise TransferError("This link is broken: there can be no server of that name") from None
+    host = host.lower()
+    if not re.fullmatch(_HOST, host):
+        raise TransferError("This link is broken: there can be no server of that name")
+    return host
+
+
+def _requoted(text: str, safe: str) -> str:
+    text = quote(re.sub(_LONE_PERCENT, "%25", text), safe=safe, errors="replace")
+    return re.sub(_ESCAPE, _plainest, text)
+
+
+def _plainest(escape: re.Match[str]) -> str:
+    """An escape, or the character itself where the two mean the same (RFC 3986, section 2.3)."""
+    character = chr(int(escape[1], 16))
+    return character if character in _UNRESERVED else escape[0].upper()
+
+
+def _shown_junk(text: str) -> str:
+    if "@" in text:
+        return "(a text that is not shown, it may hold a password)"
+    return "".join(map(_visible, re.split(r"[?#]", text)[0][:SHOWN_LENGTH]))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() and character != " ":
+        return character
+    return quote(character, safe="", errors="replace")
+
+
+# --- Names -------------------------------------------------------------------------------------
+
+_DROPPED = (  # controls, line ends, and what is invisible or turns the text round
+    r"[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U000e0000-\U000e007f]"
+)
+_FORBIDDEN = r'[<>:"|?*/\\\ud800-\udfff]'  # Windows' (and everyone's), and no Unicode
+_STAND_IN = "_"
+# Joiners are needed within words (Persian, Hindi, emoji), but say nothing at an end.
+_SPACES = (
+    " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+    "\u200c\u200d"
+)
+_NOT_FIRST = _SPACES + ".-"
+_NOT_LAST = _SPACES + "."
+_RESERVED = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
+)
+_EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
+_PARAMETER = r"""(?as)(?:^|;)\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)"""
+_ENCODED_WORD = r"(?s)=\?.*\?="  # RFC 2047, which has no place in this header
+_CHARSETS = frozenset(("utf-8", "utf8", "iso-8859-1"))  # RFC 8187, section 3.2.1, and its predecessor
+
+_EXTENSIONS = {
+    "application/gzip": ".gz",
+    "application/json": ".json",
+    "application/pdf": ".pdf",
+    "application/x-7z-compressed": ".7z",
+    "application/x-blender": ".blend",
+    "application/x-tar": ".tar",
+    "application/zip": ".zip",
+    "application/x-zip-compressed": ".zip",
+    "audio/mpeg": ".mp3",
+    "audio/wav": ".wav",
+    "image/gif": ".gif",
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/svg+xml": ".svg",
+    "image/tiff": ".tif",
+    "image/vnd.radiance": ".hdr",
+    "image/webp": ".webp",
+    "image/x-exr": ".exr",
+    "model/gltf+json": ".gltf",
+    "model/gltf-binary": ".glb",
+    "model/obj": ".obj",
+    "model/stl": ".stl",
+    "model/vnd.usdz+zip": ".usdz",
+    "text/csv": ".csv",
+    "text/html": ".html",
+    "text/plain": ".txt",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+}
+"""Extensions by content type. Not :mod:`mimetypes`, which reads the system's files."""
+
+
+def choose(*, disposition: str, asked: str, final: str, content_type: str) -> str:
+    """The name of a download; never empty, always safe.
+
+    :param disposition: the ``Content-Disposition`` header, empty if there was none.
+    :param asked: the URL that was asked for.
+    :param final: the URL that answered, after redirects.
+    :param content_type: the header, empty if there was none.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    fallback = FALLBACK + _EXTENSIONS.get(kind, "")
+    return from_disposition(disposition) or from_url(asked) or from_url(final) or fallback
+
+
+def safe(name: str) -> str:
+    """Make a name that stays in its folder and can be written on every system.
+
+    One component in NFC of at most `NAME_SIZE` bytes: no separators, no control characters, none of
+    the names and characters Windows keeps for itself, no dot, dash or space first, no dot or space
+    last. Empty if nothing is left. Safe names stay as they are.
+    """
+    if len(name) > 2 * NAME_SIZE:  # normalizing takes quadratic time, and the middle is cut anyway
+        name = name[:NAME_SIZE] + name[-NAME_SIZE:]
+    name = re.sub(_DROPPED, "", unicodedata.normalize("NFC", name))
+    # What was dropped may have kept two characters apart that are one.
+    name = unicodedata.normalize("NFC", re.sub(_FORBIDDEN, _STAND_IN, name))
+    name = _fit(name.lstrip(_NOT_FIRST).rstrip(_NOT_LAST), NAME_SIZE)
+    if _is_reserved(name):
+        name = _fit(_STAND_IN + name, NAME_SIZE)
+    return name if name.strip(_STAND_IN) else ""
+
+
+def from_disposition(header: str) -> str:
+    """The name in a ``Content-Disposition`` header (RFC 6266; ``filename*``: RFC 8187).
+
+    Like browsers it takes only the last component of a path, and is lenient about quotes. RFC 2047
+    words are no names. Never raises.
+
+    :param header: as `http.client` gives it: bytes read as ISO-8859-1, even if they were UTF-8.
+    :return: a safe name, or an empty string.
+    """
+    parameters: dict[str, str] = {}
+    for match in re.finditer(_PARAMETER, _utf8(header)):
+        parameters.setdefault(match[1].lower(), match[2].strip())
+    extended = _extended_value(parameters.get("filename*", ""))
+    return _last_component(extended) or _last_component(_value(parameters.get("filename", "")))
+
+
+def from_url(url: str) -> str:
+    """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
+    try:
+        segment = _split(url).path.rpartition("/")[2]
+    except TransferError:
+        return ""
+    try:
+        return safe(unquote(segment, errors="strict"))
+    except UnicodeError:
+        return safe(segment)  # escapes of an unknown encoding are better than wrong letters
+
+
+def numbered(name: str, number: int) -> str:
+    """``name (1).ext`` for a safe name, still of at most `NAME_SIZE` bytes."""
+    stem, extension = _parts(name)
+    tail = f" ({number}){extension}"
+    return _cut(stem, NAME_SIZE - _size(tail)) + tail
+
+
+def part_name(url: str, directory: str) -> str:
+    """What a partial file is called: the same for the same URL (query included) and folder.
+
+    Its sidecar (`SIDECAR`) fits within `NAME_SIZE` bytes too.
+
+    :param directory: an absolute path.
+    """
+    whole = url.partition("#")[0] + "\0" + os.path.normpath(directory)
+    mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
+    tail = f".{mark}.part"
+    return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR)) + tail
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether Windows takes it for a device, which it does with any extension too."""
+    return name.partition(".")[0].rstrip(" ").upper() in _RESERVED
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Stem and extension, of at most 20 characters; ``.tar.gz`` and its kin are one."""
+    match = re.search(_EXTENSION, name)
+    return (name[: match.start()], match[0]) if match else (name, "")
+
+
+def _fit(name: str, size: int) -> str:
+    """Shorten a name to `size` bytes, from the end of its stem."""
+    if _size(name) <= size:
+        return name
+    stem, extension = _parts(name)
+    return _cut(stem, size - _size(extension)) + extension
+
+
+def _cut(text: str, size: int) -> str:
+    """At most `size` bytes of a text, without half a character or an open end."""
+    if _size(text) <= size:
+        return text
+    return text.encode()[:size].decode(errors="ignore").rstrip(_NOT_LAST)
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+def _utf8(header: str) -> str:
+    """The header as the server meant it: most that send more than ASCII send UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
+
+
+def _value(text: str) -> str:
+    """A token or a quoted-string (RFC 9110, section 5.6.4)."""
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = re.sub(r"(?s)\\(.)", r"\1", text[1:-1])
+    return "" if re.fullmatch(_ENCODED_WORD, text) else text.strip('"')
+
+
+def _extended_value(text: str) -> str:
+    """``charset'language'percent-encoded`` (RFC 8187, section 3.2); empty if it is not that."""
+    charset, *rest = _value(text).split("'", 2)
+    if len(rest) != 2 or charset.lower() not in _CHARSETS:
+        return ""
+    try:
+        return unquote_to_bytes(rest[1]).decode(charset)
+    except UnicodeError:
+        return ""
+
+
+def _last_component(path: str) -> str:
+    return safe(re.split(r"[/\\]", path)[-1])

@@ -1,0 +1,300 @@
+"""The partial file, its sidecar, and the one atomic step that makes it the file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import names, portable
+from .job import Digest, IfExists, TransferError, Validator
+from .ranges import Ranges
+
+CHECKPOINT_BYTES = 64 << 20  # received since the last one
+CHECKPOINT_SECONDS = 5.0
+_MODE = 0o666  # less the umask, as for any file that a user saves
+
+
+@dataclass(slots=True)
+class Received:
+    """What is on the disk and what it is a part of: the sidecar's content. It holds no secrets."""
+
+    ranges: Ranges = field(default_factory=Ranges)
+    size: int | None = None
+    """Bytes of the whole file, where the server told."""
+    validator: Validator = field(default_factory=Validator)
+
+    def forget(self) -> None:
+        """Begin from zero."""
+        self.ranges.clear()
+        self.size = None
+        self.validator = Validator()
+
+
+class Part:
+    """An open, locked partial file. One owner; `close` it.
+
+    `Part(…)` raises TransferError when it cannot be had, in a sentence.
+    """
+
+    def __init__(self, url: str, directory: str, digest: Digest | None) -> None:
+        self.path = Path(directory, names.part_name(url, directory))
+        shown = names.shown(url)
+        expected = digest and [digest.algorithm, digest.hex]
+        self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
+        with told(directory):
+            self.fd = self._open()
+        self.received = Received()
+        self._read_sidecar()
+        self._saved = (self.received.ranges.total(), time.monotonic())
+
+    @property
+    def sidecar(self) -> Path:
+        """The file that describes the partial file."""
+        return self.path.with_name(self.path.name + ".json")
+
+    def _open(self) -> int:
+        """Open or make the file, and lock it."""
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, _MODE)
+            try:
+                if not portable.lock_file(fd):
+                    raise TransferError("Another Blender is downloading this")
+                if self._is_ours(fd):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+
+    def _is_ours(self, fd: int) -> bool:
+        """Whether the name still is this file, and the file has no other name.
+
+        It may have been published between open and lock. One with two names was published by a
+        process that died before it removed this one: to write it would damage the file.
+        """
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise TransferError(f"“{self.path.name}” is in the way and is not a file")
+        if status.st_nlink == 1:
+            return True
+        if status.st_nlink > 1:
+            self.path.unlink(missing_ok=True)
+        return False
+
+    def is_in_place(self) -> bool:
+        """Whether the file still stands under its name; somebody may have deleted it."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
+        except OSError:
+            return False
+
+    # -- Bytes.
+
+    def write(self, data: memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`; the caller records it once it is there."""
+        while data:
+            written = portable.pwrite(self.fd, data, offset)
+            data, offset = data[written:], offset + written
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`."""
+        return portable.pread(self.fd, count, offset)
+
+    def truncate(self, size: int = 0) -> None:
+        """Cut the file off behind `size` bytes."""
+        os.ftruncate(self.fd, size)
+
+    # -- The sidecar.
+
+    def checkpoint_due(self) -> bool:
+        """Whether more would be lost to a power cut than we allow."""
+        total, moment = self._saved
+        return (
+            self.received.ranges.total() - total >= CHECKPOINT_BYTES
+            or time.monotonic() - moment >= CHECKPOINT_SECONDS
+        )
+
+    def checkpoint(self) -> None:
+        """Make what was received survive a power cut: first the bytes, then the sidecar that says so."""
+        ranges = self.received.ranges.as_list()
+        portable.sync_data(self.fd)
+        validator = self.received.validator
+        about = {
+            **self._about,
+            "version": 1,
+            "size": self.received.size,
+            "etag": validator.etag,
+            "last_modified": validator.last_modified,
+            "ranges": ranges,
+        }
+        write_atomically(self.sidecar, json.dumps(about).encode())
+        self._saved = (self.received.ranges.total(), time.monotonic())
+
+    def _read_sidecar(self) -> None:
+        """Take up what an earlier process wrote down; what it did not is not trusted."""
+        try:
+            about = json.loads(self.sidecar.read_bytes())
+            self.received = _parse(about, self._about["url"], os.fstat(self.fd).st_size)
+        except (OSError, ValueError, TypeError, KeyError):
+            self.received = Received()
+
+    # -- The ends.
+
+    def close(self) -> None:
+        """Keep what was received, where it can be used, and release the file."""
+        if self.fd < 0:
+            return
+        try:
+            if self.received.ranges.total():
+                with suppress(OSError):  # a full disk: the last checkpoint stands
+                    self.checkpoint()
+            else:
+                self._remove()
+        finally:
+            self.release()
+
+    def discard(self) -> None:
+        """Delete what was received."""
+        if self.fd < 0:
+            return
+        self._remove()
+        self.release()
+
+    def publish(self, name: str, if_exists: IfExists, *, mtime: float | None = None) -> Path | None:
+        """Give the file its final name in one atomic step; None if SKIP found the name taken.
+
+        Raises TransferError, OSError; then nothing stands under a final name.
+        """
+        os.fsync(self.fd)
+        if mtime is not None:
+            os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
+        if os.name == "nt":  # an open file cannot be renamed there
+            self.release()
+        path = self._place(name, if_exists)
+        if path:
+            self.sidecar.unlink(missing_ok=True)
+            self.release()
+        return path
+
+    def _place(self, name: str, if_exists: IfExists) -> Path | None:
+        target = self.path.with_name(name)
+        if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
+            if target.is_dir():
+                raise TransferError(f"A folder named “{name}” is in the way")
+            os.replace(self.path, target)
+            return target
+        for candidate in _candidates(target, if_exists):
+            with suppress(FileExistsError):
+                _move_no_clobber(self.path, candidate)
+                return candidate
+        return None
+
+    def _remove(self) -> None:
+        self.sidecar.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Close the file, which unlocks it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _candidates(target: Path, if_exists: IfExists) -> Iterator[Path]:
+    yield target
+    number = 1
+    while if_exists is IfExists.RENAME:
+        yield target.with_name(names.numbered(target.name, number))
+        number += 1
+
+
+def _move_no_clobber(source: Path, target: Path) -> None:
+    """Rename, or raise FileExistsError. Windows' rename never replaces; elsewhere a hard link does not."""
+    if os.name == "nt":
+        os.rename(source, target)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV):
+            raise
+        if os.path.lexists(target):  # no hard links here: a look, then a rename, and README names the race
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        os.rename(source, target)
+    else:
+        os.unlink(source)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
+    """Replace a small file whole, durably, and never through a link. Raises OSError."""
+    temporary = path.with_name(path.name + "~")
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            portable.sync_data(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _parse(about: Any, url: str, on_disk: int) -> Received:
+    """Read a sidecar. Raises ValueError, TypeError, KeyError where it is not one that holds here."""
+    if about["version"] != 1 or about["url"] != url:
+        raise ValueError("another download's")
+    size, etag, date = about["size"], about["etag"], about["last_modified"]
+    if not (size is None or isinstance(size, int)) or not isinstance(etag, str) or not isinstance(date, str):
+        raise ValueError("not a sidecar")
+    ranges = Ranges((int(start), int(end)) for start, end in about["ranges"])
+    if ranges.end() > on_disk or (size is not None and ranges.end() > size):
+        raise ValueError("it says more than there is")
+    return Received(ranges, size, Validator(etag, date))
+
+
+@contextmanager
+def told(directory: str) -> Iterator[None]:
+    """Turn what the operating system says about a folder into a sentence: raises TransferError."""
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(_sentence(error, f"the folder “{directory}”")) from error
+
+
+def _sentence(error: OSError, folder: str) -> str:
+    return {
+        errno.ENOSPC: f"The disk is full: make room in {folder}, then press Retry",
+        errno.EDQUOT: f"Your quota is used up: make room in {folder}, then press Retry",
+        errno.EFBIG: f"The file is too large for the disk that holds {folder}",
+        errno.EROFS: f"Nothing can be written to {folder}: it is read-only",
+        errno.EACCES: f"You are not allowed to write to {folder}",
+        errno.EPERM: f"You are not allowed to write to {folder}",
+        errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
+        errno.ENOTDIR: f"Part of the path to {folder} is a file",
+        errno.ENAMETOOLONG: f"The path to {folder} is too long",
+        errno.ELOOP: f"A link is in the way in {folder}",
+        errno.EIO: f"The disk that holds {folder} reports an error",
+        errno.ESTALE: f"The disk that holds {folder} is gone",
+    }.get(error.errno or 0, f"Cannot write to {folder} ({error.strerror or type(error).__name__})")
+
+
+def prepare_folder(directory: str) -> None:
+    """Make the folder if it is missing. Raises TransferError unless it can be written to."""
+    if not directory or "\0" in directory:
+        raise TransferError("Choose a folder to download to")
+    with told(directory):
+        if os.path.exists(directory) and not os.path.isdir(directory):
+            raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
+        os.makedirs(directory, exist_ok=True)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")

@@ -1,0 +1,67 @@
+"""Which bytes of a file are there, and what the range headers of HTTP say (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE | re.ASCII)
+
+
+class Ranges:
+    """A set of byte positions, as sorted, disjoint, half-open ranges."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._ranges: list[tuple[int, int]] = []
+        for start, end in ranges:
+            self.add(start, end)
+
+    def add(self, start: int, end: int) -> None:
+        """Put the bytes from `start` up to, not including, `end` into the set."""
+        if not 0 <= start <= end:
+            raise ValueError(f"not a range: {start}-{end}")
+        if start == end:
+            return
+        if self._ranges and self._ranges[-1][1] == start:  # the next chunk: nearly every call
+            self._ranges[-1] = (self._ranges[-1][0], end)
+            return
+        touching = [r for r in self._ranges if r[0] <= end and r[1] >= start]
+        apart = [r for r in self._ranges if r not in touching]
+        merged = (min([start, *(r[0] for r in touching)]), max([end, *(r[1] for r in touching)]))
+        self._ranges = sorted([*apart, merged])
+
+    def missing(self, size: int) -> list[tuple[int, int]]:
+        """The ranges of a file of `size` bytes that are not in the set."""
+        edges = [0, *(edge for r in self._ranges for edge in r), size]
+        return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+    def total(self) -> int:
+        """How many bytes are in the set."""
+        return sum(end - start for start, end in self._ranges)
+
+    def end(self) -> int:
+        """The position behind the last byte of the set."""
+        return self._ranges[-1][1] if self._ranges else 0
+
+    def head(self) -> int:
+        """How many bytes are there from the beginning of the file, without a gap."""
+        return self._ranges[0][1] if self._ranges and self._ranges[0][0] == 0 else 0
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._ranges.clear()
+
+    def as_list(self) -> list[list[int]]:
+        """For JSON."""
+        return [[start, end] for start, end in self._ranges]
+
+
+def parse_content_range(header: str) -> tuple[int, int, int | None] | None:
+    """``bytes 5-9/100`` as (5, 10, 100); no size where it is ``*``. None: not a range of bytes."""
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if not match:
+        return None
+    start, last, size = int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+    if last < start or (size is not None and last >= size):
+        return None
+    return start, last + 1, size

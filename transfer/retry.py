@@ -1,0 +1,139 @@
+"""Which failures are tried again, and after how long."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass
+
+from .job import TransferError
+
+TRIES = 5
+"""Failures without progress after which a download ends."""
+REQUESTS = 40
+"""Requests without progress after which a download ends, whatever they were answered."""
+FIRST_DELAY = 1.0  # seconds, doubled with each failure
+LONGEST_DELAY = 30.0  # seconds
+LEAST_JITTER = 0.5  # share of the delay, so that downloads that broke together do not return together
+ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
+LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
+
+_RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+_SECONDS = r"[+-]?[0-9]+(?:\.[0-9]+)?"
+_UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))  # seconds each
+
+
+def retryable(status: int) -> bool:
+    """Whether an answer with this HTTP status may be another one the next time (RFC 9110, 15)."""
+    return status in _RETRYABLE
+
+
+def retry_after(header: str, now: float) -> float | None:
+    """Read a ``Retry-After`` header (RFC 9110, section 10.2.3): seconds, or an HTTP date.
+
+    :param now: seconds since 1970, to turn a date into a wait.
+    :return: seconds to wait, 0 if the time has passed, None if the header cannot be read.
+    """
+    text = header.strip()
+    seconds = float(text) if re.fullmatch(_SECONDS, text) else _until(text, now)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_ASKED)
+
+
+@dataclass(slots=True)
+class Tries:
+    """How often one download was tried without getting on.
+
+    It knows no clock and no socket, has one writer at a time, and is pickled with its transfer.
+    """
+
+    furthest: int = 0
+    """The furthest point this download ever reached, in bytes."""
+    requests: int = 0
+    """Requests since that point was reached."""
+    failures: int = 0
+    """Failures since then; those where the server asked to wait do not count."""
+    waited: float = 0.0
+    """Seconds that servers asked to wait, in all."""
+    asked: float = 0.0
+    """Seconds of the last wait if the server asked for it, else 0."""
+    reason: str = "The server sends nothing new"
+    """What went wrong last, as a sentence for a person."""
+
+    @property
+    def text(self) -> str:
+        """What is going on, for people: ``retrying 2 of 5``, or empty while all is well."""
+        if self.asked:
+            return f"waiting {_span(self.asked)} as the server asks"
+        return f"retrying {self.failures + 1} of {TRIES}" if self.failures else ""
+
+    def request(self) -> None:
+        """Count a request; to be called before it is sent.
+
+        :raises TransferError: there were `REQUESTS` of them since the last progress.
+        """
+        if self.requests >= REQUESTS:
+            raise self._given_up(self.requests)
+        self.requests += 1
+
+    def progress(self, offset: int) -> None:
+        """Tell how far the download has come, in bytes; only new ground resets the counts.
+
+        The waits that servers asked for are limited for the whole download and go on counting.
+        """
+        if offset > self.furthest:
+            self.furthest = offset
+            self.requests = self.failures = 0
+            self.asked = 0.0
+
+    def delay(
+        self, reason: str, retry_after: float | None = None, *, rng: random.Random | None = None
+    ) -> float:
+        """Count a failure and answer how many seconds to wait before the next request.
+
+        :param reason: what went wrong, a sentence for a person; it ends up in the final error.
+        :param retry_after: seconds the server asked for, None if it did not.
+        :param rng: where the jitter comes from; Python's own if None.
+        :raises TransferError: the tries are used up, or the server asks for too long a wait.
+        """
+        self.reason = reason
+        jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * (rng or random).random()
+        if retry_after is not None:
+            # "0", or a date that has passed here, still leaves the server a moment.
+            return self._asked_wait(max(retry_after, FIRST_DELAY * jitter), retry_after)
+        self.failures += 1
+        self.asked = 0.0
+        if self.failures >= TRIES:
+            raise self._given_up(self.failures)
+        return jitter * min(FIRST_DELAY * (1 << self.failures - 1), LONGEST_DELAY)
+
+    def _asked_wait(self, wait: float, asked: float) -> float:
+        if self.waited + wait > ASKED_WAITS:
+            raise TransferError(f"The server asks to wait {_span(asked)}. Try again later")
+        self.waited += wait
+        self.asked = wait
+        return wait
+
+    def _given_up(self, times: int) -> TransferError:
+        return TransferError(f"{self.reason.rstrip('.')}. Tried {times} times, try again later")
+
+
+def _until(date: str, now: float) -> float | None:
+    """Seconds from `now` to an HTTP date in any of its three forms (RFC 9110, section 5.6.7)."""
+    import calendar  # on first use: few servers send dates
+    import email.utils
+
+    try:
+        parsed = email.utils.parsedate(date)
+        # HTTP dates are always GMT, also where they do not say so.
+        return None if parsed is None else calendar.timegm(parsed) - now
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
+
+
+def _span(seconds: float) -> str:
+    """A length of time in the largest unit that fits, rounded up: ``12 minutes``."""
+    whole = max(math.ceil(seconds), 1)
+    size, unit = next((size, unit) for size, unit in _UNITS if whole >= size)
+    count = math.ceil(whole / size)
+    return f"{count} {unit}" + ("s" if count > 1 else "")
