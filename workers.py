@@ -318,13 +318,16 @@ class ThreadHost:
         now = time.monotonic()
         with self._changed:
             self._news.clear()
-            self._join_left()
+            left, self._left = self._left, []
             events, self._events = self._events, []
             report = Report(events)
             for worker in self._workers:
                 if worker.control:
                     self._supervise(worker.control, now)
                     report.progress[worker.uid] = self._transfers[worker.uid].progress(now)
+        for worker in left:  # not under the lock: they may want it for their last step
+            worker.join()
+            worker.waker.close()
         return report
 
     def _supervise(self, control: Control, now: float) -> None:
@@ -390,13 +393,6 @@ class ThreadHost:
         self._transfers.clear()
         return report
 
-    def _join_left(self) -> None:
-        """Join the workers that have let go of everything: their threads are at their last step."""
-        left, self._left = self._left, []
-        for worker in left:
-            worker.join()
-            worker.waker.close()
-
     # -- The workers' side.
 
     def new_client(self) -> Client:
@@ -414,7 +410,7 @@ class ThreadHost:
             self._changed.wait_for(lambda: self._pending or self._dismissed)
             self._idle -= 1
             if not self._pending:
-                self._workers.discard(worker)  # from here on it touches nothing of ours
+                self._workers.discard(worker)  # now, so that a new job gets a new worker
                 self._left.append(worker)
                 return None
             worker.uid = self._pending.popleft()

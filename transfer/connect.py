@@ -28,6 +28,7 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from . import names
 from .control import Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
@@ -101,12 +102,12 @@ class Client:
     def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[requests.PreparedRequest, _Host]:
         request = requests.PreparedRequest()
         request.method, request.hooks = "GET", {}
-        request.prepare_url(url, None)
+        request.url = names.quoted(url)
         request.headers = requests.structures.CaseInsensitiveDict({**self._headers, **headers})
-        key = "/".join(str(request.url).split("/", 3)[:3])
+        key = "/".join(request.url.split("/", 3)[:3])
         host = self._hosts.get(key)
         if not host:
-            host = self._hosts[key] = _Host(self._session, str(request.url))
+            host = self._hosts[key] = _Host(self._session, request.url)
         if host.auth:
             host.auth(request)
         return request, host
@@ -133,7 +134,7 @@ class _Host:
         self.proxies: dict[str, str] = dict(merged["proxies"])
         own = requests.utils.get_auth_from_url(url)
         login = own if any(own) else requests.utils.get_netrc_auth(url)
-        self.auth = HTTPBasicAuth(*login) if login else None
+        self.auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
 
 
 class Trust:

@@ -515,13 +515,12 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 def _redirected(url: str, location: str) -> str:
     """The absolute target of a redirect; user and password go along only to the same origin."""
     location = location.encode("latin-1", "replace").decode("utf-8", "replace")  # undo http.client
-    target = urljoin(url, location)
+    target = names.quoted(urljoin(url, location))
     old, new = urlsplit(url), urlsplit(target)
     if new.scheme not in ("http", "https"):
         raise TransferError("The server sends this download to a place that is not a web address")
     if old.username is not None and new.username is None and _origin(old) == _origin(new):
         target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
-    names.check(target.partition("#")[0])
     return target
 
 
