@@ -1,0 +1,391 @@
+"""The operators: thin, each asks the session."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+
+from .session import Session, current, watch
+from .session.mirror import IF_EXISTS, WHEN_DONE
+from .session.run import Run, preferences, run_blocking
+from .transfer import names
+from .transfer.job import IfExists
+from .workers import Download, Status
+
+DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
+
+
+class DOWNLOADS_OT_start(bpy.types.Operator):
+    """Download files in the background while Blender stays usable"""
+
+    bl_idname = "downloads.start"
+    bl_label = "Download Files"
+
+    urls: bpy.props.StringProperty(
+        name="URLs",
+        description="One or many links, separated by spaces or new lines. A link may end in #sha256=…",
+        options={"SKIP_SAVE"},
+    )
+    directory: bpy.props.StringProperty(
+        name="Folder",
+        description="Empty: the folder from the preferences. //: beside the .blend file",
+        subtype="DIR_PATH",
+        options={"SKIP_SAVE"},
+    )
+    if_exists: bpy.props.EnumProperty(name="If It Exists", items=IF_EXISTS, options={"SKIP_SAVE"})
+    when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
+
+    _is_invoked = False
+    _run: Run | None = None
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return is_online(cls)
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        if bpy.app.background:
+            return self.execute(context)
+        self._is_invoked = True
+        if self.urls.strip() or (current().is_waiting and not current().run):
+            return self.execute(context)
+        self.urls = " ".join(clipboard_links(context))
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH)
+
+    def draw(self, context: Any) -> None:
+        self.layout.use_property_split = True
+        self.layout.prop(self, "urls")
+        self.layout.prop(self, "directory")
+        self.layout.prop(self, "if_exists")
+        self.layout.prop(self, "when_done")
+
+    def execute(self, context: Any) -> set[str]:
+        links, problems = names.parse_links(self.urls)
+        if not self._is_invoked:
+            return self._block(links, problems)
+        for problem in problems:
+            self.report({"WARNING"}, problem)
+        return self._start(context, links, problems)
+
+    # -- Invoked.
+
+    def _start(self, context: Any, links: list[names.Link], problems: list[str]) -> set[str]:
+        session = current()
+        if links:
+            session.add(links, **self._options())
+            session.mirror.flush()
+        if session.run:
+            return {"FINISHED"}
+        if not session.is_waiting:
+            if not problems:
+                self.report({"WARNING"}, "Nothing to download: paste a link first")
+            return {"CANCELLED"}
+        window = context.window_manager.windows[0]
+        with context.temp_override(window=window):  # the timer ticks only where the handler is
+            self._run = Run(session, window)
+            context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        if event.type != "TIMER" or not self._run:
+            return {"PASS_THROUGH"}
+        try:
+            if self._run.tick():
+                return {"PASS_THROUGH"}
+        except BaseException as error:  # also KeyboardInterrupt, which ends the operator like any other
+            return self._broken(error)
+        return self._end()
+
+    def _end(self) -> set[str]:
+        session = current()
+        tally = session.end_tally()
+        self.report({"WARNING" if tally.failed else "INFO"}, tally.sentence)
+        return {"FINISHED"}
+
+    def _broken(self, error: BaseException) -> set[str]:
+        """A defect: close through the same door, keep the rows, say so."""
+        session = current()
+        if self._run:
+            self._run.close(forced=True)
+        session.interrupted(Status.PAUSED)
+        session.mirror.flush()
+        self.report({"ERROR"}, f"Downloads were paused: {type(error).__name__}: {error}")
+        return {"CANCELLED"}
+
+    def cancel(self, context: Any) -> None:
+        """Blender takes the operator away: a file load, its window closed, quit."""
+        if self._run:
+            self._run.close(forced=True)
+            current().interrupted(Status.QUEUED)
+            watch.start_again()
+
+    # -- Executed.
+
+    def _block(self, links: list[names.Link], problems: list[str]) -> set[str]:
+        session = current()
+        rows, at_work = session.new_rows(links, **self._options())
+        problems += [f"{url}: It is already being downloaded" for url in at_work]
+        if not rows and not problems:
+            problems = ["Nothing to download: urls is empty"]
+        goes_on = run_blocking(session, rows)
+        session.adopt(rows)
+        session.mirror.flush(all_rows=True)
+        if not goes_on:
+            signal.raise_signal(signal.SIGINT)  # cancelled and joined: now leave, as was asked
+        problems += [f"{names.shown(row.url)}: {row.error}" for row in rows if row.status is Status.FAILED]
+        if problems:
+            self.report({"ERROR"}, "\n".join(problems))
+        cancelled = rows and all(row.status is Status.CANCELLED for row in rows)
+        return {"CANCELLED"} if cancelled or not rows else {"FINISHED"}
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "directory": folder(self.directory),
+            "if_exists": IfExists(self.if_exists),
+            "when_done": self.when_done,
+        }
+
+
+def is_online(operator: Any) -> bool:
+    """Whether Blender may use the network; says why not as Blender's own extensions client does."""
+    if bpy.app.online_access:
+        return True
+    app = bpy.app
+    name = "online_access_override" if hasattr(app, "online_access_override") else "online_access_overriden"
+    if getattr(app, name, False):
+        advice = "Launch Blender without --offline-mode"
+    else:
+        advice = "Enable online access in System preferences"
+    operator.poll_message_set(f"Online access required to download. {advice}")
+    return False
+
+
+def clipboard_links(context: Any) -> list[str]:
+    """The links on the clipboard; other text there is none of our business."""
+    words = context.window_manager.clipboard.split()
+    return [word for word in words if word.lower().startswith(("http://", "https://"))]
+
+
+def folder(chosen: str) -> str:
+    """The absolute folder that an empty field, `//`, or a path means."""
+    chosen = chosen.strip()
+    if not chosen:
+        chosen = getattr(preferences(), "directory", "").strip() or os.path.join("~", "Downloads")
+    return os.path.normpath(os.path.expanduser(bpy.path.abspath(chosen)))
+
+
+# -- Operators on rows.
+
+
+class _OnRows:
+    """`uid` wins over `index`; neither means every row, or the active one, as the operator says."""
+
+    uid: bpy.props.IntProperty(name="UID", min=0, options={"SKIP_SAVE"})
+    index: bpy.props.IntProperty(name="Index", default=-1, min=-1, options={"SKIP_SAVE"})
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        if current().downloads:
+            return True
+        cls.poll_message_set("The list of downloads is empty")
+        return False
+
+    def one(self, context: Any) -> Download | None:
+        """The row that is meant, or the active one; reports where there is none."""
+        session = current()
+        if not self.uid and self.index < 0:
+            return self._at(session, context.window_manager.downloads.active_index)
+        return session.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
+
+    def several(self, *statuses: Status) -> list[Download] | None:
+        """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
+        if not self.uid and self.index < 0:
+            return [row for row in current().downloads if row.status in statuses]
+        row = self.one(bpy.context)
+        return [row] if row else None
+
+    def _at(self, session: Session, index: int) -> Download | None:
+        return session.downloads[index] if 0 <= index < len(session.downloads) else self._missing()
+
+    def _missing(self) -> None:
+        self.report({"ERROR"}, "There is no such download in the list")
+
+    def each(self, action: Callable[[Download], None], *statuses: Status) -> set[str]:
+        """Do it to the rows that are meant and in a state for it."""
+        rows = self.several(*statuses)
+        if rows is None:
+            return {"CANCELLED"}
+        for row in rows:
+            if row.status in statuses:
+                action(row)
+        current().mirror.flush()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
+    """Stop downloading; what was received is kept for a retry"""
+
+    bl_idname = "downloads.cancel"
+    bl_label = "Cancel"
+
+    def execute(self, context: Any) -> set[str]:
+        return self.each(current().cancel, Status.QUEUED, Status.RUNNING, Status.PAUSED)
+
+
+class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
+    """Stop for now, keeping what was received"""
+
+    bl_idname = "downloads.pause"
+    bl_label = "Pause"
+
+    def execute(self, context: Any) -> set[str]:
+        return self.each(current().pause, Status.QUEUED, Status.RUNNING)
+
+
+class _Restarts(_OnRows):
+    """Puts rows back into the queue and has them run."""
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return super().poll(context) and is_online(cls)
+
+    def restart(self, *statuses: Status) -> set[str]:
+        result = self.each(current().queue, *statuses)
+        session = current()
+        if session.is_waiting and not session.run:
+            watch.invoke()
+        return result
+
+
+class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):
+    """Go on where the download was paused"""
+
+    bl_idname = "downloads.resume"
+    bl_label = "Resume"
+
+    def execute(self, context: Any) -> set[str]:
+        return self.restart(Status.PAUSED)
+
+
+class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
+    """Try again, using what was received"""
+
+    bl_idname = "downloads.retry"
+    bl_label = "Retry"
+
+    def execute(self, context: Any) -> set[str]:
+        return self.restart(Status.FAILED, Status.CANCELLED)
+
+
+class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
+    """Take the download out of the list, cancelling it first; a finished file stays"""
+
+    bl_idname = "downloads.remove"
+    bl_label = "Remove from List"
+
+    delete_partial: bpy.props.BoolProperty(
+        name="Delete Partial File", description="Delete what was received", options={"SKIP_SAVE"}
+    )
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        current().remove(row, delete=self.delete_partial)
+        current().mirror.flush()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_clear(bpy.types.Operator):
+    """Take finished and skipped downloads out of the list; their files stay"""
+
+    bl_idname = "downloads.clear"
+    bl_label = "Clear Finished"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(current().downloads)
+
+    def execute(self, context: Any) -> set[str]:
+        current().clear()
+        current().mirror.flush()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
+    """Change the order in which downloads start"""
+
+    bl_idname = "downloads.move"
+    bl_label = "Move"
+
+    direction: bpy.props.EnumProperty(
+        name="Direction",
+        items=[
+            ("TOP", "To Top", ""),
+            ("UP", "Up", ""),
+            ("DOWN", "Down", ""),
+            ("BOTTOM", "To Bottom", ""),
+        ],
+        default="UP",
+        options={"SKIP_SAVE"},
+    )
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        current().move(row, self.direction)
+        context.window_manager.downloads.active_index = current().downloads.index(row)
+        current().mirror.flush()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
+    """Show the file in its folder"""
+
+    bl_idname = "downloads.open_folder"
+    bl_label = "Show in Folder"
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        if not os.path.isdir(row.directory):
+            self.report({"ERROR"}, f"The folder “{row.directory}” is not there any more")
+            return {"CANCELLED"}
+        return bpy.ops.wm.path_open(filepath=row.directory)
+
+
+class DOWNLOADS_OT_paste(bpy.types.Operator):
+    """Put every link that is on the clipboard into the field; a text field takes only the first line"""
+
+    bl_idname = "downloads.paste"
+    bl_label = "Paste Links"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Any) -> set[str]:
+        links = clipboard_links(context)
+        if not links:
+            self.report({"WARNING"}, "There is no link on the clipboard")
+            return {"CANCELLED"}
+        context.window_manager.downloads.urls = " ".join(links)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    DOWNLOADS_OT_start,
+    DOWNLOADS_OT_cancel,
+    DOWNLOADS_OT_pause,
+    DOWNLOADS_OT_resume,
+    DOWNLOADS_OT_retry,
+    DOWNLOADS_OT_remove,
+    DOWNLOADS_OT_clear,
+    DOWNLOADS_OT_move,
+    DOWNLOADS_OT_open_folder,
+    DOWNLOADS_OT_paste,
+)

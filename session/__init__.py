@@ -1,0 +1,379 @@
+"""What a run is, inside Blender. Everything here is the main thread's.
+
+`Session` owns the list and what outlives a run: stopped transfers, counts, the copy that scripts
+read. There is one, from `open_session` (the add-on is enabled) to `close_session` (disabled).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from ..transfer import names
+from ..transfer.fetch import Transfer
+from ..transfer.job import (
+    Failed,
+    Finished,
+    Halted,
+    IfExists,
+    Job,
+    Outcome,
+    Progress,
+    Settings,
+    Skipped,
+    TransferError,
+)
+from ..workers import Download, Host, Status
+from .mirror import Mirror
+from .store import Etags, Store
+
+if TYPE_CHECKING:
+    from .run import Run
+
+NOT_IMPORTED = "Downloaded; importing by itself is not there yet, use File > Import"
+_GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
+
+
+@dataclass(slots=True)
+class Tally:
+    """How the downloads of a run ended; a run that is interrupted and goes on keeps counting."""
+
+    finished: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    last_error: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The report at the end of a run."""
+        counts = {
+            "downloaded": self.finished,
+            "skipped": self.skipped,
+            "cancelled": self.cancelled,
+            "failed": self.failed,
+        }
+        text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
+
+    def count(self, status: Status, error: str) -> None:
+        """A download has ended for now."""
+        match status:
+            case Status.FINISHED:
+                self.finished += 1
+            case Status.SKIPPED:
+                self.skipped += 1
+            case Status.CANCELLED:
+                self.cancelled += 1
+            case Status.FAILED:
+                self.failed += 1
+                self.last_error = error
+
+
+class Session:
+    """The list of downloads and its one writer."""
+
+    def __init__(self) -> None:
+        self.downloads: list[Download] = []
+        self.run: Run | None = None
+        self.host: Host | None = None
+        """Stays between runs while it keeps stopped transfers."""
+        self.tally = Tally()
+        self.mirror = Mirror(self)
+        self.store = Store()
+        self.etags = Etags()
+        self._by_uid: dict[int, Download] = {}
+        self._last_uid = 0
+        self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED, in their order
+        self._wanted: dict[int, Status | None] = {}  # what a row becomes once its worker has let go; None: gone
+        self._delete: set[int] = set()
+
+    # -- Looking.
+
+    def find(self, uid: int) -> Download | None:
+        """The row with this uid."""
+        return self._by_uid.get(uid)
+
+    def queued(self) -> Iterable[Download]:
+        """The rows that wait for their turn, first the next. Cheap, however long the list."""
+        return self._queued.values()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows wait that no run has taken."""
+        return bool(self._queued)
+
+    # -- Changing the list.
+
+    def add(
+        self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
+    ) -> list[Download]:
+        """Put links at the end of the list, QUEUED; those that are being downloaded already are left out."""
+        rows, _ = self.new_rows(links, directory=directory, if_exists=if_exists, when_done=when_done)
+        self.adopt(rows)
+        return rows
+
+    def new_rows(
+        self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
+    ) -> tuple[list[Download], list[str]]:
+        """Records that are not in the list yet, and the links (shown) that are at work in it already.
+
+        Rows of the same link and folder that are stopped give way: what they received is used.
+        """
+        known = {(row.url, row.directory): row for row in self.downloads if row.is_unfinished}
+        rows, at_work = [], []
+        for link in links:
+            old = known.get((link.url, directory))
+            if old and old.status not in _GIVES_WAY:
+                at_work.append(names.shown(link.url))
+                continue
+            if old:
+                self._drop(old)
+            rows.append(self._new(link, directory, if_exists, when_done))
+        return rows, at_work
+
+    def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
+        self._last_uid += 1
+        return Download(
+            uid=self._last_uid,
+            url=link.url,
+            digest=link.digest,
+            directory=directory,
+            if_exists=if_exists,
+            when_done=when_done,
+            name=names.from_url(link.url) or names.FALLBACK,
+        )
+
+    def _insert(self, row: Download) -> None:
+        self.downloads.append(row)
+        self._by_uid[row.uid] = row
+        if row.status is Status.QUEUED:
+            self._queued[row.uid] = row
+        self.changed(row)
+
+    def adopt(self, rows: Iterable[Download]) -> None:
+        """Put records into the list as they are."""
+        for row in rows:
+            self._insert(row)
+
+    def _drop(self, row: Download) -> None:
+        """Take a row that no worker has out of the list."""
+        self.downloads.remove(row)
+        del self._by_uid[row.uid]
+        self._queued.pop(row.uid, None)
+        delete = row.uid in self._delete
+        self._delete.discard(row.uid)
+        if self.host:
+            self.host.forget(row.uid, delete=delete)
+        if delete:
+            with suppress(TransferError):  # a child that has it open deletes it itself
+                Transfer(self.job(row), Settings()).discard()
+        self.store.forget(row.uid)
+        self.mirror.reorder()
+
+    def changed(self, row: Download) -> None:
+        """A row differs from what scripts and the disk have."""
+        self.mirror.touch(row.uid)
+        self.store.touch(row)
+
+    def put(self, row: Download, status: Status) -> None:
+        """Change a row's status, here and nowhere else."""
+        if row.status is status:
+            return
+        row.status = status
+        if status is Status.QUEUED:
+            row.error = row.note = row.text = ""
+            self._queued[row.uid] = row
+            if row is not self.downloads[-1]:
+                self._requeue()
+        else:
+            self._queued.pop(row.uid, None)
+        if status is not Status.RUNNING:
+            row.speed = 0.0
+        self.changed(row)
+
+    def _requeue(self) -> None:
+        """Derive the queue from the list's order."""
+        self._queued = {row.uid: row for row in self.downloads if row.status is Status.QUEUED}
+
+    # -- What people ask for.
+
+    def pause(self, row: Download) -> None:
+        """Stop a row, to go on with it later."""
+        self._stop(row, Status.PAUSED)
+
+    def cancel(self, row: Download) -> None:
+        """Stop a row for good; what it received stays for a retry."""
+        self._stop(row, Status.CANCELLED)
+
+    def remove(self, row: Download, *, delete: bool) -> None:
+        """Take a row out of the list, cancelling it first; `delete` its partial file."""
+        if delete:
+            self._delete.add(row.uid)
+        self._stop(row, None)
+
+    def queue(self, row: Download) -> None:
+        """Have a stopped row go on."""
+        if row.uid in self._wanted:
+            self._wanted[row.uid] = Status.QUEUED
+        else:
+            self.put(row, Status.QUEUED)
+
+    def clear(self) -> int:
+        """Take the rows that are done out of the list. Returns how many."""
+        done = {row.uid for row in self.downloads if not row.is_unfinished}
+        self.downloads = [row for row in self.downloads if row.uid not in done]
+        for uid in done:
+            del self._by_uid[uid]
+            self.store.forget(uid)
+        self.mirror.reorder()
+        return len(done)
+
+    def move(self, row: Download, direction: str) -> None:
+        """Move a row in the list, and so in the queue."""
+        old = self.downloads.index(row)
+        last = len(self.downloads) - 1
+        new = {"TOP": 0, "UP": max(0, old - 1), "DOWN": min(last, old + 1), "BOTTOM": last}[direction]
+        self.downloads.insert(new, self.downloads.pop(old))
+        if self.run:
+            self.run.recall()
+        self._requeue()
+        self.store.reorder(self.downloads)
+        self.mirror.reorder()
+
+    def _stop(self, row: Download, then: Status | None) -> None:
+        if self.run and self.run.has(row.uid):
+            self._wanted[row.uid] = then
+            self.run.stop(row.uid)
+        else:
+            self._become(row, then)
+
+    def _become(self, row: Download, status: Status | None) -> None:
+        if status is None:
+            self._drop(row)
+            return
+        self.put(row, status)
+        if self.host and status is Status.CANCELLED:
+            self.host.hang_up(row.uid)
+
+    # -- What workers tell.
+
+    def started(self, uid: int) -> None:
+        """A worker has taken the row."""
+        if row := self.find(uid):
+            self.put(row, Status.RUNNING)
+
+    def progressed(self, uid: int, progress: Progress, seconds: float) -> None:
+        """Copy the counters of a running row, `seconds` after the last time."""
+        if not (row := self.find(uid)):
+            return
+        if seconds > 0:
+            now = max(0, progress.received - row.received) / seconds
+            row.speed += (now - row.speed) * min(1.0, seconds)  # smoothed over about a second
+        row.name, row.received, row.size = progress.name, progress.received, progress.size
+        row.phase, row.idle, row.text = progress.phase, progress.idle, progress.text
+        self.mirror.touch(uid)
+
+    def ended(self, uid: int, outcome: Outcome) -> None:
+        """The terminal event of a row."""
+        wanted = self._wanted.pop(uid, Status.QUEUED)
+        if not (row := self.find(uid)):
+            return
+        if isinstance(outcome, Halted):
+            self._become(row, wanted)
+        else:
+            self.put(row, settle(row, outcome, self.etags))
+            if wanted is None:
+                self._drop(row)
+        self.tally.count(row.status, row.error)
+
+    def end_tally(self) -> Tally:
+        """The counts of the run that has ended; the next one counts anew."""
+        tally, self.tally = self.tally, Tally()
+        return tally
+
+    def interrupted(self, status: Status) -> None:
+        """A run was closed before its end: what it had not finished becomes QUEUED or PAUSED."""
+        for row in [row for row in self.downloads if row.status in (Status.QUEUED, Status.RUNNING)]:
+            self.put(row, status)
+
+    def job(self, row: Download) -> Job:
+        """What a worker is told of a row."""
+        have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
+        return Job(
+            uid=row.uid,
+            url=row.url,
+            directory=row.directory,
+            if_exists=row.if_exists,
+            digest=row.digest,
+            have=have,
+        )
+
+    # -- The ends.
+
+    def open(self) -> None:
+        """The add-on was enabled: take up the lists that no Blender holds."""
+        self.store.open()
+        self.adopt(self.store.adopt(self._fresh_uid))
+
+    def _fresh_uid(self) -> int:
+        self._last_uid += 1
+        return self._last_uid
+
+    def close(self) -> None:
+        """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
+        if self.run:
+            self.run.close(forced=True)
+        if self.host:
+            self.host.shut(forced=True)
+            self.host = None
+        self.store.close()
+
+
+def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
+    """Write into a record how it ended; returns the status that this means."""
+    match outcome:
+        case Halted():
+            return Status.CANCELLED
+        case Failed(error=error):
+            row.error = error
+            return Status.FAILED
+        case Skipped(filepath=filepath, note=note):
+            row.filepath, row.note = filepath, note
+            return Status.SKIPPED
+        case Finished(filepath=filepath, note=note, have=have):
+            row.filepath, row.name = filepath, os.path.basename(filepath)
+            row.note = note or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
+            if have:
+                etags.keep(row.url, row.directory, have)
+            return Status.FINISHED
+        case _:
+            assert_never(outcome)
+
+
+_session: Session | None = None
+
+
+def current() -> Session:
+    """The session. Raises RuntimeError while the add-on is not enabled."""
+    if _session is None:
+        raise RuntimeError("Background Downloads is not enabled")
+    return _session
+
+
+def open_session() -> Session:
+    """Begin the session; `Session.open` follows when Blender is ready."""
+    global _session
+    _session = Session()
+    return _session
+
+
+def close_session() -> None:
+    """End the session."""
+    global _session
+    if _session:
+        _session.close()
+    _session = None

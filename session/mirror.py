@@ -1,0 +1,209 @@
+"""Copies what changed to `window_manager.downloads`, for scripts and for the panel.
+
+It is a copy: nothing here is read back, so undo, file loads and scripts cannot spoil the list.
+WindowManager properties are not saved into .blend files and not rolled back by undo; a file load
+drops them, so the copy is made anew after it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import bpy
+
+from ..transfer import names
+from ..workers import Download, Status
+
+if TYPE_CHECKING:
+    from . import Session
+
+ADDED_AT_ONCE = 1000  # rows added in one tick, so that 10,000 do not freeze the window
+REDRAWS = 0.1  # seconds between two redraws, at least
+IF_EXISTS = [
+    ("RENAME", "Rename", "Keep both: the new file gets a number"),
+    ("OVERWRITE", "Overwrite", "Replace the file once the new one is whole"),
+    ("SKIP", "Skip", "Keep the file and fetch nothing"),
+    ("UPDATE", "Update", "Fetch it only if it changed on the server"),
+]
+WHEN_DONE = [
+    ("NOTHING", "Nothing", "Leave the file in the folder"),
+    ("IMPORT", "Import", "Bring the file into the scene"),
+]
+FIELDS = ("urls", "directory", "if_exists", "when_done")
+
+
+class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
+    """A download, as scripts see it; written by the add-on, never read by it"""
+
+    uid: bpy.props.IntProperty(name="UID")
+    name: bpy.props.StringProperty(name="Name")
+    url: bpy.props.StringProperty(name="URL", description="Without user, password and query")
+    filepath: bpy.props.StringProperty(name="File Path", description="Once it is finished")
+    status: bpy.props.EnumProperty(
+        name="Status", items=[(status.value, status.value.title(), "") for status in Status]
+    )
+    error: bpy.props.StringProperty(name="Error")
+    note: bpy.props.StringProperty(name="Note")
+    progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR")
+
+
+class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
+    """What `window_manager.downloads` is"""
+
+    items: bpy.props.CollectionProperty(type=DOWNLOADS_PG_item)
+    active_index: bpy.props.IntProperty(name="Active Download")
+    urls: bpy.props.StringProperty(
+        name="URL", description="One or many links, separated by spaces", options={"TEXTEDIT_UPDATE"}
+    )
+    directory: bpy.props.StringProperty(
+        name="Folder",
+        description="Where the files go. Empty: the folder from the preferences. //: beside the .blend file",
+        subtype="DIR_PATH",
+    )
+    if_exists: bpy.props.EnumProperty(
+        name="If It Exists",
+        items=IF_EXISTS,
+    )
+    when_done: bpy.props.EnumProperty(
+        name="When Done",
+        items=WHEN_DONE,
+    )
+
+
+class Mirror:
+    """The one writer of `window_manager.downloads.items`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._index: dict[int, int] = {}  # of each uid in `items`
+        self._changed: set[int] = set()
+        self._is_ordered = True
+        self._redrawn = 0.0
+        self._fields: dict[str, str] = {}
+        self.is_stale = False
+        """Something visible changed and is not copied or drawn yet."""
+
+    def touch(self, uid: int) -> None:
+        """A row has changed."""
+        self._changed.add(uid)
+        self.is_stale = True
+
+    def reorder(self) -> None:
+        """Rows were moved or removed."""
+        self._is_ordered = False
+        self.is_stale = True
+
+    def flush(self, *, all_rows: bool = False) -> None:
+        """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
+        if not self.is_stale or not (state := state_of(bpy.context)):
+            return
+        if not self._is_ordered:
+            self._rebuild(state)
+        changed, self._changed = self._changed, set()
+        for uid in changed:
+            self._copy_by_uid(state, uid)
+        self._append(state, None if all_rows else ADDED_AT_ONCE)
+        self._redraw()
+
+    def rebuild(self) -> None:
+        """Make the copy anew: a file load has dropped it."""
+        self.reorder()
+        self.flush(all_rows=True)
+
+    def _rebuild(self, state: Any) -> None:
+        """Write all rows anew, in their order; the active row stays active."""
+        active = _uid_at(state, state.active_index)
+        state.items.clear()
+        self._index.clear()
+        self._is_ordered = True
+        self._append(state, None)
+        state.active_index = self._index.get(active, min(state.active_index, max(0, len(self._index) - 1)))
+
+    def _append(self, state: Any, most: int | None) -> None:
+        """Add the rows that the copy does not have yet: they are the last ones."""
+        have = len(self._index)
+        rows = self._session.downloads[have : None if most is None else have + most]
+        for row in rows:
+            self._index[row.uid] = len(state.items)
+            _copy(row, state.items.add())
+        self.is_stale = len(self._index) < len(self._session.downloads)
+
+    def _copy_by_uid(self, state: Any, uid: int) -> None:
+        row, index = self._session.find(uid), self._index.get(uid)
+        if row and index is not None and index < len(state.items):
+            _copy(row, state.items[index])
+
+    def _redraw(self) -> None:
+        now = time.monotonic()
+        if now - self._redrawn < REDRAWS:
+            self.is_stale = True
+            return
+        self._redrawn = now
+        tag_redraw()
+
+    # -- The panel's fields survive a file load too.
+
+    def remember_fields(self) -> None:
+        """Before a file load."""
+        if state := state_of(bpy.context):
+            self._fields = {name: getattr(state, name) for name in FIELDS}
+
+    def restore_fields(self) -> None:
+        """After it."""
+        if state := state_of(bpy.context):
+            for name, value in self._fields.items():
+                setattr(state, name, value)
+
+
+def state_of(context: Any) -> Any:
+    """`window_manager.downloads`, or None while it is not registered."""
+    managers = bpy.data.window_managers
+    return getattr(managers[0], "downloads", None) if managers else None
+
+
+def _uid_at(state: Any, index: int) -> int:
+    return state.items[index].uid if 0 <= index < len(state.items) else 0
+
+
+def _copy(row: Download, item: Any) -> None:
+    """Write a row into its copy; only what differs, since each write makes Blender look."""
+    values = {
+        "uid": row.uid,
+        "name": row.name,
+        "url": names.shown(row.url),
+        "filepath": row.filepath,
+        "status": row.status.value,
+        "error": row.error,
+        "note": row.note,
+        "progress": fraction(row),
+    }
+    for name, value in values.items():
+        if getattr(item, name) != value:
+            setattr(item, name, value)
+
+
+def fraction(row: Download) -> float:
+    """How much of a download is there, 0 to 1."""
+    if row.status in (Status.FINISHED, Status.SKIPPED):
+        return 1.0
+    return min(1.0, row.received / row.size) if row.size else 0.0
+
+
+def tag_redraw() -> None:
+    """Have the regions drawn that show downloads, and no others."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                _tag_sidebar(area)
+    # The status bar is in no screen's areas; it is drawn anew when a view layer's name is said to change.
+    bpy.msgbus.publish_rna(key=(bpy.types.ViewLayer, "name"))
+
+
+def _tag_sidebar(area: Any) -> None:
+    if not area.spaces.active.show_region_ui:
+        return
+    for region in area.regions:
+        if region.type == "UI" and getattr(region, "active_panel_category", "Downloads") == "Downloads":
+            region.tag_redraw()
+

@@ -1,0 +1,115 @@
+"""What Blender does around a run: file loads, windows that close, operators that vanish.
+
+Blender tells an operator of a file load, its window's closing and quitting by `cancel()`. It tells
+nothing when the operator's class is unregistered or `modal()` raised: a watchdog sees that.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import bpy
+from bpy.app.handlers import persistent
+
+from ..workers import Status
+from . import current
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WATCH_INTERVAL = 0.25  # seconds
+MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
+AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
+ADOPT_AFTER = 0.3  # seconds after enabling
+OPERATOR = "DOWNLOADS_OT_start"
+
+
+def register() -> None:
+    """Begin to watch."""
+    bpy.app.handlers.load_pre.append(_load_pre)
+    bpy.app.handlers.load_post.append(_load_post)
+    bpy.app.timers.register(_watchdog, first_interval=WATCH_INTERVAL, persistent=True)
+    bpy.app.timers.register(_adopt, first_interval=ADOPT_AFTER, persistent=True)
+
+
+def unregister() -> None:
+    """Stop watching."""
+    bpy.app.handlers.load_pre.remove(_load_pre)
+    bpy.app.handlers.load_post.remove(_load_post)
+    for function in (_watchdog, _adopt, _again):
+        _forget_timer(function)
+
+
+def _forget_timer(function: Callable[[], float | None]) -> None:
+    if bpy.app.timers.is_registered(function):
+        bpy.app.timers.unregister(function)
+
+
+@persistent
+def _load_pre(*_: Any) -> None:
+    current().mirror.remember_fields()
+
+
+@persistent
+def _load_post(*_: Any) -> None:
+    mirror = current().mirror
+    mirror.rebuild()
+    mirror.restore_fields()
+
+
+def _adopt() -> None:
+    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
+    if not bpy.app.background:
+        current().open()
+        current().mirror.flush()
+
+
+def _watchdog() -> float:
+    """Close a run whose operator Blender has freed without telling."""
+    session = current()
+    run = session.run
+    if run and time.monotonic() - run.beat > MISSED and not _operator_lives():
+        run.close(forced=True)
+        session.interrupted(Status.PAUSED)
+        session.mirror.flush()
+    elif session.mirror.is_stale and not run:
+        session.mirror.flush()
+    if not run:
+        session.store.flush(time.monotonic(), None)
+    return WATCH_INTERVAL
+
+
+def _operator_lives() -> bool:
+    """Whether some window still has our modal operator."""
+    for window in bpy.context.window_manager.windows:
+        try:
+            if any(operator and operator.bl_idname == OPERATOR for operator in window.modal_operators):
+                return True
+        except ValueError:  # Blender 4.3, after the class was unregistered
+            pass
+    return False
+
+
+def start_again() -> None:
+    """Have the QUEUED rows run again soon: Blender took the operator away, not the user."""
+    if not bpy.app.timers.is_registered(_again):
+        bpy.app.timers.register(_again, first_interval=AGAIN, persistent=True)
+
+
+def _again() -> None:
+    session = current()
+    if session.is_waiting and not session.run:
+        invoke()
+
+
+def invoke() -> bool:
+    """Start a run for the rows that are QUEUED, in the first window. False, and PAUSED, where it cannot."""
+    manager = bpy.context.window_manager
+    try:
+        with bpy.context.temp_override(window=manager.windows[0]):
+            bpy.ops.downloads.start("INVOKE_DEFAULT")
+    except (IndexError, RuntimeError):  # no window, or its poll says no: offline
+        current().interrupted(Status.PAUSED)
+        return False
+    return True
