@@ -187,13 +187,6 @@ class _OnRows:
     index: bpy.props.IntProperty(name="Index", default=-1, min=-1, options={"SKIP_SAVE"})
     bl_options = {"INTERNAL"}
 
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        if current().downloads:
-            return True
-        cls.poll_message_set("The list of downloads is empty")
-        return False
-
     def one(self, context: Any) -> Download | None:
         """The row that is meant, or the active one; reports where there is none."""
         session = current()
@@ -251,7 +244,7 @@ class _Restarts(_OnRows):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return super().poll(context) and is_online(cls)
+        return is_online(cls)
 
     def restart(self, *statuses: Status) -> set[str]:
         result = self.each(current().queue, *statuses)
@@ -306,10 +299,6 @@ class DOWNLOADS_OT_clear(bpy.types.Operator):
     bl_idname = "downloads.clear"
     bl_label = "Clear Finished"
     bl_options = {"INTERNAL"}
-
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        return bool(current().downloads)
 
     def execute(self, context: Any) -> set[str]:
         current().clear()

@@ -87,7 +87,8 @@ class Session:
         self.etags = Etags()
         self._by_uid: dict[int, Download] = {}
         self._last_uid = 0
-        self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED, in their order
+        self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
+        self._queue_is_sorted = True
         self._wanted: dict[int, Status | None] = {}  # what a row becomes once its worker has let go; None: gone
         self._delete: set[int] = set()
 
@@ -99,6 +100,9 @@ class Session:
 
     def queued(self) -> Iterable[Download]:
         """The rows that wait for their turn, first the next. Cheap, however long the list."""
+        if not self._queue_is_sorted:
+            self._queued = {row.uid: row for row in self.downloads if row.status is Status.QUEUED}
+            self._queue_is_sorted = True
         return self._queued.values()
 
     @property
@@ -187,17 +191,14 @@ class Session:
         if status is Status.QUEUED:
             row.error = row.note = row.text = ""
             self._queued[row.uid] = row
-            if row is not self.downloads[-1]:
-                self._requeue()
+            self._queue_is_sorted = False
         else:
             self._queued.pop(row.uid, None)
         if status is not Status.RUNNING:
             row.speed = 0.0
+        if self.run:
+            self.tally.count(status, row.error)
         self.changed(row)
-
-    def _requeue(self) -> None:
-        """Derive the queue from the list's order."""
-        self._queued = {row.uid: row for row in self.downloads if row.status is Status.QUEUED}
 
     # -- What people ask for.
 
@@ -240,7 +241,7 @@ class Session:
         self.downloads.insert(new, self.downloads.pop(old))
         if self.run:
             self.run.recall()
-        self._requeue()
+        self._queue_is_sorted = False
         self.store.reorder(self.downloads)
         self.mirror.reorder()
 
@@ -288,7 +289,6 @@ class Session:
             self.put(row, settle(row, outcome, self.etags))
             if wanted is None:
                 self._drop(row)
-        self.tally.count(row.status, row.error)
 
     def end_tally(self) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""

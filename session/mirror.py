@@ -100,10 +100,11 @@ class Mirror:
             return
         if not self._is_ordered:
             self._rebuild(state)
-        changed, self._changed = self._changed, set()
-        for uid in changed:
+        most = None if all_rows else ADDED_AT_ONCE
+        for uid in list(self._changed)[:most]:
+            self._changed.discard(uid)
             self._copy_by_uid(state, uid)
-        self._append(state, None if all_rows else ADDED_AT_ONCE)
+        self._append(state, most)
         self._redraw()
 
     def rebuild(self) -> None:
@@ -127,7 +128,7 @@ class Mirror:
         for row in rows:
             self._index[row.uid] = len(state.items)
             _copy(row, state.items.add())
-        self.is_stale = len(self._index) < len(self._session.downloads)
+        self.is_stale = bool(self._changed) or len(self._index) < len(self._session.downloads)
 
     def _copy_by_uid(self, state: Any, uid: int) -> None:
         row, index = self._session.find(uid), self._index.get(uid)

@@ -94,9 +94,8 @@ class Run:
     def _feed(self) -> None:
         """Keep the workers busy until the next tick."""
         room = _connections() + self._ahead - len(self._submitted)
-        if room <= 0 or not self._session.is_waiting:
+        if room <= 0 or self._is_leaving or not self._session.is_waiting:
             return
-        self._is_leaving = False
         waiting = (row for row in self._session.queued() if row.uid not in self._submitted)
         for row in list(_first(waiting, room)):
             self._submitted.add(row.uid)
@@ -108,6 +107,9 @@ class Run:
             self._is_leaving = True
             self.host.dismiss()
         if not self.host.is_quiet():
+            return True
+        if self._session.is_waiting:  # somebody added downloads meanwhile
+            self._is_leaving = False
             return True
         self.close()
         return False
@@ -122,7 +124,7 @@ class Run:
             self._session.run = None
         if isinstance(self.host, ProcessHost):
             self._session.host = None
-        self._session.store.flush(float("inf"), None)
+        self._session.store.save()
         self._session.mirror.flush()
 
 

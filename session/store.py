@@ -88,6 +88,12 @@ class Store:
         else:
             self._write(self._path)
 
+    def save(self) -> None:
+        """Write the list now, if it changed."""
+        if self._is_changed and self._path:
+            self._is_changed = False
+            self._write(self._path)
+
     def _data(self) -> bytes:
         head = json.dumps({"version": VERSION})
         return "\n".join([head, *self._lines.values(), ""]).encode()
