@@ -169,10 +169,10 @@ def _uid_at(state: Any, index: int) -> int:
 
 def _copy(row: Download, item: Any) -> None:
     """Write a row into its copy; only what differs, since each write makes Blender look."""
+    if item.uid != row.uid:  # a new copy; its link never changes
+        item.uid, item.url = row.uid, names.shown(row.url)
     values = {
-        "uid": row.uid,
         "name": row.name,
-        "url": names.shown(row.url),
         "filepath": row.filepath,
         "status": row.status.value,
         "error": row.error,
