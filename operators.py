@@ -76,6 +76,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         session = current()
         if links:
             session.add(links, **self._options())
+            self._empty_field(context)
             session.mirror.flush()
         if session.run:
             return {"FINISHED"}
@@ -88,6 +89,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             self._run = Run(session, window)
             context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
+
+    def _empty_field(self, context: Any) -> None:
+        """The panel's button started with what its field says, and that is in the list now."""
+        state = context.window_manager.downloads
+        if state.urls == self.urls:
+            state.urls = ""
 
     def modal(self, context: Any, event: Any) -> set[str]:
         if event.type != "TIMER" or not self._run:
@@ -149,18 +156,27 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         }
 
 
-def is_online(operator: Any) -> bool:
-    """Whether Blender may use the network; says why not as Blender's own extensions client does."""
+def offline_reason() -> str:
+    """Why Blender may not use the network, said as its own extensions client does; empty where it may."""
     if bpy.app.online_access:
-        return True
+        return ""
+    if is_offline_forced():
+        return "Online access required to download. Launch Blender without --offline-mode"
+    return "Online access required to download. Enable online access in System preferences"
+
+
+def is_offline_forced() -> bool:
+    """Whether the command line said so, and no preference can change it."""
     app = bpy.app
     name = "online_access_override" if hasattr(app, "online_access_override") else "online_access_overriden"
-    if getattr(app, name, False):
-        advice = "Launch Blender without --offline-mode"
-    else:
-        advice = "Enable online access in System preferences"
-    operator.poll_message_set(f"Online access required to download. {advice}")
-    return False
+    return not app.online_access and bool(getattr(app, name, False))
+
+
+def is_online(operator: Any) -> bool:
+    """Whether Blender may use the network; where not, the operator's button says why."""
+    if reason := offline_reason():
+        operator.poll_message_set(reason)
+    return not reason
 
 
 def clipboard_links(context: Any) -> list[str]:
@@ -350,6 +366,20 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
         return bpy.ops.wm.path_open(filepath=row.directory)
 
 
+class DOWNLOADS_OT_copy_message(_OnRows, bpy.types.Operator):
+    """Copy the whole message, to ask somebody for help with it"""
+
+    bl_idname = "downloads.copy_message"
+    bl_label = "Copy Message"
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        context.window_manager.clipboard = f"{names.shown(row.url)}: {row.error or row.note}"
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_paste(bpy.types.Operator):
     """Put every link that is on the clipboard into the field; a text field takes only the first line"""
 
@@ -376,5 +406,6 @@ CLASSES = (
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,
     DOWNLOADS_OT_open_folder,
+    DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_paste,
 )

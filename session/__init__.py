@@ -7,6 +7,7 @@ read. There is one, from `open_session` (the add-on is enabled) to `close_sessio
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Tally:
     last_error: str = ""
 
     @property
+    def ended(self) -> int:
+        """How many there were."""
+        return self.finished + self.skipped + self.cancelled + self.failed
+
+    @property
     def sentence(self) -> str:
         """The report at the end of a run."""
         counts = {
@@ -85,6 +91,10 @@ class Session:
         self.mirror = Mirror(self)
         self.store = Store()
         self.etags = Etags()
+        self.counts: Counter[Status] = Counter()
+        """Derived: how many rows have each status."""
+        self.running: dict[int, Download] = {}
+        """Derived: the rows that are RUNNING."""
         self._by_uid: dict[int, Download] = {}
         self._last_uid = 0
         self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
@@ -154,6 +164,7 @@ class Session:
     def _insert(self, row: Download) -> None:
         self.downloads.append(row)
         self._by_uid[row.uid] = row
+        self.counts[row.status] += 1
         if row.status is Status.QUEUED:
             self._queued[row.uid] = row
         self.changed(row)
@@ -167,6 +178,8 @@ class Session:
         """Take a row that no worker has out of the list."""
         self.downloads.remove(row)
         del self._by_uid[row.uid]
+        self.counts[row.status] -= 1
+        self.running.pop(row.uid, None)
         self._queued.pop(row.uid, None)
         delete = row.uid in self._delete
         self._delete.discard(row.uid)
@@ -187,7 +200,13 @@ class Session:
         """Change a row's status, here and nowhere else."""
         if row.status is status:
             return
+        self.counts[row.status] -= 1
+        self.counts[status] += 1
         row.status = status
+        if status is Status.RUNNING:
+            self.running[row.uid] = row
+        else:
+            self.running.pop(row.uid, None)
         if status is Status.QUEUED:
             row.error = row.note = row.text = ""
             self._queued[row.uid] = row
@@ -230,6 +249,7 @@ class Session:
         for uid in done:
             del self._by_uid[uid]
             self.store.forget(uid)
+        self.counts[Status.FINISHED] = self.counts[Status.SKIPPED] = 0
         self.mirror.reorder()
         return len(done)
 

@@ -14,12 +14,14 @@ import bpy
 
 from ..transfer import names
 from ..workers import Download, Status
+from .words import Pace, fraction, pace
 
 if TYPE_CHECKING:
     from . import Session
 
 ADDED_AT_ONCE = 1000  # rows added in one tick, so that 10,000 do not freeze the window
 REDRAWS = 0.1  # seconds between two redraws, at least
+STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 IF_EXISTS = [
     ("RENAME", "Rename", "Keep both: the new file gets a number"),
     ("OVERWRITE", "Overwrite", "Replace the file once the new one is whole"),
@@ -80,6 +82,9 @@ class Mirror:
         self._changed: set[int] = set()
         self._is_ordered = True
         self._redrawn = 0.0
+        self._paced = 0.0
+        self.pace: Pace | None = None
+        """What the status bar says; None while no run goes on."""
         self._fields: dict[str, str] = {}
         self.is_stale = False
         """Something visible changed and is not copied or drawn yet."""
@@ -96,7 +101,8 @@ class Mirror:
 
     def flush(self, *, all_rows: bool = False) -> None:
         """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
-        if not self.is_stale or not (state := state_of(bpy.context)):
+        is_over = self.pace is not None and not self._session.run
+        if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered:
             self._rebuild(state)
@@ -137,11 +143,23 @@ class Mirror:
 
     def _redraw(self) -> None:
         now = time.monotonic()
+        self._pace(now)
         if now - self._redrawn < REDRAWS:
             self.is_stale = True
             return
         self._redrawn = now
         tag_redraw()
+
+    def _pace(self, now: float) -> None:
+        """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
+        session = self._session
+        if bool(session.run) == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
+            return
+        self._paced = now
+        said = self.pace
+        self.pace = pace(session.tally.ended, session.counts, session.running.values()) if session.run else None
+        if self.pace != said:
+            tag_status_bar()
 
     # -- The panel's fields survive a file load too.
 
@@ -184,20 +202,16 @@ def _copy(row: Download, item: Any) -> None:
             setattr(item, name, value)
 
 
-def fraction(row: Download) -> float:
-    """How much of a download is there, 0 to 1."""
-    if row.status in (Status.FINISHED, Status.SKIPPED):
-        return 1.0
-    return min(1.0, row.received / row.size) if row.size else 0.0
-
-
 def tag_redraw() -> None:
     """Have the regions drawn that show downloads, and no others."""
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
             if area.type == "VIEW_3D":
                 _tag_sidebar(area)
-    # The status bar is in no screen's areas; it is drawn anew when a view layer's name is said to change.
+
+
+def tag_status_bar() -> None:
+    """Have the status bar drawn: it is in no screen's areas, but listens for the names of view layers."""
     bpy.msgbus.publish_rna(key=(bpy.types.ViewLayer, "name"))
 
 
