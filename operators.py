@@ -53,7 +53,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         if self.urls.strip() or (current().is_waiting and not current().run):
             return self.execute(context)
         self.urls = " ".join(clipboard_links(context))
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH)
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
 
     def draw(self, context: Any) -> None:
         self.layout.use_property_split = True

@@ -83,10 +83,10 @@ def line(row: Download) -> tuple[str, ...]:
     if row.status in (Status.FINISHED, Status.SKIPPED):
         known = row.size or row.received
         return (f"{state(row)}, {size(known)}", state(row)) if known else (state(row),)
-    words, share = state(row), f"{fraction(row):.0%}"
+    words = state(row)
     if words:
-        return tuple(f"{words}, {some}" for some in _amounts(row)) + (words,)
-    return tuple(_with_pace(row)) + ((share,) if row.size else ())
+        return tuple(f"{words}, {some}" for some in _amounts(row)) + (words, words.replace(" for ", " "))
+    return tuple(_with_pace(row)) + ((f"{fraction(row):.0%}",) if row.size else ())
 
 
 def _amounts(row: Download) -> list[str]:
