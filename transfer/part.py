@@ -19,6 +19,8 @@ from .ranges import Ranges
 
 CHECKPOINT_BYTES = 64 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
+SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
+SIDECAR_RANGES = 1000  # likewise
 _MODE = 0o666  # less the umask, as for any file that a user saves
 
 
@@ -30,12 +32,24 @@ class Received:
     size: int | None = None
     """Bytes of the whole file, where the server told."""
     validator: Validator = field(default_factory=Validator)
+    encoded: bool = False
+    """Whether the bytes came encoded: then a position on the disk is none that a server knows."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        return self.size is not None and self.ranges.head() == self.size
 
     def forget(self) -> None:
         """Begin from zero."""
         self.ranges.clear()
         self.size = None
         self.validator = Validator()
+        self.encoded = False
+
+
+Mark = tuple[int, ...]
+"""What tells whether somebody else has touched a partial file meanwhile."""
 
 
 class Part:
@@ -49,6 +63,7 @@ class Part:
         shown = names.shown(url)
         expected = digest and [digest.algorithm, digest.hex]
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
+        self._has_digest = digest is not None
         with told(directory):
             self.fd = self._open()
         self.received = Received()
@@ -96,6 +111,17 @@ class Part:
         except OSError:
             return False
 
+    def mark(self) -> Mark:
+        """Which file this is and when it was last written."""
+        status = os.fstat(self.fd)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    @property
+    def can_resume(self) -> bool:
+        """Without validator or digest nothing proves that the rest belongs to what is there."""
+        received = self.received
+        return not received.encoded and bool(received.validator.if_range or self._has_digest)
+
     # -- Bytes.
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -141,31 +167,30 @@ class Part:
     def _read_sidecar(self) -> None:
         """Take up what an earlier process wrote down; what it did not is not trusted."""
         try:
-            about = json.loads(self.sidecar.read_bytes())
+            about = json.loads(_read_small(self.sidecar))
             self.received = _parse(about, self._about["url"], os.fstat(self.fd).st_size)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             self.received = Received()
 
     # -- The ends.
 
     def close(self) -> None:
-        """Keep what was received, where it can be used, and release the file."""
+        """Keep what was received, where it can be used, and release the file. Raises nothing."""
         if self.fd < 0:
             return
-        try:
-            if self.received.ranges.total():
-                with suppress(OSError):  # a full disk: the last checkpoint stands
-                    self.checkpoint()
+        with suppress(OSError):  # a full disk, say: the last checkpoint stands
+            if self.received.ranges.total() and (self.can_resume or self.received.is_whole):
+                self.checkpoint()
             else:
                 self._remove()
-        finally:
-            self.release()
+        self.release()
 
     def discard(self) -> None:
-        """Delete what was received."""
+        """Delete what was received. Raises nothing."""
         if self.fd < 0:
             return
-        self._remove()
+        with suppress(OSError):
+            self._remove()
         self.release()
 
     def publish(self, name: str, if_exists: IfExists, *, mtime: float | None = None) -> Path | None:
@@ -174,8 +199,11 @@ class Part:
         Raises TransferError, OSError; then nothing stands under a final name.
         """
         os.fsync(self.fd)
+        if not self.is_in_place():
+            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
         if mtime is not None:
-            os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
+            with suppress(OSError, OverflowError):  # a date that this file system does not know
+                os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
         if os.name == "nt":  # an open file cannot be renamed there
             self.release()
         path = self._place(name, if_exists)
@@ -198,8 +226,9 @@ class Part:
         return None
 
     def _remove(self) -> None:
-        self.sidecar.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        if self.is_in_place():  # else both names are somebody else's by now
+            self.sidecar.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Close the file, which unlocks it."""
@@ -249,6 +278,18 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
         raise
 
 
+def _read_small(path: Path) -> bytes:
+    """A regular file's content, not through a link. Raises OSError, ValueError where it is none of ours."""
+    fd = os.open(path, os.O_RDONLY | portable.NO_FOLLOW | portable.NO_WAIT)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a file")
+        data = file.read(SIDECAR_SIZE + 1)
+    if len(data) > SIDECAR_SIZE:
+        raise ValueError("too large")
+    return data
+
+
 def _parse(about: Any, url: str, on_disk: int) -> Received:
     """Read a sidecar. Raises ValueError, TypeError, KeyError where it is not one that holds here."""
     if about["version"] != 1 or about["url"] != url:
@@ -256,6 +297,8 @@ def _parse(about: Any, url: str, on_disk: int) -> Received:
     size, etag, date = about["size"], about["etag"], about["last_modified"]
     if not (size is None or isinstance(size, int)) or not isinstance(etag, str) or not isinstance(date, str):
         raise ValueError("not a sidecar")
+    if len(about["ranges"]) > SIDECAR_RANGES:
+        raise ValueError("more ranges than we make")
     ranges = Ranges((int(start), int(end)) for start, end in about["ranges"])
     if ranges.end() > on_disk or (size is not None and ranges.end() > size):
         raise ValueError("it says more than there is")

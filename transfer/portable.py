@@ -11,6 +11,9 @@ import threading
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 """Flags for every file that we open to write: no planted link, bytes as they are, not for children."""
 
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""For files that should be regular ones and may be a planted pipe."""
+
 _LOCK_BYTE = 1 << 62  # Windows locks ranges, and locked bytes cannot be read: far beyond any file
 _seek_lock = threading.Lock()
 
