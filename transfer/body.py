@@ -7,6 +7,7 @@ few bytes more, which are taken over.
 
 from __future__ import annotations
 
+import re
 import ssl
 import zlib
 from contextlib import suppress
@@ -18,8 +19,11 @@ from .control import Control
 from .job import TransferError, TryAgain
 
 MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
+MAX_TRAILERS = 100  # lines, as http.client has it for headers
+MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
+MISFIT = "The server sent a file in pieces that do not fit together"
 CUT = "The connection was closed before the file was complete"
 
 
@@ -44,6 +48,8 @@ class Body:
         """Whether what is read differs from what is sent: then no byte has a known position."""
         plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
         self._framed = message.chunked or self.length is not None
+        if not self._framed:
+            self._stream.insist_on_end()
         self._reader: Reader = _Decoded(plain, encoding) if self.encoded else plain
 
     def read(self, view: memoryview, control: Control) -> int:
@@ -51,7 +57,7 @@ class Body:
         return self._reader.read(view, control)
 
     def finish(self, timeout: float) -> None:
-        """All was read: let the connection serve another request."""
+        """All was read: let the client that made the connection send another request over it."""
         if not self._framed or self._stream.rest:
             self.close()
             return
@@ -74,8 +80,13 @@ class _Stream:
         self._is_tls = isinstance(self._socket, ssl.SSLSocket)
         if self._socket:
             self._socket.setblocking(False)
-            with suppress(ssl.SSLWantReadError):  # nothing was read ahead, and nothing is waiting
+            with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
                 self.rest = bytes(file.peek())
+
+    def insist_on_end(self) -> None:
+        """Only the end of the connection will tell the length: over TLS it must be a signed one."""
+        if self._is_tls:
+            self._socket.suppress_ragged_eofs = False
 
     def read(self, view: memoryview, control: Control) -> int:
         """Bytes as they come; 0 when the other side has closed."""
@@ -150,6 +161,7 @@ class _Chunks:
         self._left = 0  # of the chunk under way
         self._line_due = False  # the one that ends a chunk's data
         self._last = self._done = False
+        self._trailers = 0
 
     def read(self, view: memoryview, control: Control) -> int:
         while not self._left and not self._done:
@@ -167,9 +179,12 @@ class _Chunks:
         line = self._line(control)
         if self._last:  # trailers, up to an empty line
             self._done = not line
+            self._trailers += 1
+            if self._trailers > MAX_TRAILERS:
+                raise TryAgain(MISFIT)
         elif self._line_due:
             if line:
-                raise TryAgain("The server sent a file in pieces that do not fit together")
+                raise TryAgain(MISFIT)
             self._line_due = False
         else:
             self._left = _chunk_size(line)
@@ -178,7 +193,7 @@ class _Chunks:
     def _line(self, control: Control) -> bytes:
         while (end := self._stream.rest.find(b"\n")) < 0:
             if len(self._stream.rest) > MAX_LINE:
-                raise TryAgain("The server sent a file in pieces that do not fit together")
+                raise TryAgain(MISFIT)
             view = memoryview(bytearray(_LINE_READ))
             count = self._stream.receive(view, control)
             if not count:
@@ -190,12 +205,9 @@ class _Chunks:
 
 def _chunk_size(line: bytes) -> int:
     digits = line.split(b";")[0].strip()
-    try:
-        if not digits.isalnum() or len(digits) > 16:
-            raise ValueError(digits)
-        return int(digits, 16)
-    except ValueError as error:
-        raise TryAgain("The server sent a file in pieces that do not fit together") from error
+    if not re.fullmatch(rb"[0-9a-fA-F]{1,16}", digits):
+        raise TryAgain(MISFIT)
+    return int(digits, 16)
 
 
 class _Decoded:
@@ -208,11 +220,13 @@ class _Decoded:
         self._zlib = zlib.decompressobj(wbits=_ANY_HEADER)
         self._input = b""
         self._started = False
+        self._silent = 0  # bytes read since something was decoded
 
     def read(self, view: memoryview, control: Control) -> int:
         while not (count := self._decode(view)):
             if not self._input and not self._more(view, control):
                 return 0
+        self._silent = 0
         return count
 
     def _decode(self, view: memoryview) -> int:
@@ -232,6 +246,9 @@ class _Decoded:
         count = self._source.read(view, control)
         if not count and self._started and not self._zlib.eof:
             raise TryAgain(CUT)
+        self._silent += count
+        if self._silent > MAX_SILENT:
+            raise TryAgain("The server sent the file damaged")
         self._started = self._started or count > 0
         self._input = bytes(view[:count])
         return count > 0
