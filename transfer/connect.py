@@ -9,7 +9,9 @@ it serves. Nothing of urllib3 is patched: its pools take other connection classe
 from __future__ import annotations
 
 import http.client
+import logging
 import os
+import re
 import socket
 import ssl
 import threading
@@ -28,7 +30,7 @@ from requests.cookies import RequestsCookieJar
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from . import names
+from . import names, retry
 from .control import Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
@@ -48,6 +50,14 @@ class _Current(threading.local):
 _current = _Current()
 
 
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not hasattr(_current, "control")
+
+
+# urllib3 logs the whole URL of each request, for whoever asks for debug messages.
+logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
+
+
 class Client:
     """Sends requests for one worker, over one connection at a time.
 
@@ -61,6 +71,9 @@ class Client:
         self._session = requests.Session()
         self._adapter = _Adapter(trust)
         self._hosts: dict[str, _Host] = {}
+        self._route = ""
+        self.may_be_connected = False
+        """Whether an idle connection may be open."""
 
     def get(
         self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
@@ -76,13 +89,17 @@ class Client:
         try:
             return self._send(request, host, control)
         except TryAgain as error:
-            if not (control.reused and error.__cause__):
+            if not (control.reused and _was_closed(error)):
                 raise
-            return self._send(request, host, control)  # the server had closed the kept connection
+            return self._send(request, host, control)
 
     def _send(self, request: requests.PreparedRequest, host: _Host, control: Control) -> requests.Response:
+        if host.route != self._route:
+            self.hang_up()
+            self._route = host.route
         _current.control = control
         control.reused = False
+        self.may_be_connected = True
         try:
             with control.guarding():
                 return self._adapter.send(request, stream=True, timeout=self._timeout, proxies=host.proxies)
@@ -112,9 +129,14 @@ class Client:
             host.auth(request)
         return request, host
 
-    def close(self) -> None:
-        """Close the idle connections."""
+    def hang_up(self) -> None:
+        """Close the idle connection. Any thread, while no request is under way."""
+        self.may_be_connected = False
         self._adapter.close()
+
+    def close(self) -> None:
+        """Release everything."""
+        self.hang_up()
         self._session.close()
 
 
@@ -132,6 +154,10 @@ class _Host:
     def __init__(self, session: requests.Session, url: str) -> None:
         merged = session.merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
+        parts = urlsplit(url)
+        proxy = requests.utils.select_proxy(url, self.proxies)
+        self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        """Requests with the same route can share a connection."""
         own = requests.utils.get_auth_from_url(url)
         login = own if any(own) else requests.utils.get_netrc_auth(url)
         self.auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
@@ -142,14 +168,26 @@ class Trust:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._context: ssl.SSLContext | None = None
+        self._server: ssl.SSLContext | None = None
+        self._proxy: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """The context that every TLS connection uses. Any thread."""
+        """The context of every TLS connection to a server. Any thread."""
         with self._lock:
-            if self._context is None:
-                self._context = _ssl_context()
-            return self._context
+            if self._server is None:
+                self._server = _ssl_context()
+                # urllib3 1.26 looks at the name itself, and has OpenSSL refuse addresses otherwise.
+                self._server.check_hostname = not _LOOKS_AT_NAMES
+            return self._server
+
+    def proxy_context(self) -> ssl.SSLContext:
+        """The context of every TLS connection to a proxy, at whose name urllib3 1.26 does not look."""
+        with self._lock:
+            self._proxy = self._proxy or _ssl_context()
+            return self._proxy
+
+
+_LOOKS_AT_NAMES = urllib3.__version__.startswith("1.")  # type: ignore[attr-defined]
 
 
 def _ssl_context() -> ssl.SSLContext:
@@ -187,6 +225,12 @@ def _has_default_certificates(context: ssl.SSLContext) -> bool:
 class _Response(http.client.HTTPResponse):
     """Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2)."""
 
+    def begin(self) -> None:
+        """Forget what is odd about the headers: urllib3 would log it, with the whole URL."""
+        super().begin()
+        self.headers.defects.clear()
+        self.headers.set_payload("")
+
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         while 100 < status < 200 and status != http.client.SWITCHING_PROTOCOLS:
@@ -205,11 +249,15 @@ class _Interruptible:
     def _new_conn(self) -> socket.socket:
         host, port = self._dns_host, self.port  # type: ignore[attr-defined]
         sock = dial(host, port, _current.control, timeout=self.timeout)  # type: ignore[attr-defined]
-        for option in self.socket_options or ():  # type: ignore[attr-defined]
-            sock.setsockopt(*option)
-        self.wire = Wire(sock)
-        _current.control.enter(Phase.REQUEST)
-        _current.control.attach(self.wire)
+        try:
+            for option in self.socket_options or ():  # type: ignore[attr-defined]
+                sock.setsockopt(*option)
+            self.wire = Wire(sock)
+            _current.control.enter(Phase.REQUEST)
+            _current.control.attach(self.wire)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def putrequest(self, *args: Any, **options: Any) -> None:
@@ -256,7 +304,17 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **options)
         _use_our_pools(self.poolmanager)
 
+    def close(self) -> None:
+        """Close the pools too: urllib3 leaves that to the garbage collector, which can be late."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in list(manager.pools.keys()):
+                if pool := manager.pools.get(key):
+                    pool.close()
+        super().close()
+
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        if proxy.lower().startswith("https"):
+            options["proxy_ssl_context"] = self._trust.proxy_context()
         manager = super().proxy_manager_for(proxy, **options)
         if not proxy.lower().startswith("socks"):  # SOCKS has connections of its own
             _use_our_pools(manager)
@@ -368,6 +426,8 @@ def explain(error: BaseException, url: str) -> TransferError:
     """Turn a library's error into a sentence; its own message may hold the URL, so it is not quoted."""
     host = urlsplit(url).hostname or "the server"
     chain = list(_causes(error))
+    if status := _refused_tunnel(chain):
+        return _of_the_proxy(status)
     for kind, sentence in _FINAL:
         if any(isinstance(cause, kind) for cause in chain):
             return TransferError(sentence.format(host=host))
@@ -375,6 +435,25 @@ def explain(error: BaseException, url: str) -> TransferError:
         if any(isinstance(cause, kind) for cause in chain):
             return TryAgain(sentence.format(host=host))
     return TryAgain(f"The connection to {host} failed")
+
+
+def _refused_tunnel(chain: list[BaseException]) -> int:
+    """The status with which a proxy refused to connect; the standard library has it only as a text."""
+    texts = (str(cause.args[0]) for cause in chain if type(cause) is OSError and cause.args)
+    found = (re.match(r"Tunnel connection failed: (\d{3})\b", text) for text in texts)
+    return next((int(match[1]) for match in found if match), 0)
+
+
+def _of_the_proxy(status: int) -> TransferError:
+    if status == 407:
+        return TransferError("The proxy asks for a user name and a password (407)")
+    kind = TryAgain if retry.retryable(status) else TransferError
+    return kind(f"The proxy does not let this connection through ({status})")
+
+
+def _was_closed(error: TransferError) -> bool:
+    """Whether the server had closed the connection while it was idle."""
+    return any(isinstance(cause, ConnectionError) for cause in _causes(error.__cause__))
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
@@ -396,8 +475,8 @@ _FINAL: tuple[tuple[type[BaseException], str], ...] = (
     (UnicodeError, "The address of {host} is not valid"),
 )
 _PASSING: tuple[tuple[type[BaseException], str], ...] = (
+    (requests.exceptions.ProxyError, "The proxy cannot be reached, or does not let this connection through"),
     (socket.gaierror, "The server {host} cannot be found. Check the link and the network"),
-    (requests.exceptions.ProxyError, "The proxy does not let this connection through"),
     (ConnectionRefusedError, "The server {host} refuses connections"),
     (ssl.SSLError, "A secure connection to {host} could not be made"),
     (http.client.RemoteDisconnected, "The server {host} closed the connection without an answer"),
