@@ -10,6 +10,7 @@ import email.utils
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -30,7 +31,7 @@ from .job import (
     TryAgain,
     Validator,
 )
-from .part import Part, prepare_folder, told
+from .part import Mark, Part, Received, prepare_folder, told
 from .ranges import parse_content_range
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ OVERLAP = 64 << 10  # bytes fetched again on a resume, and compared with the dis
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
 MAX_REDIRECTS = 20
 MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
+VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
 
 
 class _AskAgain(Exception):
@@ -57,6 +59,8 @@ class _Exchange:
     offset: int
     overlap: int = 0
     """Bytes still to be compared with what is on the disk."""
+    was_kept: bool = False
+    """Whether the worker that reads it may be another than the one that asked."""
 
 
 class Transfer:
@@ -69,11 +73,13 @@ class Transfer:
         self.size: int | None = None
         self._settings = settings
         self._part: Part | None = None
+        self._received: Received | None = None  # what the last partial file held,
+        self._mark: Mark | None = None  # and how that file looked when it was let go of
         self._exchange: _Exchange | None = None
         self._tries = retry.Tries()
         self._furthest = 0  # the highest offset ever received: beyond it is progress
         self._fruitless = 0.0  # seconds on the network without progress, of earlier requests
-        self._asked_at = 0.0
+        self._asked_at = 0.0  # when the time on the network began that is not in _fruitless yet
         self._hash = digest.new_hash(job.digest.algorithm) if job.digest else None
         self._hashed = 0  # bytes from the start that the hash has seen
         self._bare_range = False  # ask for a range without If-Range
@@ -108,12 +114,28 @@ class Transfer:
         if exchange:
             exchange.body.close()
 
-    def close(self) -> None:
-        """Release everything, keeping what was received for another process."""
+    def release(self) -> None:
+        """Close connection and file, at no cost: what was received is remembered, not yet made durable."""
         self.hang_up()
         part, self._part = self._part, None
         if part:
+            part.release()
+
+    def close(self) -> None:
+        """Release everything, keeping what was received for another process."""
+        self.hang_up()
+        if not self._part and self._received:
+            self._reopen()
+        part, self._part = self._part, None
+        if part:
             part.close()
+
+    def _reopen(self) -> None:
+        """After `release`: make durable what is remembered, unless somebody else has the file by now."""
+        with suppress(TransferError):
+            self._part = self._open_existing()
+            if self._part and self._part.mark() == self._mark and self._received:
+                self._part.received = self._received
 
     def abandon(self) -> None:
         """As `close`, while a worker is stuck in a name look-up: when it wakes it finds nothing to touch."""
@@ -122,11 +144,10 @@ class Transfer:
             part.close()
 
     def discard(self) -> None:
-        """Release everything and delete what was received."""
+        """Release everything and delete what was received. Raises TransferError: another Blender has it."""
         self.hang_up()
-        if not self._part:
-            self._part = self._open_existing()
-        part, self._part = self._part, None
+        part, self._part = self._part or self._open_existing(), None
+        self._received = None
         if part:
             part.discard()
 
@@ -144,20 +165,30 @@ class Transfer:
         on) and TransferError when it cannot be done (call again to try anew).
         """
         self._control = control
+        self._asked_at = time.monotonic()
         try:
             with told(self.job.directory):
                 return self._run(control, client, buffer)
         except Stopped:
-            if control.phase is not Phase.BODY:
-                self.hang_up()
+            self._fruitless += time.monotonic() - self._asked_at
+            if self._exchange:
+                self._exchange.was_kept = True
+            self._remember()
             raise
         except BaseException:
-            self.hang_up()
+            self._remember()
+            self.close()
             self._tries = retry.Tries()  # a retry by hand starts anew
             self._fruitless = 0.0
             raise
         finally:
             self._control = None
+
+    def _remember(self) -> None:
+        """So that the next run knows whether the file is as this one left it."""
+        with suppress(OSError):  # given up by the main thread just now
+            if part := self._part:
+                self._received, self._mark = part.received, part.mark()
 
     def _run(self, control: Control, client: Client, buffer: memoryview) -> Finished | Skipped:
         names.check(self.job.url)
@@ -170,6 +201,7 @@ class Transfer:
                 return self._attempt(control, client, buffer)
             except _AskAgain:
                 self.hang_up()
+                self._count_fruitless()
             except TryAgain as error:
                 self.hang_up()
                 self._count_fruitless()
@@ -196,26 +228,22 @@ class Transfer:
         return self._part
 
     def _take_part(self) -> None:
-        """Open the partial file, and believe its sidecar; or keep the one that is open."""
-        if self._part and self._part.is_in_place():
+        """Keep the partial file that is open, or open it; believe our memory of it, else its sidecar."""
+        if self._part and self._part.is_in_place() and self._part.mark() == self._mark:
             return
-        self.hang_up()
-        if self._part:
-            self._part.release()
-        self._part = Part(self.job.url, self.job.directory, self.job.digest)
-        self.received = self._part.received.ranges.total()
-        self.size = self._part.received.size
-        self._furthest = max(self._furthest, self._part.received.ranges.head())
-        self._restart_hash()
+        self.release()
+        self._part = part = Part(self.job.url, self.job.directory, self.job.digest)
+        if self._received and part.mark() == self._mark:
+            part.received = self._received
+        else:
+            self._restart_hash()
+        self._received = None
+        self.received, self.size = part.received.ranges.total(), part.received.size
+        self._furthest = max(self._furthest, part.received.ranges.head())
 
     def _is_whole(self) -> bool:
         """Whether only the end is missing. Its name is the server's to say: a new process asks again."""
-        received = self._open_part.received
-        return self._named and received.size is not None and received.ranges.head() == received.size
-
-    def _can_resume(self) -> bool:
-        """Without validator or digest nothing proves that the rest belongs to what is there."""
-        return bool(self._open_part.received.validator.if_range or self.job.digest)
+        return self._named and self._open_part.received.is_whole
 
     def _forget(self) -> None:
         """Begin from zero, in the file and in the counters."""
@@ -231,7 +259,7 @@ class Transfer:
             self._hash = digest.new_hash(self.job.digest.algorithm)
 
     def _drop_part(self) -> None:
-        part, self._part = self._open_part, None
+        part, self._part, self._received = self._open_part, None, None
         part.discard()
 
     # -- Asking.
@@ -249,6 +277,7 @@ class Transfer:
             response = self._follow(client, control, headers)
         except Stopped:
             self._tries.requests -= 1  # interrupted by us: not a try
+            self._asked_at = time.monotonic()
             raise
         try:
             return self._judge(response, start, end)
@@ -259,7 +288,7 @@ class Transfer:
     def _window(self) -> tuple[int, int]:
         """From where to ask, and up to where the disk holds the file; (0, 0): from the beginning."""
         head = self._open_part.received.ranges.head()
-        if head and not self._can_resume():
+        if head and not self._open_part.can_resume:
             self._forget()
             head = 0
         return max(0, head - OVERLAP), head
@@ -317,6 +346,8 @@ class Transfer:
 
     def _begin(self, response: requests.Response) -> _Exchange | Skipped:
         """The whole file comes."""
+        if self._open_part.received.ranges.total():
+            self._refuse_page(response)
         self._forget()
         self._take_name(response)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
@@ -325,11 +356,18 @@ class Transfer:
             return skipped
         body = self._open_body(response)
         received = self._open_part.received
+        received.encoded = body.encoded
         if not body.encoded:
             received.size = self.size = body.length
             received.validator = _validator(response)
         self._need_space()
         return _Exchange(body, 0)
+
+    def _refuse_page(self, response: requests.Response) -> None:
+        """Give up nothing that was received for a page to sign in. Raises TransferError."""
+        content_type = response.headers.get("Content-Type", "")
+        if content_type.partition(";")[0].strip().lower() == "text/html":
+            content.judge(b"<html>", self.name, content_type)
 
     def _take_name(self, response: requests.Response) -> None:
         self._named = True
@@ -393,6 +431,7 @@ class Transfer:
         part = self._open_part
         while count := exchange.body.read(buffer, control):
             data = buffer[:count]
+            self._refuse_surplus(exchange.offset + count)
             if exchange.overlap:
                 data = self._compare(exchange, data)
             if data:
@@ -401,8 +440,16 @@ class Transfer:
                 if part.checkpoint_due():
                     part.checkpoint()
         self._exchange = None
-        exchange.body.finish(self._settings.timeout)
+        if exchange.was_kept:  # the connection is not of this worker's client, which counts its own
+            exchange.body.close()
+        else:
+            exchange.body.finish(self._settings.timeout)
         self._know_size(exchange.offset)
+
+    def _refuse_surplus(self, end: int) -> None:
+        if self.size is not None and end > self.size:
+            self._forget()
+            raise TryAgain("The server sent more than it had announced")
 
     def _record(self, exchange: _Exchange, data: memoryview) -> None:
         """Count what has been written."""
@@ -435,7 +482,7 @@ class Transfer:
         received = self._open_part.received
         if received.size is None:
             received.size = self.size = end
-        if received.ranges.head() != received.size:
+        if not received.is_whole:
             raise TryAgain("The server sent less than it had announced")
 
     def _end_if_fruitless(self) -> None:
@@ -445,7 +492,8 @@ class Transfer:
     def _count_fruitless(self) -> None:
         """Add up the time that failed requests took; backoff and Retry-After do not count."""
         self._end_if_fruitless()
-        self._fruitless += time.monotonic() - self._asked_at
+        now = time.monotonic()
+        self._fruitless, self._asked_at = self._fruitless + now - self._asked_at, now
 
     # -- The end.
 
@@ -463,7 +511,7 @@ class Transfer:
         if path is None:
             self._drop_part()
             return self._skipped(self.name, "")
-        self._part = None
+        self._part = self._received = None
         return Finished(filepath=path, note=note, have=have)
 
     def _publish(self, part: Part) -> tuple[Have | None, str | None]:
@@ -529,7 +577,12 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 def _validator(response: requests.Response) -> Validator:
-    return Validator(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""))
+    return Validator(*(_sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
+
+
+def _sane(value: str) -> str:
+    """What can go back to the server as it came; anything else is as good as nothing."""
+    return value if len(value) <= VALIDATOR_SIZE and "\n" not in value and "\r" not in value else ""
 
 
 def _certainly_same(known: Validator, response: requests.Response) -> bool:
@@ -542,7 +595,7 @@ def _timestamp(date: str) -> float | None:
     """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
     try:
         return email.utils.parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
