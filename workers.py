@@ -14,9 +14,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+import traceback
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
@@ -47,11 +51,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
-CHILD_PATIENCE = 2.0  # seconds that a child may take to leave when asked
+CHILD_PATIENCE = 3.0  # seconds that a child may take to leave when asked, look-ups apart
 SILENCE = 30.0  # seconds without an answer after which a child counts as lost
-CRASHES = 3  # of the child within a minute, after which its downloads fail
+CRASHES = 3  # of the child within CRASH_SPAN, after which its downloads fail
 POLL = 0.05  # seconds at most between two looks of a supervisor
-BATCH = 64 << 10  # bytes, about, of one message: it must fit a pipe that nobody reads for a moment
+CRASH_SPAN = 60.0  # seconds: so many crashes in less are too many
+BATCH = 32 << 10  # bytes, about, of one message: two must fit a pipe that nobody reads for a moment
+UNREAD = 16  # small messages at most that a child has not read: a pipe blocks its sender after some 250
 PRIVATE = 0o600  # mode of files that hold secrets
 
 
@@ -189,20 +195,33 @@ class _Worker(threading.Thread):
     def __init__(self, host: ThreadHost, number: int) -> None:
         super().__init__(name=f"downloads-{number}", daemon=True)
         self.control: Control | None = None
+        """Of the transfer that it runs."""
         self.uid = 0
         self.waker = Waker()
         self.abandoned = False
         self._client: Client | None = None
         self._host = host
 
+    @property
+    def is_in_lookup(self) -> bool:
+        """Whether it is where nothing can interrupt it."""
+        return self.control is not None and self.control.phase is Phase.LOOKUP
+
+    @property
+    def may_be_connected(self) -> bool:
+        """Whether it keeps a connection for the next download."""
+        return self._client is not None and self._client.may_be_connected
+
+    def hang_up(self) -> None:
+        """Close that connection. Any thread, while it runs no transfer."""
+        if self._client:
+            self._client.hang_up()
+
     def run(self) -> None:
         buffer = memoryview(bytearray(BUFFER))
         try:
             while transfer := self._host.take(self):
-                outcome = self._run(transfer, buffer)
-                if self.abandoned:
-                    return
-                self._host.put(self, outcome)
+                self._host.put(self, self._run(transfer, buffer))
         finally:
             if self._client:
                 self._client.close()
@@ -217,84 +236,170 @@ class _Worker(threading.Thread):
             return Halted()
         except TransferError as error:
             return Failed(str(error))
-        except Exception:  # a defect of ours fails this download, and is told
-            log.exception("A download failed in a way nobody foresaw")
-            return Failed("Something unforeseen went wrong; Blender's console has the details")
+        except Exception as error:  # a defect of ours fails this download, and is told
+            _log_defect(error)
+            return Failed(_UNFORESEEN)
 
 
-class _Clerk(threading.Thread):
-    """Writes the list to the disk, so that no fsync holds up the main thread."""
+_UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
+
+
+def _log_defect(error: BaseException) -> None:
+    """Where it happened, without its message and those of what caused it: they may hold the URL."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("A download failed in a way nobody foresaw: %s\n%s", type(error).__name__, where)
+
+
+class _Clerk:
+    """Does what waits for the disk on a thread of its own, so that it holds up nobody else."""
 
     def __init__(self) -> None:
-        super().__init__(name="downloads-0", daemon=True)
         self._changed = threading.Condition()
         self._unwritten: tuple[str, bytes] | None = None
-        self._leaving = False
+        self._chores: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._running = self._leaving = False
 
     def store(self, path: str, data: bytes) -> None:
+        """Write a file; only the last one that has not been begun counts."""
         with self._changed:
             self._unwritten = path, data
-            self._changed.notify()
+            self._wake()
+
+    def do(self, chore: Callable[[], None]) -> None:
+        """Do it soon, after the chores before it."""
+        with self._changed:
+            self._chores.append(chore)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._running:
+            self.join()  # one that left just now has nothing to do any more
+            self._thread = threading.Thread(target=self._run, name="downloads-0", daemon=True)
+            self._thread.start()
+            self._running = True
+        self._leaving = False
+        self._changed.notify_all()
+
+    def settle(self) -> None:
+        """Wait until all chores are done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._chores)
 
     def leave(self) -> None:
-        """Write what is left, then end."""
+        """Do what is left, then end."""
         with self._changed:
             self._leaving = True
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def run(self) -> None:
+    @property
+    def is_quiet(self) -> bool:
+        """Whether its thread has ended."""
+        return not (self._thread and self._thread.is_alive())
+
+    def join(self) -> None:
+        """After `leave`: wait until its thread has ended."""
+        thread = self._thread
+        if thread:
+            thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
         while work := self._next():
             try:
-                write_atomically(Path(work[0]), work[1], mode=PRIVATE)
-            except OSError:
-                log.warning("The list of downloads cannot be written to the disk", exc_info=True)
+                work()
+            except Exception as error:
+                _log_defect(error)
+            finally:
+                self._done(work)
 
-    def _next(self) -> tuple[str, bytes] | None:
+    def _next(self) -> Callable[[], None] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._unwritten or self._leaving)
-            work, self._unwritten = self._unwritten, None
+            self._changed.wait_for(lambda: self._chores or self._unwritten or self._leaving)
+            if self._chores:
+                return self._chores[0]
+            if not self._unwritten:
+                self._running = False
+                return None
+            work, self._unwritten = partial(_write, *self._unwritten), None
             return work
+
+    def _done(self, work: Callable[[], None]) -> None:
+        with self._changed:
+            if self._chores and self._chores[0] is work:
+                self._chores.popleft()
+                self._changed.notify_all()
+
+
+def _write(path: str, data: bytes) -> None:
+    try:
+        write_atomically(Path(path), data, mode=PRIVATE)
+    except OSError as error:
+        log.warning("The list of downloads cannot be written to the disk: %s", error.strerror)
 
 
 class ThreadHost:
     """Worker threads in this process. See `Host`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._trust: Trust | None = None
+        self._clerk = _Clerk()
+        self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
-        self._transfers: dict[int, Transfer] = {}  # submitted, running, and stopped: longest stopped first
-        self._pending: deque[int] = deque()
+        self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
+        self._pending: OrderedDict[int, None] = OrderedDict()
+        self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
         self._workers: set[_Worker] = set()
         self._left: list[_Worker] = []
         self._idle = 0
         self._number = 0
         self._events: list[Event] = []
-        self._dismissed = False
-        self._news = threading.Event()
-        self._clerk: _Clerk | None = None
+        self._dismissed = True
 
     # -- The main thread's side.
 
     def submit(self, job: Job) -> None:
+        """See `Host`. Raises ValueError while a download of this uid has not ended."""
         with self._changed:
+            if self._is_active(job.uid):
+                raise ValueError("submitted twice")
             self._dismissed = False
-            self._transfers.setdefault(job.uid, Transfer(job, self._settings))
-            self._pending.append(job.uid)
-            if self._idle < len(self._pending) and len(self._workers) < self._settings.connections:
+            self.adopt(job)
+            self._pending[job.uid] = None
+            if self._idle < len(self._pending) and len(self._workers) < self.settings.connections:
                 self._start_worker()
             self._changed.notify()
 
+    def adopt(self, job: Job) -> None:
+        """Know of a download, without running it."""
+        with self._changed:
+            known = self._transfers.get(job.uid)
+            if known and known.job == job:
+                return
+            if known:  # the link was replaced
+                self._kept.pop(job.uid, None)
+                self._clerk.do(known.close)
+            self._transfers[job.uid] = Transfer(job, self.settings)
+
     def _start_worker(self) -> None:
+        with ExitStack() as undo:
+            try:
+                worker = _Worker(self, self._number + 1)
+                undo.callback(worker.waker.close)
+                worker.start()
+            except (OSError, RuntimeError):  # no descriptors or no threads are left
+                if not self._workers:
+                    self._put(self._pending.popitem()[0], Failed(_NO_THREADS))
+                return
+            undo.pop_all()
         self._number += 1
-        worker = _Worker(self, self._number)
         self._workers.add(worker)
-        worker.start()
 
     def stop(self, uid: int) -> None:
         with self._changed:
             if uid in self._pending:
-                self._pending.remove(uid)
+                del self._pending[uid]
                 self._put(uid, Halted())
             for worker in self._workers:
                 if worker.uid == uid and worker.control:
@@ -302,14 +407,20 @@ class ThreadHost:
 
     def hang_up(self, uid: int) -> None:
         with self._changed:
-            if uid in self._transfers and not self._is_active(uid):
-                self._transfers[uid].hang_up()
+            if uid not in self._pending and (transfer := self._kept.pop(uid, None)):
+                transfer.release()
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
         with self._changed:
             if self._is_active(uid) or not (transfer := self._transfers.pop(uid, None)):
                 return
-        transfer.discard() if delete else transfer.close()
+            self._kept.pop(uid, None)
+            chore = partial(_discard, transfer) if delete else transfer.close
+            if not self._dismissed:
+                self._clerk.do(chore)
+                return
+        self._clerk.settle()
+        chore()
 
     def _is_active(self, uid: int) -> bool:
         return uid in self._pending or any(worker.uid == uid for worker in self._workers)
@@ -331,8 +442,8 @@ class ThreadHost:
         return report
 
     def _supervise(self, control: Control, now: float) -> None:
-        """End a phase that does not get on. Backoff is a wait that has its own end."""
-        if control.phase not in (Phase.BACKOFF, Phase.PUBLISH) and control.idle(now) > self._settings.timeout:
+        """End a phase on the network that does not get on; the others have ends of their own."""
+        if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout:
             control.touch()
             control.expire()
 
@@ -340,57 +451,60 @@ class ThreadHost:
         self._news.wait(seconds)
 
     def store(self, path: str, data: bytes) -> None:
-        if not self._clerk:
-            self._clerk = _Clerk()
-            self._clerk.start()
         self._clerk.store(path, data)
+        if self._dismissed:
+            self._clerk.leave()
 
     def dismiss(self, *, keep: bool = False) -> None:
         with self._changed:
             self._dismissed = True
             while self._pending:
-                self._put(self._pending.popleft(), Halted())
+                self._put(self._pending.popitem(last=False)[0], Halted())
             for worker in self._workers:
                 if worker.control:
                     worker.control.stop()
             self._changed.notify_all()
-        if self._clerk:
-            self._clerk.leave()
+        self._clerk.leave()
 
     def is_quiet(self) -> bool:
         with self._changed:
-            return not self._workers and not (self._clerk and self._clerk.is_alive())
+            return not self._workers and self._clerk.is_quiet
 
     def close(self, *, forced: bool = False) -> Report:
         self.dismiss()
         deadline = time.monotonic() + LOOKUP_PATIENCE
-        for worker in list(self._workers):
-            while worker in self._workers:
-                worker.join(0.01)
-                if forced and time.monotonic() > deadline and self._in_lookup(worker):
-                    self._abandon(worker)
-        if self._clerk:
-            self._clerk.join()
-            self._clerk = None
+        with self._changed:
+            workers = list(self._workers)
+        for worker in workers:
+            if forced:
+                self._join_or_abandon(worker, deadline)
+            else:
+                worker.join()
+        self._clerk.join()
         return self.poll()
 
-    def _in_lookup(self, worker: _Worker) -> bool:
-        control = worker.control
-        return control is not None and control.phase is Phase.LOOKUP
+    def _join_or_abandon(self, worker: _Worker, deadline: float) -> None:
+        while worker.is_alive() and not worker.abandoned:
+            worker.join(POLL / 5)
+            if time.monotonic() > deadline:
+                self._abandon(worker)
 
     def _abandon(self, worker: _Worker) -> None:
         """Leave a worker to the name look-up that nothing can interrupt; it touches nothing when it wakes."""
         with self._changed:
+            if not worker.is_in_lookup:
+                return
             worker.abandoned = True
-            self._transfers.pop(worker.uid).abandon()
+            transfer = self._transfers.pop(worker.uid)
             self._put(worker.uid, Halted())
             self._workers.discard(worker)
+        transfer.abandon()
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
         for transfer in self._transfers.values():
             transfer.close()
-        self._transfers.clear()
+        self._kept.clear()
         return report
 
     # -- The workers' side.
@@ -401,11 +515,13 @@ class ThreadHost:
 
         with self._changed:
             self._trust = self._trust or Trust()
-            return Client(self._settings, self._trust)
+        return Client(self.settings, self._trust)
 
     def take(self, worker: _Worker) -> Transfer | None:
         """Wait for the next transfer; None when the worker shall leave."""
         with self._changed:
+            if worker.abandoned:
+                return None
             self._idle += 1
             self._changed.wait_for(lambda: self._pending or self._dismissed)
             self._idle -= 1
@@ -413,31 +529,46 @@ class ThreadHost:
                 self._workers.discard(worker)  # now, so that a new job gets a new worker
                 self._left.append(worker)
                 return None
-            worker.uid = self._pending.popleft()
+            worker.uid = self._pending.popitem(last=False)[0]
             worker.control = Control(worker.waker)
             self._events.append(Started(worker.uid))
+            self._kept.pop(worker.uid, None)
             transfer = self._transfers[worker.uid]
-        self._make_room(transfer)
+            if transfer.is_open:
+                worker.hang_up()  # it goes on with the connection that it has
+            self._make_room()
+        self._clerk.settle()  # the download that this one replaces may have the file still
         return transfer
 
-    def _make_room(self, wanted: Transfer) -> None:
-        """Close connections that stopped transfers keep, longest stopped first, down to the limit."""
-        with self._changed:
-            active = {worker.uid for worker in self._workers if worker.uid}
-            kept = [t for uid, t in self._transfers.items() if t.is_open and uid not in active]
-            surplus = len(kept) + len(active) - self._settings.connections
-            for transfer in kept[: max(0, surplus)]:
-                transfer.hang_up()
+    def _make_room(self) -> None:
+        """Close what is open and not used, down to the limit: idle connections, then the longest stopped."""
+        idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
+        kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
+        kept = [uid for uid in kept if self._kept[uid].is_open]
+        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) + len(kept)
+        surplus = max(0, surplus - self.settings.connections)
+        for worker in idle[:surplus]:
+            worker.hang_up()
+        for uid in kept[: max(0, surplus - len(idle))]:
+            self._kept.pop(uid).release()
 
     def put(self, worker: _Worker, outcome: Outcome) -> None:
         """A worker has ended a transfer."""
         with self._changed:
+            if worker.abandoned:
+                return
             uid, worker.uid, worker.control = worker.uid, 0, None
             if isinstance(outcome, (Finished, Skipped)):
                 self._transfers.pop(uid).close()
-            else:
-                self._transfers[uid] = self._transfers.pop(uid)  # the last to be hung up
+            elif isinstance(outcome, Halted):
+                self._keep(uid)
             self._put(uid, outcome)
+
+    def _keep(self, uid: int) -> None:
+        """Leave a stopped transfer's file and connection open, but not more of them than may run."""
+        self._kept[uid] = self._transfers[uid]
+        if len(self._kept) > self.settings.connections:
+            self._kept.pop(next(iter(self._kept))).release()
 
     def _put(self, uid: int, outcome: Outcome) -> None:
         self._events.append(Ended(uid, outcome))
@@ -451,7 +582,18 @@ class ThreadHost:
             elif worker in self._workers:
                 self._workers.discard(worker)
                 self._left.append(worker)
+                if worker.uid:
+                    self._put(worker.uid, Failed(_UNFORESEEN))
             self._news.set()
+
+
+_ON_THE_NETWORK = (Phase.LOOKUP, Phase.CONNECT, Phase.REQUEST, Phase.BODY)
+_NO_THREADS = "Blender cannot start another thread: close other programs, then press Retry"
+
+
+def _discard(transfer: Transfer) -> None:
+    with suppress(TransferError):  # another Blender has the file: it is that one's now
+        transfer.discard()
 
 
 # -- A child process.
@@ -474,7 +616,9 @@ class _HangUp:
 
 @dataclass(frozen=True, slots=True)
 class _Forget:
-    uid: int
+    """With the job: this child may not have met the download."""
+
+    job: Job
     delete: bool
 
 
@@ -520,42 +664,51 @@ class ProcessHost:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._child: _Child | None = None
+        self._known: dict[int, Job] = {}  # submitted, and neither finished nor forgotten
+        self._unsent: dict[int, Job] = {}  # of those: submitted, and still here
+        self._sent: dict[int, Job] = {}  # of those: the child has them, and they have not ended
+        self._started: set[int] = set()  # of those: a worker has them
+        self._stopping: set[int] = set()  # of those: asked to stop
         self._outbox: deque[_Command] = deque()
-        self._jobs: dict[int, Job] = {}  # submitted and not ended
+        self._file: tuple[str, bytes] | None = None  # the last one to be stored
+        self._file_at: int | None = None  # where its next piece begins; None: all is sent
         self._events: list[Event] = []
         self._progress: dict[int, Progress] = {}
         self._crashes: deque[float] = deque(maxlen=CRASHES)  # when, in seconds of time.monotonic
-        self._is_quiet = True
+        self._child_is_quiet = True
+        self._dismissed = False
 
     def submit(self, job: Job) -> None:
-        self._jobs[job.uid] = job
-        self._is_quiet = False
+        """See `Host`. Raises ValueError while a download of this uid has not ended."""
+        if job.uid in self._unsent or job.uid in self._sent:
+            raise ValueError("submitted twice")
+        self._dismissed = False
+        self._known[job.uid] = self._unsent[job.uid] = job
         self._outbox.append(_Submit(job))
 
     def stop(self, uid: int) -> None:
-        waiting = [c for c in self._outbox if isinstance(c, _Submit) and c.job.uid == uid]
-        if waiting:
-            self._outbox.remove(waiting[0])
+        if uid in self._unsent:
             self._end(uid, Halted())
-        elif uid in self._jobs:
+        elif uid in self._sent and uid not in self._stopping:
+            self._stopping.add(uid)
             self._say(_Stop(uid))
 
     def hang_up(self, uid: int) -> None:
-        self._outbox.append(_HangUp(uid))
+        if self._child:
+            self._outbox.append(_HangUp(uid))
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
-        if uid in self._jobs:
+        if uid in self._unsent or uid in self._sent or not (job := self._known.pop(uid, None)):
             return
-        self._outbox.append(_Forget(uid, delete))
+        if self._child:
+            self._outbox.append(_Forget(job, delete))
+        elif delete:
+            _discard(Transfer(job, self.settings))
 
     def store(self, path: str, data: bytes) -> None:
-        self._outbox = deque(c for c in self._outbox if not isinstance(c, _Store))
-        pieces = range(0, max(1, len(data)), BATCH)
-        for start in pieces:
-            piece = data[start : start + BATCH]
-            self._outbox.append(_Store(path, piece, start == 0, start == pieces[-1]))
+        self._file, self._file_at = (path, data), 0
 
     def poll(self) -> Report:
         try:
@@ -563,143 +716,172 @@ class ProcessHost:
             self._ask()
         except (EOFError, OSError):
             self._lost()
+        return self._take_events()
+
+    def _take_events(self) -> Report:
         events, self._events = self._events, []
-        return Report(events, self._progress)
+        return Report(events, dict(self._progress))
 
     def wait(self, seconds: float) -> None:
-        if self._child and self._child.asked_at:
-            self._child.connection.poll(seconds)
-        else:
-            time.sleep(min(seconds, POLL / 10))
+        time.sleep(min(seconds, POLL / 5))  # it tells nothing unasked
 
     def _hear(self) -> None:
-        """Take the answers that are there."""
+        """Take the answers that are there. Raises EOFError, OSError: the child is gone, or is silent."""
         child = self._child
-        if not child:
-            return
-        while child.connection.poll(0):
+        while child and child.connection.poll(0):
             answer: _Answer = child.connection.recv()
             child.asked_at = 0.0
-            self._is_quiet = answer.is_quiet and not self._jobs
+            self._child_is_quiet = answer.is_quiet
             self._progress = answer.report.progress
             for event in answer.report.events:
-                self._events.append(event)
-                if isinstance(event, Ended):
-                    self._jobs.pop(event.uid, None)
-        now = time.monotonic()
-        patience = CHILD_PATIENCE if child.is_leaving else SILENCE
-        if child.asked_at and now - child.asked_at > patience:
+                self._note(event)
+        if child and child.is_lost(time.monotonic()):
             raise EOFError
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case Started(uid=uid):
+                self._started.add(uid)
+                self._events.append(event)
+            case Ended(uid=uid, outcome=outcome):
+                self._end(uid, outcome)
+            case _:
+                assert_never(event)
+
+    def _end(self, uid: int, outcome: Outcome) -> None:
+        self._unsent.pop(uid, None)
+        self._sent.pop(uid, None)
+        self._started.discard(uid)
+        self._stopping.discard(uid)
+        if isinstance(outcome, (Finished, Skipped)):
+            self._known.pop(uid, None)
+        self._events.append(Ended(uid, outcome))
 
     def _ask(self) -> None:
         """Send what has gathered, and have the child look; at most one question is open."""
+        has_mail = bool(self._unsent) or self._file_at is not None
+        if not self._child and has_mail and not self._dismissed:
+            self._child = _Child(self.settings)
         child = self._child
-        if not self._outbox and not child:
+        if not child or child.asked_at or child.was_told:
             return
-        if not child or (child.is_leaving and self._outbox):
-            child = self._child = self._replace(child)
-        if child.asked_at or child.is_leaving:
-            return
-        batch, size = [], 0
+        is_done = not self._outbox and self._file_at is None
+        if child.is_leaving and (is_done or self._unsent):  # what was submitted since is the next one's
+            child.tell_to_leave()
+        else:
+            child.ask([*self._batch(), _Look()])
+
+    def _batch(self) -> list[_Command]:
+        """As much of what has gathered as fits in a message."""
+        batch: list[_Command] = []
+        size = 0
         while self._outbox and size < BATCH:
-            batch.append(self._outbox.popleft())
-            size += _weight(batch[-1])
-        child.ask([*batch, _Look()])
+            command = self._outbox.popleft()
+            if isinstance(command, _Submit):
+                if self._unsent.get(command.job.uid) is not command.job:
+                    continue  # stopped before it went out
+                self._sent[command.job.uid] = self._unsent.pop(command.job.uid)
+                self._child_is_quiet = False
+            batch.append(command)
+            size += _weight(command)
+        return [*batch, *self._piece()] if size < BATCH else batch
 
-    def _replace(self, leaving: _Child | None) -> _Child:
-        if leaving:  # it was asked to, a moment ago
-            self._wait_for_exit(leaving)
-        return _Child(self._settings)
+    def _piece(self) -> list[_Command]:
+        """The next piece of the file that is to be stored."""
+        if self._file is None or self._file_at is None:
+            return []
+        (path, data), start = self._file, self._file_at
+        end = start + BATCH
+        self._file_at = None if end >= len(data) else end
+        return [_Store(path, data[start:end], start == 0, end >= len(data))]
 
-    def _say(self, *commands: _Command) -> None:
-        """Send at once, past what has gathered."""
+    def _say(self, command: _Command) -> None:
+        """Send at once, past what has gathered; where much is unread, as the next."""
+        child = self._child
+        if not child or child.is_leaving:
+            return
+        if child.unread >= UNREAD:
+            self._outbox.appendleft(command)
+            return
         try:
-            if self._child:
-                self._child.connection.send(list(commands))
+            child.say(command)
         except (EOFError, OSError):
             self._lost()
 
-    def _end(self, uid: int, outcome: Outcome) -> None:
-        self._jobs.pop(uid, None)
-        self._events.append(Ended(uid, outcome))
-
     def _lost(self) -> None:
-        """The child is gone, or does not answer: go on in a new one, unless that keeps happening."""
+        """The child is gone, or is silent: go on in a new one, unless that keeps happening."""
         child, self._child = self._child, None
-        if not child:
-            return
-        child.kill()
-        self._progress = {}
-        if child.is_leaving:
-            self._halt_all()
-            return
-        self._outbox = deque(c for c in self._outbox if not isinstance(c, _Submit))
-        if self._crashes_too_often():
-            for uid in list(self._jobs):
-                self._end(uid, Failed(_CRASHING))
-            self._is_quiet = True
-        self._outbox.extend(_Submit(job) for job in self._jobs.values())
-
-    def _crashes_too_often(self) -> bool:
-        self._crashes.append(time.monotonic())
-        return len(self._crashes) == CRASHES and self._crashes[-1] - self._crashes[0] < 60.0
-
-    def _halt_all(self) -> None:
-        self._outbox.clear()
-        for uid in list(self._jobs):
+        if child:
+            child.kill()
+        if self._file and not (child and child.has_said_goodbye):
+            self._file_at = 0
+        self._progress, self._child_is_quiet = {}, True
+        for uid in list(self._stopping):
             self._end(uid, Halted())
-        self._is_quiet = True
+        if self._dismissed or (child and child.is_leaving):
+            self._end_all(list(self._sent), Halted())
+        else:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Hand to the next child what the last one had; but not what seems to kill it."""
+        self._crashes.append(time.monotonic())
+        if len(self._crashes) == CRASHES and self._crashes[-1] - self._crashes[0] < CRASH_SPAN:
+            self._crashes.clear()
+            self._end_all(list(self._started or [*self._sent, *self._unsent]), Failed(_CRASHING))
+        again, self._sent = self._sent, {}
+        self._started.clear()
+        self._unsent = {**again, **self._unsent}
+        self._outbox = deque(c for c in self._outbox if isinstance(c, (_Submit, _Forget)))
+        self._outbox.extendleft(_Submit(job) for job in reversed(again.values()))
+
+    def _end_all(self, uids: list[int], outcome: Outcome) -> None:
+        for uid in uids:
+            self._end(uid, outcome)
 
     def dismiss(self, *, keep: bool = False) -> None:
-        for command in [c for c in self._outbox if isinstance(c, _Submit)]:
-            self._outbox.remove(command)
-            self._end(command.job.uid, Halted())
-        if not self._child:
-            self._halt_all()
-        elif keep:
-            self._say(_Dismiss())
-        elif not self._child.is_leaving:
-            rest, self._outbox = list(self._outbox), deque()
+        self._dismissed = True
+        self._end_all(list(self._unsent), Halted())
+        if not self._child or self._child.is_leaving:
+            return
+        self._say(_Dismiss())
+        if self._child and not keep:
             self._child.is_leaving = True
-            self._child.asked_at = time.monotonic()
-            self._say(*rest, _Leave())
+            self._child.deadline = time.monotonic() + LOOKUP_PATIENCE + CHILD_PATIENCE
 
     def is_quiet(self) -> bool:
-        """Whether no worker is left; after `dismiss` without `keep`, no child either."""
-        if self._child and self._child.is_leaving:
-            return self._child.has_left()
-        return self._is_quiet and not self._jobs
+        """Whether no worker is left; after `dismiss` without `keep`, no child either. `poll` meanwhile."""
+        if self._unsent or self._sent:
+            return False
+        return self._child_is_quiet and not (self._child and self._child.is_leaving)
 
     def close(self, *, forced: bool = False) -> Report:
         return self.shut(forced=forced)
 
     def shut(self, *, forced: bool = False) -> Report:
         self.dismiss()
-        if self._child:
-            self._wait_for_exit(self._child)
-            self._child = None
-        self._halt_all()
-        events, self._events = self._events, []
-        return Report(events)
+        report = self.poll()
+        while self._child:  # it has a deadline
+            self.wait(POLL)
+            report.events += self.poll().events
+        self._do_what_is_left()
+        return report
 
-    def _wait_for_exit(self, child: _Child) -> None:
-        """Hear the child's last words, then see it off; one that does not leave is killed."""
-        deadline = time.monotonic() + CHILD_PATIENCE + LOOKUP_PATIENCE
-        try:
-            while time.monotonic() < deadline:
-                child.connection.poll(POLL)
-                self._hear()
-        except (EOFError, OSError):
-            pass  # it has closed its end
-        child.kill()
+    def _do_what_is_left(self) -> None:
+        """What the child has not done."""
+        if self._file and self._file_at is not None:
+            _write(*self._file)
+        self._file = self._file_at = None
+        for command in self._outbox:
+            if isinstance(command, _Forget) and command.delete:
+                _discard(Transfer(command.job, self.settings))
+        self._outbox.clear()
 
 
 def _weight(command: _Command) -> int:
     """About how many bytes a command takes in a message."""
     match command:
-        case _Store(piece=piece):
-            return len(piece)
-        case _Submit(job=job):
+        case _Submit(job=job) | _Forget(job=job):
             return 500 + len(job.url) + len(job.directory)
         case _:
             return 100
@@ -717,19 +899,51 @@ class _Child:
         self.connection, theirs = Pipe()
         try:
             self._process = _spawn(theirs)
+        except BaseException:
+            self.connection.close()
+            raise
         finally:
             theirs.close()
         self.asked_at = 0.0
         """When it was asked to look and has not answered, in seconds of `time.monotonic`; else 0."""
-        self.is_leaving = False
-        self.connection.send(settings)
+        self.unread = 0
+        """Messages that it may not have read yet."""
+        self.is_leaving = self.was_told = False
+        self.deadline = float("inf")
+        """When it must be gone, in seconds of `time.monotonic`."""
+        self._first: Settings | None = settings
 
     def ask(self, commands: list[_Command]) -> None:
+        """Send what ends with a question; all that was sent before the last one has been read."""
+        self.unread = 0
         self.asked_at = time.monotonic()
+        self._greet()
         self.connection.send(commands)
 
-    def has_left(self) -> bool:
-        return self._process.poll() is not None
+    def say(self, command: _Command) -> None:
+        """Send something small, at once."""
+        self.unread += 1
+        self._greet()
+        self.connection.send([command])
+
+    def _greet(self) -> None:
+        settings, self._first = self._first, None
+        if settings:
+            self.connection.send(settings)
+
+    def tell_to_leave(self) -> None:
+        """Its last order; the answer is its last word."""
+        self.was_told = True
+        self.ask([_Leave()])
+
+    @property
+    def has_said_goodbye(self) -> bool:
+        """Whether it has done all that it was told, and left."""
+        return self.was_told and not self.asked_at
+
+    def is_lost(self, now: float) -> bool:
+        """Whether it has not answered for too long."""
+        return now > self.deadline or bool(self.asked_at and now - self.asked_at > SILENCE)
 
     def kill(self) -> None:
         """End it, if it has not left, and release what belonged to it."""
@@ -742,14 +956,16 @@ class _Child:
 
 
 _BOOT = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is Blender's to handle
 import importlib, json, sys, types
-package, root, sys.path[:], handle = json.loads(sys.argv[1])
+package, root, sys.path[:], handle, parent = json.loads(sys.argv[1])
 names = package.split(".")
 for count in range(1, len(names) + 1):
     module = types.ModuleType(".".join(names[:count]))
     module.__path__ = [root] if count == len(names) else []
     sys.modules[module.__name__] = module
-importlib.import_module(package + ".workers").serve(handle)
+importlib.import_module(package + ".workers").serve(handle, parent)
 """
 
 
@@ -759,7 +975,8 @@ def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
     Not through `multiprocessing`, whose spawn needs `__main__` and leaves a resource tracker.
     """
     handle = theirs.fileno()
-    arguments = json.dumps([__package__, os.path.dirname(os.path.abspath(__file__)), sys.path, handle])
+    root = os.path.dirname(os.path.abspath(__file__))
+    arguments = json.dumps([__package__, root, sys.path, handle, os.getpid()])
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     if sys.platform == "win32":
         os.set_handle_inheritable(handle, True)
@@ -770,17 +987,16 @@ def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-I", "-c", _BOOT, arguments], **options)
 
 
-def serve(handle: int) -> None:
+def serve(handle: int, parent: int) -> None:
     """The child's main thread: obey, supervise, answer; leave when told, or when Blender is gone."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is Blender's to handle
     connection = _connection(handle)
     try:
         host = ThreadHost(connection.recv())
-        _Server(connection, host).run()
+        _Server(connection, host, parent).run()
     except (EOFError, OSError):
         pass  # Blender is gone
+    except Exception as error:
+        _log_defect(error)
     finally:
         if "host" in locals():
             host.shut(forced=True)
@@ -800,15 +1016,17 @@ def _connection(handle: int) -> Connection:
 class _Server:
     """What the child does with each command."""
 
-    def __init__(self, connection: Connection, host: ThreadHost) -> None:
+    def __init__(self, connection: Connection, host: ThreadHost, parent: int) -> None:
         self._connection = connection
+        self._parent = parent
         self._host = host
         self._report = Report()
         self._pieces: list[bytes] = []
         self._leaving = False
 
     def run(self) -> None:
-        while not self._leaving:
+        # A process that Blender forked may hold our connection open beyond Blender's end.
+        while not self._leaving and os.getppid() == self._parent:
             if self._connection.poll(POLL):
                 for command in self._connection.recv():
                     self._obey(command)
@@ -826,8 +1044,9 @@ class _Server:
                 self._host.stop(uid)
             case _HangUp(uid=uid):
                 self._host.hang_up(uid)
-            case _Forget(uid=uid, delete=delete):
-                self._host.forget(uid, delete=delete)
+            case _Forget(job=job, delete=delete):
+                self._host.adopt(job)
+                self._host.forget(job.uid, delete=delete)
             case _Store():
                 self._gather(command)
             case _Dismiss():
