@@ -1,0 +1,81 @@
+"""What the tests of the engine share: hosts of both kinds, and a transfer in the test's own thread."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from driving import PATIENT, Driver, Fetcher
+
+from background_downloads.transfer import retry
+from background_downloads.transfer.job import Settings
+from background_downloads.workers import Host, ProcessHost, ThreadHost
+
+
+@pytest.fixture(params=[ThreadHost, ProcessHost], ids=["threads", "process"])
+def new_driver(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driver]]:
+    """Drivers of hosts of either kind; at the end each submission must have ended exactly once."""
+    yield from _drivers(request.param)
+
+
+@pytest.fixture
+def driver(new_driver: Callable[..., Driver]) -> Driver:
+    """A driver of a host of either kind."""
+    return new_driver()
+
+
+@pytest.fixture
+def new_thread_driver() -> Iterator[Callable[..., Driver]]:
+    """As `new_driver`, for tests that patch what a child would not see."""
+    yield from _drivers(ThreadHost)
+
+
+@pytest.fixture
+def thread_driver(new_thread_driver: Callable[..., Driver]) -> Driver:
+    return new_thread_driver()
+
+
+@pytest.fixture
+def new_process_driver() -> Iterator[Callable[..., Driver]]:
+    yield from _drivers(ProcessHost)
+
+
+@pytest.fixture
+def process_driver(new_process_driver: Callable[..., Driver]) -> Driver:
+    return new_process_driver()
+
+
+def _drivers(kind: Callable[[Settings], Host]) -> Iterator[Callable[..., Driver]]:
+    made: list[Driver] = []
+
+    def make(settings: Settings = PATIENT) -> Driver:
+        made.append(Driver(kind(settings)))
+        return made[-1]
+
+    try:
+        yield make
+    except BaseException:
+        for driver in made:
+            driver.host.shut(forced=True)
+        raise
+    for driver in made:
+        driver.shut()
+
+
+@pytest.fixture
+def fetch() -> Iterator[Fetcher]:
+    """Downloads in the test's own thread."""
+    fetcher = Fetcher(PATIENT)
+    yield fetcher
+    fetcher.close()
+
+
+@pytest.fixture
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once."""
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.0)
