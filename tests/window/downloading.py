@@ -1,0 +1,219 @@
+"""The extension in a Blender's window, as a test uses it and sees it.
+
+`Downloads` starts, asks and waits; `INSIDE` is what it leaves in Blender for that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blender import Blender, wait_until
+
+MODULE = "bl_ext.user_default.background_downloads"
+HOSTS = {"threads": "AUTOMATIC", "child": "PROCESS"}
+OVERLAP = 64 << 10  # bytes that a resume fetches again
+SOON = 30.0  # seconds for what takes none
+LISTENED = 0.15  # seconds in which a timer that was left behind ticks a few times
+
+INSIDE = f"""
+import os, signal, sys, threading
+
+def part(name):
+    return sys.modules["{MODULE}." + name]
+
+def session():
+    return part("session").current()
+
+def state():
+    return bpy.data.window_managers[0].downloads
+
+def invoke(urls, win=None, **options):
+    with in_view3d(win):
+        return sorted(bpy.ops.downloads.start("INVOKE_DEFAULT", urls=urls, **options))
+
+def act(name, **options):
+    with in_view3d():
+        return sorted(getattr(bpy.ops.downloads, name)(**options))
+
+def rows():
+    names = "uid", "name", "url", "filepath", "status", "error", "note", "progress"
+    return [{{name: getattr(item, name) for name in names}} for item in state().items]
+
+def statuses():
+    return [item.status for item in state().items]
+
+def workers():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("downloads-")]
+
+def modal():
+    return [getattr(o, "bl_idname", None) for w in bpy.data.window_managers[0].windows for o in w.modal_operators]
+
+def set_workers(kind):
+    bpy.context.preferences.addons["{MODULE}"].preferences.workers = kind
+
+
+class TEST_OT_listen(bpy.types.Operator):
+    bl_idname = "test.listen"
+    bl_label = "Listen"
+    heard, listening = 0, False
+
+    def invoke(self, context, event):
+        TEST_OT_listen.heard, TEST_OT_listen.listening = 0, True
+        context.window_manager.modal_handler_add(self)
+        return {{"RUNNING_MODAL"}}
+
+    def modal(self, context, event):
+        TEST_OT_listen.heard += event.type == "TIMER"
+        return {{"PASS_THROUGH"}} if TEST_OT_listen.listening else {{"FINISHED"}}
+
+
+def take_reports():
+    'The lines of the info log, which is empty then.'
+    area = view3d()
+    area.type = "INFO"
+    kept = bpy.data.window_managers[0].clipboard
+    try:
+        with bpy.context.temp_override(window=window(), area=area, region=region_of(area)):
+            bpy.ops.info.select_all(action="SELECT")
+            bpy.ops.info.report_copy()
+            bpy.ops.info.report_delete()
+        return bpy.data.window_managers[0].clipboard.splitlines()
+    finally:
+        area.type = "VIEW_3D"
+        bpy.data.window_managers[0].clipboard = kept
+
+def timers_heard(seconds):
+    'How often a timer ticks while nothing of ours runs.'
+    if not hasattr(bpy.types, "TEST_OT_listen"):
+        bpy.utils.register_class(TEST_OT_listen)
+    with in_view3d():
+        bpy.ops.test.listen("INVOKE_DEFAULT")
+    yield from pause(seconds)
+    TEST_OT_listen.listening = False
+    while "TEST_OT_listen" in modal():
+        yield from move(*middle(region_of(view3d())))
+        yield from move(5, 5)
+    return TEST_OT_listen.heard
+"""
+
+_END = re.compile(r"\d+ (downloaded|skipped|cancelled|failed)\b|Nothing left to download|Downloads were paused")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the list, as scripts see it."""
+
+    uid: int
+    name: str
+    url: str
+    filepath: str
+    status: str
+    error: str
+    note: str
+    progress: float
+
+
+class Downloads:
+    """One Blender's downloads into one folder."""
+
+    def __init__(self, b: Blender, folder: Path, host: str) -> None:
+        self.b = b
+        self.folder = folder
+        self.host = host
+        b.run(INSIDE)
+        b.run(f"set_workers({HOSTS[host]!r})")
+        wait_until(lambda: any("queue-" in path for path in b.fds()), what="the list's lock")
+        b.run("take_reports()")
+
+    # What people do.
+
+    def start(self, *urls: str, **options: Any) -> list[str]:
+        """Invoke `downloads.start`; what it returned."""
+        options = {"directory": str(self.folder)} | options
+        words = "".join(f", {name}={value!r}" for name, value in options.items())
+        return list(self.b.eval(f"invoke({chr(10).join(urls)!r}{words})"))
+
+    def act(self, name: str, **options: Any) -> list[str]:
+        """Execute one of the other operators; what it returned."""
+        words = "".join(f", {key}={value!r}" for key, value in options.items())
+        return list(self.b.eval(f"act({name!r}{words})"))
+
+    def act_if_any(self, name: str) -> None:
+        """The same on a list that may be empty."""
+        if self.b.eval("len(state().items)"):
+            self.act(name)
+
+    def execute(self, *urls: str, deadline: float = 60.0, **options: Any) -> list[str]:
+        """Execute `downloads.start` as a script does."""
+        options = {"directory": str(self.folder)} | options
+        return list(self.b.eval(f"sorted(bpy.ops.downloads.start(urls={chr(10).join(urls)!r}, **{options!r}))", deadline))
+
+    # What they see.
+
+    def rows(self) -> list[Row]:
+        """The list."""
+        return [Row(**values) for values in self.b.eval("rows()")]
+
+    def statuses(self) -> list[str]:
+        """The list's statuses, in its order."""
+        return list(self.b.eval("statuses()"))
+
+    def wait(self, *statuses: str) -> None:
+        """Until the rows have these statuses; one that stands alone is for all."""
+        expected = f"[{statuses[0]!r}] * len(state().items)" if len(statuses) == 1 else repr(list(statuses))
+        wait_until(
+            lambda: self.b.eval(f"state().items and statuses() == {expected}"),
+            SOON,
+            lambda: f"{self.statuses()} instead of {expected}",
+        )
+
+    def wait_progress(self, fraction: float, index: int = 0) -> None:
+        """Until so much of a file is there."""
+        self.b.wait(f"state().items[{index}].progress >= {fraction - 1e-4}")
+
+    def new_reports(self) -> list[str]:
+        """How runs ended, as Blender's info log has it, since it was last asked."""
+        return [line for line in self.b.eval("take_reports()") if _END.search(line)]
+
+    # What must hold when a run is over.
+
+    def wait_over(self) -> None:
+        """Until no run, no operator, no worker and no child is left; then no timer ticks either."""
+        left = "[modal(), workers(), session().run is not None]"
+        wait_until(lambda: self.b.eval(left) == [[], [], False], SOON, lambda: str(self.b.eval(left)))
+        wait_until(lambda: not self.b.children(), SOON, lambda: str(self.b.children()))
+        assert self.b.steps(f"timers_heard({LISTENED})") == 0, "a timer was left behind"
+
+    def check_reported_once(self, words: str) -> None:
+        """Exactly one report since it was last asked, with these words."""
+        reports = self.new_reports()
+        assert len(reports) == 1, f"{reports}"
+        assert words in reports[0]
+
+    def files(self) -> dict[str, bytes]:
+        """What stands under a final name."""
+        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*")) if not is_partial(path)}
+
+    def partial_files(self) -> list[str]:
+        """The data of what is unfinished."""
+        return sorted(path.name for path in self.folder.glob("*.part"))
+
+
+def is_partial(path: Path) -> bool:
+    return path.name.endswith((".part", ".part.json"))
+
+
+def settings_of(b: Blender, values: Iterable[tuple[str, int]]) -> Iterator[None]:
+    """Blender's own network settings for the time of a test."""
+    names = [name for name, _ in values]
+    system = "bpy.context.preferences.system"
+    old: Sequence[int] = b.eval(f"[getattr({system}, name) for name in {names!r}]")
+    for name, value in values:
+        b.run(f"{system}.{name} = {value}")
+    yield
+    for name, value in zip(names, old, strict=True):
+        b.run(f"{system}.{name} = {value}")
