@@ -37,6 +37,7 @@ SCREEN = (1600, 900)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REPOSITORY = "user_default"
 DEADLINE = 60.0  # s for anything that a busy machine may take long for
+LEAK_DEADLINE = 15.0  # s until what a test used must be gone
 START_DEADLINE = 180.0  # s; a cold disk and software GL are slow
 SHOWN_CONSOLE = 6000  # characters
 DRIVER_FAILED = 97  # exit code
@@ -46,8 +47,12 @@ class BlenderError(Exception):
     """Python code failed inside Blender; the message is its traceback."""
 
 
-class BlenderGone(Exception):
+class BlenderEndedError(Exception):
     """Blender ended while something was asked of it."""
+
+
+BlenderFactory = Callable[..., "Blender"]
+"""What the fixture `blender_factory` gives."""
 
 
 def wait_until(
@@ -133,7 +138,7 @@ class Blender:
 
     def quit(self, deadline: float = DEADLINE) -> int:
         """Quits as the menu does, without a question about unsaved changes; the exit code."""
-        with suppress(BlenderGone):
+        with suppress(BlenderEndedError):
             self.run("with in_view3d(): bpy.ops.wm.quit_blender()", deadline)
         return self.join(deadline)
 
@@ -181,7 +186,7 @@ class Blender:
         def said() -> str:
             return f"{expression}\n{self._console_text()}"
 
-        return wait_until(lambda: self.eval(expression, deadline), deadline, said)
+        return wait_until(lambda: self.eval(expression, max(deadline, DEADLINE)), deadline, said)
 
     # Extensions.
 
@@ -314,6 +319,17 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
                 targets.append(os.readlink(link))
         return sorted(targets)
 
+    def check_nothing_left(self, fds_before: Sequence[str], deadline: float = LEAK_DEADLINE) -> None:
+        """Fails if a worker thread, a child or a new descriptor does not go away."""
+
+        def left() -> list[str]:
+            threads = [name for name in self.threads() if name.startswith("downloads-")]
+            fds = self.fds()
+            new = set(fds) - set(fds_before) if len(fds) > len(fds_before) else set()
+            return threads + list(self.children().values()) + sorted(new)
+
+        wait_until(lambda: not left(), deadline, lambda: f"left behind in Blender: {left()}")
+
     @property
     def console(self) -> str:
         """What Blender wrote to stdout and stderr so far."""
@@ -422,11 +438,11 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
         del self._received[:count]
         return data
 
-    def _gone(self) -> BlenderGone:
+    def _gone(self) -> BlenderEndedError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEADLINE)
         code = self._process.poll()
-        return BlenderGone(f"Blender has ended (exit code {code})\n{self._console_text()}")
+        return BlenderEndedError(f"Blender has ended (exit code {code})\n{self._console_text()}")
 
 
 # Screens.
@@ -532,7 +548,7 @@ def run_command(
 def build_extension(installation: Installation, source: Path, output: Path) -> Path:
     """Builds an extension's zip with Blender's own tool."""
     output.mkdir(parents=True, exist_ok=True)
-    words = ["extension", "build", "--source-dir", source, "--output-dir", output]
+    words: list[str | Path] = ["extension", "build", "--source-dir", source, "--output-dir", output]
     run_command(installation, output / "profile", words, [source, output])
     (built,) = output.glob("*.zip")
     return built
@@ -546,7 +562,7 @@ def extension_id(zip_path: Path) -> str:
 
 def prepare_profile(installation: Installation, folder: Path, zip_path: Path) -> Path:
     """A profile in which an extension is installed and enabled, for `Blender(profile=…)`."""
-    words = ["extension", "install-file", "-r", REPOSITORY, "--enable", zip_path]
+    words: list[str | Path] = ["extension", "install-file", "-r", REPOSITORY, "--enable", zip_path]
     run_command(installation, folder, words, [zip_path.parent])
     return folder
 
@@ -578,4 +594,3 @@ def _command_line(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
-

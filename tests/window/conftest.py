@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,16 +13,13 @@ import roots
 from blender import (
     PROJECT,
     Blender,
+    BlenderFactory,
     build_extension,
     extension_id,
     prepare_profile,
-    wait_until,
 )
 from roots import Installation
 
-BlenderFactory = Callable[..., Blender]
-
-LEAK_DEADLINE = 15.0  # s until what a test used must be gone
 LIVE = pytest.StashKey[list[Blender]]()
 
 # Cancels what runs and empties the list, where the extension has one.
@@ -121,20 +118,7 @@ def blender(request: pytest.FixtureRequest, shared_blender: Blender) -> Iterator
     before = b.fds()
     yield b
     b.steps("clean_downloads()")
-    b.reset()
-    check_nothing_left(b, before)
-
-
-def check_nothing_left(b: Blender, fds_before: list[str]) -> None:
-    """Fails if a worker thread, a child or a new descriptor is still there."""
-
-    def left() -> list[str]:
-        threads = [name for name in b.threads() if name.startswith("downloads-")]
-        more = len(b.fds()) - len(fds_before)
-        new = sorted(set(b.fds()) - set(fds_before)) if more > 0 else []
-        return threads + list(b.children().values()) + new
-
-    wait_until(lambda: not left(), LEAK_DEADLINE, lambda: f"left behind in Blender: {left()}")
+    b.check_nothing_left(before)
 
 
 # A failed test shows what Blender wrote and how it looked.
@@ -145,9 +129,7 @@ def _watch(request: pytest.FixtureRequest, b: Blender) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
     if report.failed:
         for b in item.stash.get(LIVE, []):

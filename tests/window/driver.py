@@ -21,14 +21,15 @@ import traceback
 import bpy
 
 IDLE = 0.005  # s to wait for a request in each idle turn of the main loop
-PITCH = 14  # pixels between probes; a button is 20 high and at least as wide
+PITCH = 17  # pixels between probes; a button is 20 high and at least as wide
 EDGE = 14  # pixels from a region's side to its outermost buttons
 F3_OPENS = 0.6  # s until the search takes letters; nothing tells when
 F3_FINDS = 0.8  # s until it has searched; nothing tells when
 SETTLE_TURNS = 3  # turns of the main loop that no pause goes below
-LAYOUT_TURNS = 300  # turns until a tab that was asked for counts as missing
+LAYOUT_TURNS = 40  # turns until a tab that was asked for counts as missing
 
-KEYS = dict(zip("0123456789", "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()))
+DIGITS = ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"]
+KEYS = {str(digit): name for digit, name in enumerate(DIGITS)}
 KEYS |= {" ": "SPACE", ".": "PERIOD", ",": "COMMA", "/": "SLASH", "-": "MINUS", "=": "EQUAL"}
 
 
@@ -210,7 +211,7 @@ def f3(text, win=None):
 
 # Buttons.
 
-_found = {}
+_seen = {}  # Python commands and where the mouse last met them
 
 
 def press_button(idname, tab=None, having="", kind="UI"):
@@ -227,7 +228,6 @@ def press_button(idname, tab=None, having="", kind="UI"):
         place, command = yield from _find_button(area, region, idname, having)
     finally:
         bpy.context.window_manager.clipboard = kept
-    _found[idname, tab, having] = place
     yield from click(*place)
     return command
 
@@ -239,15 +239,13 @@ def list_buttons(tab=None, kind="UI"):
         yield from show_tab(area, tab)
     region = region_of(area, kind)
     kept = bpy.context.window_manager.clipboard
-    seen = {}
+    met = {}
     try:
         for place in _places(region):
-            command = yield from _command_at(area, region, place)
-            if command:
-                seen.setdefault(command, place)
+            met[(yield from _command_at(area, region, place))] = place
     finally:
         bpy.context.window_manager.clipboard = kept
-    return list(seen)
+    return [command for command in met if command]
 
 
 def show_tab(area, tab):
@@ -268,20 +266,21 @@ def show_tab(area, tab):
 
 
 def _find_button(area, region, idname, having):
-    seen = set()
-    wanted = f"bpy.ops.{idname}("
-    for place in _places(region):
+    def wanted(command):
+        return command.startswith(f"bpy.ops.{idname}(") and having in command
+
+    known = [place for command, place in _seen.items() if wanted(command) and _inside(region, place)]
+    met = set()
+    for place in [*known, *_places(region)]:
         command = yield from _command_at(area, region, place)
-        if command.startswith(wanted) and having in command:
+        if wanted(command):
             return place, command
-        if command:
-            seen.add(command)
-    raise LookupError(f"no button {idname} {having!r} there; but {sorted(seen)}")
+        met.add(command)
+    raise LookupError(f"no button {idname} {having!r} there; but {sorted(met - {''})}")
 
 
 def _places(region):
-    """Where a button may be: first where one was before, then column by column."""
-    yield from (place for place in _found.values() if _inside(region, place))
+    """Where a button may be, column by column."""
     columns = range(region.x + EDGE, region.x + region.width - EDGE, PITCH)
     for x in sorted(columns, key=lambda x: _column_order(region, x)):
         for y in range(region.y + region.height - PITCH // 2, region.y, -PITCH):
@@ -305,13 +304,27 @@ def _command_at(area, region, place):
         if not bpy.ops.ui.copy_python_command_button.poll():
             return ""
         bpy.ops.ui.copy_python_command_button()
-    return bpy.context.window_manager.clipboard
+    command = bpy.context.window_manager.clipboard
+    _seen[command] = place
+    return command
 
 
-OFFERED = (
-    "window view3d region_of in_view3d middle pause move click key type_text f3 "
-    "press_button list_buttons show_tab"
-).split()
+OFFERED = [
+    "window",
+    "view3d",
+    "region_of",
+    "in_view3d",
+    "middle",
+    "pause",
+    "move",
+    "click",
+    "key",
+    "type_text",
+    "f3",
+    "press_button",
+    "list_buttons",
+    "show_tab",
+]
 
 
 def stop_own_downloads():
@@ -323,6 +336,7 @@ def stop_own_downloads():
     client = sys.modules.get("bl_pkg")
     if not hasattr(client, "remote_asset_library_sync_cancel"):
         return
+    bpy.context.preferences.asset_libraries.use_online_essentials = False
     client.remote_asset_library_sync = lambda *_arguments, **_options: None
     client.remote_asset_library_sync_cancel()
     if "multiprocessing.resource_tracker" in sys.modules:
@@ -335,6 +349,9 @@ def main():
     preferences = bpy.context.preferences
     preferences.view.show_splash = False
     preferences.view.show_developer_ui = True  # Without it no button tells its command.
+    # Smoothing is most of what a redraw costs with software GL.
+    preferences.system.viewport_aa = "OFF"
+    preferences.system.use_overlay_smooth_wire = False
     stop_own_downloads()
     server = Server(int(os.environ.pop("BLENDER_TEST_SOCKET")))
     bpy.app.timers.register(server.tick, first_interval=0.0, persistent=True)

@@ -11,7 +11,6 @@ import fcntl
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -28,10 +27,18 @@ OLDEST = (4, 2)
 SUITES = {"5.2": "sid", "4.3": "trixie"}
 """The Debian suite that has each Blender which tests want."""
 
-PACKAGES = (
-    "blender xvfb xauth xdotool imagemagick libgl1-mesa-dri python3-requests "
-    "python3-numpy ca-certificates procps"
-).split()
+PACKAGES = [
+    "blender",
+    "xvfb",
+    "xauth",
+    "xdotool",
+    "imagemagick",
+    "libgl1-mesa-dri",
+    "python3-requests",
+    "python3-numpy",
+    "ca-certificates",
+    "procps",
+]
 MORE_PACKAGES = {"sid": ["python3-cattr"]}
 
 # Mounts live in a name space of the command's own, so they end with it. The
@@ -49,7 +56,7 @@ exec chroot "$root" "$@"
 """
 
 
-class NotAvailable(Exception):
+class NotAvailableError(Exception):
     """A Blender that cannot be had; the message says why, in a sentence."""
 
 
@@ -92,7 +99,7 @@ def find() -> tuple[dict[str, Installation], dict[str, str]]:
             continue
         try:
             found[label] = _blender_in_root(label, suite)
-        except NotAvailable as error:
+        except NotAvailableError as error:
             notes[label] = f"Blender {label} in a window: {error}"
     return found, notes
 
@@ -116,7 +123,7 @@ def _own_blenders(note: Callable[[str, str], object]) -> list[Installation]:
     for program in filter(None, programs):
         try:
             found.append(_own_blender(program))
-        except NotAvailable as error:
+        except NotAvailableError as error:
             note(program, f"{program}: {error}")
     return found
 
@@ -124,16 +131,16 @@ def _own_blenders(note: Callable[[str, str], object]) -> list[Installation]:
 @cache
 def _own_blender(program: str) -> Installation:
     if not shutil.which("Xvfb"):
-        raise NotAvailable("needs Xvfb on the PATH to open its window in")
+        raise NotAvailableError("needs Xvfb on the PATH to open its window in")
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=120)
     except (OSError, subprocess.TimeoutExpired):
-        raise NotAvailable("did not start") from None
+        raise NotAvailableError("did not start") from None
     match = re.search(r"Blender (\d+)\.(\d+)", done.stdout)
     if not match:
-        raise NotAvailable("did not say its version")
+        raise NotAvailableError("did not say its version")
     if (int(match[1]), int(match[2])) < OLDEST:
-        raise NotAvailable(f"is Blender {match[1]}.{match[2]}, too old for extensions")
+        raise NotAvailableError(f"is Blender {match[1]}.{match[2]}, too old for extensions")
     return Installation(label=f"{match[1]}.{match[2]}", program=program)
 
 
@@ -146,13 +153,13 @@ def _no_notes(_label: str, _sentence: str) -> None:
 
 def _blender_in_root(label: str, suite: str) -> Installation:
     if os.environ.get("BLENDER"):
-        raise NotAvailable("BLENDER= names other versions only")
+        raise NotAvailableError("BLENDER= names other versions only")
     if not _is_debian() or os.geteuid() != 0:
-        raise NotAvailable("needs root on Debian or BLENDER=")
+        raise NotAvailableError("needs root on Debian or BLENDER=")
     root = _prepared_root(suite)
     version = _packaged_version(root)
     if version != label:
-        raise NotAvailable(f"Debian {suite} has {version or 'none'} by now")
+        raise NotAvailableError(f"Debian {suite} has {version or 'none'} by now")
     return Installation(label=label, program="/usr/bin/blender", root=root)
 
 
@@ -183,9 +190,11 @@ def _make_root(suite: str, root: Path) -> None:
 
 def _mmdebstrap(suite: str, target: Path, mirror: str) -> list[str]:
     packages = ",".join(PACKAGES + MORE_PACKAGES.get(suite, []))
-    # Its mounts of /proc and /dev end with it too, even when it is killed.
+    # Its mounts and processes end with it, and it ends with us, even when we are killed.
     return [
+        *_die_with_parent(),
         *("unshare", "--mount", "--propagation", "private"),
+        *("--pid", "--fork", "--kill-child", "--mount-proc"),
         *("mmdebstrap", "--variant=minbase", "--mode=root"),
         '--aptopt=Acquire::Check-Valid-Until "false"',
         f"--include={packages}",
@@ -206,11 +215,11 @@ def _run(command: list[str], why: str, environment: dict[str, str] | None = None
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
     except OSError as error:
-        raise NotAvailable(f"{why}: {error}") from None
+        raise NotAvailableError(f"{why}: {error}") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        errors = [line for line in lines if line.startswith("E:")] or lines
-        raise NotAvailable(f"{why}: {errors[-1]} ({shlex.join(command[:6])} …)")
+        errors = [line for line in lines if line.startswith("E:")] or lines[-1:]
+        raise NotAvailableError(f"{why}: {errors[0]}")
 
 
 def _packaged_version(root: Path) -> str | None:
@@ -234,7 +243,7 @@ def debian_mirror(sources: Path = Path("/etc/apt")) -> str:
         # Security updates and foreign packages are no place for a whole Debian.
         if re.search(r"/debian/?$", address):
             return address
-    raise NotAvailable("no Debian mirror in this machine's apt sources")
+    raise NotAvailableError("no Debian mirror in this machine's apt sources")
 
 
 def _addresses(file: Path) -> Iterator[str]:

@@ -7,8 +7,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, BlenderGone, build_extension, extension_id, wait_until
-from conftest import BlenderFactory, check_nothing_left
+from blender import (
+    Blender,
+    BlenderEndedError,
+    BlenderError,
+    BlenderFactory,
+    build_extension,
+    extension_id,
+    wait_until,
+)
 from roots import Installation, debian_mirror
 
 MANIFEST = """
@@ -23,7 +30,7 @@ blender_version_min = "4.2.0"
 license = ["SPDX:GPL-3.0-or-later"]
 """
 
-CODE = '''
+CODE = """
 import subprocess
 import threading
 
@@ -83,7 +90,7 @@ def unregister():
     bpy.types.TOPBAR_MT_file_import.remove(draw_menu)
     for cls in reversed(classes):
         bpy.utils.unregister_class(cls)
-'''
+"""
 
 PRESSED = "__import__('bl_ext.user_default.toy', fromlist=['pressed']).pressed"
 
@@ -140,9 +147,8 @@ def test_f3_invokes_what_a_menu_has(blender: Blender) -> None:
 
 def test_typed_text_arrives(blender: Blender) -> None:
     typed = "http://127.0.0.1:8000/a_b-C.blend?x=1&y=%20#z"
-    blender.run("name_object = lambda: bpy.context.object.name")
     blender.key("F2")
-    blender.steps(f"pause({0.3})")
+    blender.steps("pause(0)")
     blender.type(typed)
     blender.key("RET")
     blender.wait(f"bpy.context.view_layer.objects.active.name == {typed!r}")
@@ -169,7 +175,7 @@ def test_names_stay_and_errors_come_back(blender: Blender) -> None:
 
 def test_a_wait_that_fails_shows_the_console(blender: Blender) -> None:
     blender.run("print('said before', flush=True)")
-    with pytest.raises(AssertionError, match="(?s)not within 0.1 s.*said before"):
+    with pytest.raises(AssertionError, match=r"(?s)not within 0.1 s.*said before"):
         blender.wait("False", deadline=0.1)
     assert blender.eval("6 * 7") == 42
 
@@ -195,24 +201,20 @@ def test_no_thread_and_no_child_to_start_with(blender: Blender) -> None:
     assert blender.children() == {}
 
 
-def test_the_leak_check_sees_a_child(blender: Blender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conftest.LEAK_DEADLINE", 0.1)
+def test_the_leak_check_sees_a_child(blender: Blender) -> None:
     fds = blender.fds()
     blender.run("import subprocess; child = subprocess.Popen(['sleep', '1000'])")
-    with pytest.raises(AssertionError, match="left behind in Blender: .*sleep 1000"):
-        check_nothing_left(blender, fds)
+    with pytest.raises(AssertionError, match=r"left behind in Blender: .*sleep 1000"):
+        blender.check_nothing_left(fds, deadline=0.1)
     blender.run("child.kill(); child.wait()")
 
 
-def test_the_leak_check_sees_a_thread_and_a_descriptor(
-    blender: Blender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("conftest.LEAK_DEADLINE", 0.1)
+def test_the_leak_check_sees_a_thread_and_a_descriptor(blender: Blender) -> None:
     fds = blender.fds()
     blender.run("import os, threading; gate = threading.Event(); ends = os.pipe()")
     blender.run("thread = threading.Thread(target=gate.wait, name='downloads-1'); thread.start()")
-    with pytest.raises(AssertionError, match="left behind in Blender: .*downloads-1.*pipe:"):
-        check_nothing_left(blender, fds)
+    with pytest.raises(AssertionError, match=r"left behind in Blender: .*downloads-1.*pipe:"):
+        blender.check_nothing_left(fds, deadline=0.1)
     blender.run("gate.set(); thread.join(); [os.close(end) for end in ends]")
 
 
@@ -250,7 +252,7 @@ def test_quit_by_the_window_manager(blender_factory: BlenderFactory) -> None:
     b = blender_factory()
     b.close_window()
     assert b.join() == 0
-    with pytest.raises(BlenderGone, match="exit code 0"):
+    with pytest.raises(BlenderEndedError, match="exit code 0"):
         b.eval("1")
 
 
@@ -287,7 +289,9 @@ def test_it_can_be_looked_at_while_busy(blender_factory: BlenderFactory) -> None
     b = blender_factory()
     with pytest.raises(AssertionError, match="no answer"):
         b.run("import time\nwhile True: time.sleep(1)", deadline=0.5)
-    assert b.system_threads() and b.fds() and b.children() == {}
+    assert b.system_threads()
+    assert b.fds()
+    assert b.children() == {}
     b.kill()
     assert b.join() == -signal.SIGKILL
 

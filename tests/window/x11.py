@@ -49,9 +49,7 @@ class Display:
 
     def picture(self) -> tuple[int, int, bytes]:
         """Width, height and the RGB bytes of the whole screen."""
-        width, height = struct.unpack_from(
-            "<HH", self._ask(GET_GEOMETRY, struct.pack("<I", self._root)), 16
-        )
+        width, height = struct.unpack_from("<HH", self._ask(GET_GEOMETRY, struct.pack("<I", self._root)), 16)
         area = struct.pack("<IhhHHI", self._root, 0, 0, width, height, 0xFFFFFFFF)
         pixels = self._ask(GET_IMAGE, area, Z_PIXMAP)[32:]
         rgb = bytearray(width * height * 3)
