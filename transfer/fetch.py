@@ -499,8 +499,9 @@ class Transfer:
 
     def _finish(self, control: Control, buffer: memoryview) -> Finished | Skipped:
         """All bytes are there: look at them, then give the file its name."""
-        self._verify(control, buffer)
         part = self._open_part
+        part.truncate(part.received.size or 0)  # it may have been longer once
+        self._verify(control, buffer)
         try:
             note = content.judge(part.read(0, content.HEAD_SIZE), self.name, self._content_type)
         except TransferError:
@@ -562,14 +563,25 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 def _redirected(url: str, location: str) -> str:
     """The absolute target of a redirect; user and password go along only to the same origin."""
-    location = location.encode("latin-1", "replace").decode("utf-8", "replace")  # undo http.client
-    target = names.quoted(urljoin(url, location))
+    try:
+        target = names.quoted(urljoin(url, _as_sent(location)))
+    except ValueError as error:
+        raise TransferError("The server sends this download to an address that cannot be read") from error
     old, new = urlsplit(url), urlsplit(target)
     if new.scheme not in ("http", "https"):
         raise TransferError("The server sends this download to a place that is not a web address")
     if old.username is not None and new.username is None and _origin(old) == _origin(new):
         target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
     return target
+
+
+def _as_sent(location: str) -> str:
+    """The text of a header that http.client has read as Latin-1: UTF-8, else escapes for its bytes."""
+    sent = location.encode("latin-1", "replace")
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in sent)
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:

@@ -208,7 +208,8 @@ class Part:
             self.release()
         path = self._place(name, if_exists)
         if path:
-            self.sidecar.unlink(missing_ok=True)
+            with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
+                self.sidecar.unlink(missing_ok=True)
             self.release()
         return path
 
@@ -259,7 +260,8 @@ def _move_no_clobber(source: Path, target: Path) -> None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
         os.rename(source, target)
     else:
-        os.unlink(source)
+        with suppress(OSError):  # the next one to open it sees that it has another name
+            os.unlink(source)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
@@ -281,13 +283,13 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
 def _read_small(path: Path) -> bytes:
     """A regular file's content, not through a link. Raises OSError, ValueError where it is none of ours."""
     fd = os.open(path, os.O_RDONLY | portable.NO_FOLLOW | portable.NO_WAIT)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a file")
-        data = file.read(SIDECAR_SIZE + 1)
-    if len(data) > SIDECAR_SIZE:
-        raise ValueError("too large")
-    return data
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SIDECAR_SIZE:
+            raise ValueError("not a sidecar")
+        return os.read(fd, SIDECAR_SIZE)
+    finally:
+        os.close(fd)
 
 
 def _parse(about: Any, url: str, on_disk: int) -> Received:

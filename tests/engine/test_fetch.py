@@ -1,0 +1,924 @@
+"""One transfer, end to end, in the test's own thread: names, redirects, retries, resuming, secrets."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import (
+    Digest,
+    Failed,
+    Fetcher,
+    Finished,
+    Halted,
+    IfExists,
+    Settings,
+    failed,
+    finished,
+    names,
+    new_job,
+    part_of,
+    skipped,
+)
+from server import (
+    LAST_MODIFIED,
+    Server,
+    after,
+    basic_auth,
+    changed,
+    content_range,
+    cut_after,
+    cut_before_headers,
+    cut_in_headers,
+    drops_range_when_if_range,
+    endless_headers,
+    fail_times,
+    first,
+    garble_overlap,
+    gzip_body,
+    gzip_bomb,
+    html_instead,
+    ignore_range,
+    ignores_if_range,
+    informational,
+    long_header,
+    lying_content_range,
+    on_range,
+    other_size_on_range,
+    pattern,
+    raw,
+    redirect,
+    redirect_chain,
+    redirect_forever,
+    reset_after,
+    reset_before_headers,
+    short_body,
+    status,
+    status_416,
+    when,
+    with_headers,
+    wrong_length,
+)
+
+from background_downloads.transfer import fetch as fetch_module
+from background_downloads.transfer import portable, retry
+from background_downloads.transfer.control import Control
+
+pytestmark = pytest.mark.usefixtures("no_delays")
+
+DATA = pattern(300_000)
+OVERLAP = 64 << 10
+SHA256 = hashlib.sha256(DATA).hexdigest()
+PAGE = "The server sent a web page instead of a file; you may need to sign in"
+
+
+def at(number: int, behaviour: Any) -> Any:
+    """Only for that request for the resource, counted from 0."""
+    return when(lambda exchange: exchange.number == number, behaviour)
+
+
+# -- Before any byte.
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://host/a", "http"),
+        ("file:///etc/passwd", "http"),
+        ("http:///a", "server"),
+        ("http://host/a b", "space"),
+        ("http://host/a\nb", "control"),
+        ("http://host/" + "a" * 9000, "longer"),
+        ("", "empty"),
+        ("http://host:99999/", ""),
+    ],
+)
+def test_a_bad_link_is_refused_before_anything_is_sent(
+    fetch: Fetcher, tmp_path: Path, url: str, words: str
+) -> None:
+    assert words in failed(fetch(url, tmp_path))
+    assert names(tmp_path) == []
+
+
+def test_a_missing_folder_is_made(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deep"
+    assert finished(fetch(server.add("/a.bin", body=DATA), folder)) == folder / "a.bin"
+
+
+def test_a_folder_that_is_a_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in failed(fetch(server.add("/a.bin"), tmp_path / "file"))
+    assert "is a file" in failed(fetch(server.url("/a.bin"), tmp_path / "file" / "sub"))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("folder", ["", "with\0nul", "x" * 300, "/proc/nothing/here"])
+def test_a_folder_that_cannot_be(fetch: Fetcher, server: Server, folder: str) -> None:
+    job = new_job(server.add("/a.bin"), Path("/"))
+    object.__setattr__(job, "directory", folder)
+    assert failed(fetch.run(fetch.transfer(job)))
+    assert server.requests == []
+
+
+def test_a_folder_that_nobody_may_write_to(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    assert "Nothing can be written" in failed(fetch(server.add("/a.bin"), tmp_path))
+    assert server.requests == []
+
+
+def test_too_little_space_is_known_before_the_body_is_read(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    sentence = failed(fetch(server.add("/a.bin", body=DATA), tmp_path))
+    assert "Not enough space: 293.0 KiB are needed" in sentence
+    assert "100 B are free" in sentence
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        if offset >= 100_000:
+            raise OSError(28, "No space left on device")
+        return os.pwrite(fd, data[: 100_000 - offset], offset)
+
+    transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "pwrite", pwrite)
+        assert failed(fetch.run(transfer)).startswith("The disk is full: make room in the folder")
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert server.requests_for("/a.bin")[1].range_start == 0 or server.requests_for("/a.bin")[1].range is None
+
+
+# -- Names.
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "name"),
+    [
+        ("/a.bin", {}, "a.bin"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename="b.blend"'}, "b.blend"),
+        ("/a.bin", {"Content-Disposition": "attachment; filename*=UTF-8''%e2%82%ac.blend"}, "€.blend"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename="../../etc/passwd"'}, "passwd"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename="/etc/cron.d/x"'}, "x"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename="..\\\\..\\\\x.exe"'}, "x.exe"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename=".bashrc"'}, "bashrc"),
+        ("/a.bin", {"Content-Disposition": 'attachment; filename=".."'}, "a.bin"),
+        ("/..%2F..%2Fetc%2Fpasswd", {}, "passwd"),
+        ("/", {"Content-Type": "image/png"}, "download.png"),
+    ],
+)
+def test_the_name_of_the_file_stays_in_its_folder(
+    fetch: Fetcher, server: Server, tmp_path: Path, path: str, headers: dict[str, str], name: str
+) -> None:
+    folder = tmp_path / "deep" / "folder"
+    path_there = finished(fetch(server.add(path, body=b"\x89PNG\r\n\x1a\n", headers=headers), folder))
+    assert path_there.parent == folder
+    assert len(names(folder)) == 1
+    if "passwd" not in name:
+        assert path_there.name == name
+
+
+def test_the_name_of_the_link_counts_before_that_of_the_redirect(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    server.add("/real-name.bin", body=DATA)
+    url = server.add("/asked.bin", redirect("/real-name.bin"))
+    assert finished(fetch(url, tmp_path)).name == "asked.bin"
+    url = server.add("/get/", redirect("/real-name.bin"))
+    assert finished(fetch(url, tmp_path)).name == "real-name.bin"
+
+
+# -- Redirects.
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_followed(fetch: Fetcher, server: Server, tmp_path: Path, code: int) -> None:
+    server.add("/b.bin", body=DATA)
+    assert finished(fetch(server.add("/a.bin", redirect("/b.bin", code)), tmp_path)).read_bytes() == DATA
+
+
+def test_twenty_redirects_and_no_more(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/end.bin", body=DATA)
+    assert finished(fetch(server.add("/a.bin", redirect_chain(20, "/end.bin")), tmp_path)).is_file()
+    circles = "The server sends this download round in circles"
+    assert failed(fetch(server.add("/b.bin", redirect_chain(21, "/end.bin")), tmp_path)) == circles
+    assert failed(fetch(server.add("/c.bin", redirect("/c.bin")), tmp_path)) == circles
+    assert failed(fetch(server.add("/d.bin", redirect_forever), tmp_path)) == circles
+    assert len(server.requests_for("/d.bin")) == 21
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/a", "file:///etc/passwd", "javascript:alert(1)", "data:,x", "http://[bad/"]
+)
+def test_redirects_lead_to_web_addresses_only(
+    fetch: Fetcher, server: Server, tmp_path: Path, target: str
+) -> None:
+    assert failed(fetch(server.add("/a.bin", redirect(target)), tmp_path))
+    assert len(server.requests) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_redirect_may_hold_any_letters(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/%E2%82%AC%20x.bin", body=DATA)
+    assert finished(fetch(server.add("/a.bin", redirect("/€ x.bin")), tmp_path)).read_bytes() == DATA
+    server.add("/%FC.bin", body=DATA)  # Latin-1: the bytes go back as they came
+    assert finished(fetch(server.add("/b.bin", redirect("/ü.bin")), tmp_path)).read_bytes() == DATA
+
+
+def test_a_login_stays_with_its_origin(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/b.bin", basic_auth("me", "s3cret"), body=DATA)
+    server.add("/a.bin", redirect("/b.bin"))
+    assert finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path)).read_bytes() == DATA
+    server.add("/c.bin", body=DATA)
+    server.add("/a.bin", redirect(server.url("/c.bin", host="localhost")))
+    finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path))
+    assert [r.headers["Authorization"] for r in server.requests_for("/c.bin")] == [None]
+
+
+def test_cookies_of_a_redirect_go_to_its_target_and_nowhere_else(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    server.add("/b.bin", body=DATA)
+    url = server.add("/a.bin", status(302, {"Location": "/b.bin", "Set-Cookie": "session=1; Path=/"}))
+    finished(fetch(url, tmp_path))
+    assert server.requests_for("/b.bin")[0].headers["Cookie"] == "session=1"
+    finished(fetch(server.url("/b.bin"), tmp_path))
+    assert server.requests_for("/b.bin")[1].headers["Cookie"] is None
+
+
+# -- Secrets.
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        status(401),
+        status(403),
+        status(404),
+        status(503),
+        status(500),
+        raw(b"nonsense\r\n\r\n"),
+        raw(b"HTTP/1.1 200 OK\r\nbad header line\r\nContent-Length: x\r\n\r\n"),
+        cut_before_headers,
+        reset_before_headers,
+        cut_in_headers(),
+        cut_after(100),
+        redirect("/a.blend?token=t0ken"),
+        redirect("ftp://me:s3cret@127.0.0.1/?token=t0ken"),
+        redirect("http://me:s3cret@[bad/?token=t0ken"),
+        html_instead(),
+        with_headers({"Content-Encoding": "br"}),
+        long_header(),
+        with_headers({"Content-Length": "-5"}),
+        with_headers({"Location": "http://x/?token=t0ken", "ETag": "\x01"}),
+    ],
+)
+def test_no_secret_is_ever_shown(
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    behaviour: Any,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.add("/a.blend", behaviour, body=DATA, keep_alive=False)
+    outcome = fetch(server.url("/a.blend?token=t0ken", user="me:s3cret"), tmp_path)
+    shown = [outcome, caplog.text, *capfd.readouterr(), *names(tmp_path)]
+    shown += [path.read_text() for path in tmp_path.glob("*.json")]
+    for secret in ("s3cret", "t0ken"):
+        assert not [text for text in shown if secret in str(text)]
+
+
+def test_the_sidecar_tells_all_but_secrets(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/a.bin", first(1, cut_after(200_000)), after(1, status(403)), body=DATA)
+    failed(fetch(server.url("/a.bin?token=t0ken", user="me:s3cret"), tmp_path, sha256=SHA256))
+    part = part_of(tmp_path)
+    about = json.loads(Path(f"{part}.json").read_text())
+    assert re.fullmatch(r"a\.bin\.[0-9a-f]{8}\.part", part.name)
+    assert about == {
+        "version": 1,
+        "url": server.url("/a.bin"),
+        "cut": True,
+        "digest": ["sha256", SHA256],
+        "size": len(DATA),
+        "etag": server.requests and _etag(server),
+        "last_modified": LAST_MODIFIED,
+        "ranges": [[0, 200_000]],
+    }
+    url = server.add("/b.bin", first(1, cut_after(200_000)), after(1, status(403)), body=DATA)
+    failed(fetch(url, tmp_path))
+    (sidecar,) = tmp_path.glob("b.bin.*.json")
+    assert json.loads(sidecar.read_text())["cut"] is False
+
+
+def _etag(server: Server) -> str | None:
+    return server._routes["/a.bin"].resource.etag
+
+
+def test_a_login_from_netrc_is_used(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    url = server.add("/a.bin", basic_auth("me", "s3cret"), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+# -- Encodings, digests, pages.
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_comes_encoded_is_decoded(
+    fetch: Fetcher, server: Server, tmp_path: Path, encoding: str
+) -> None:
+    path = finished(fetch(server.add("/a.bin", body=DATA, encoding=encoding), tmp_path))
+    assert path.read_bytes() == DATA
+    assert server.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("digest", [None, SHA256])
+def test_what_comes_encoded_is_not_resumed(
+    fetch: Fetcher, server: Server, tmp_path: Path, digest: str | None
+) -> None:
+    url = server.add("/a.bin", first(1, cut_after(200_000)), body=DATA, encoding="gzip")
+    assert finished(fetch(url, tmp_path, sha256=digest)).read_bytes() == DATA
+    assert [request.range for request in server.requests] == [None, None]
+
+
+def test_a_gzip_file_that_is_labelled_as_encoded_stays_as_it_is(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    data = b"\x1f\x8b" + DATA
+    url = server.add("/a.tar.gz", body=data, headers={"Content-Encoding": "gzip"})
+    assert finished(fetch(url, tmp_path)).read_bytes() == data
+
+
+def test_a_gzip_bomb_takes_no_more_than_the_disk_has(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    largest = 0
+
+    def pwrite(fd: int, data: memoryview, offset: int) -> int:
+        nonlocal largest
+        largest = max(largest, len(data))
+        if offset > 64 << 20:
+            raise OSError(28, "No space left on device")
+        return os.pwrite(fd, data, offset)
+
+    monkeypatch.setattr(portable, "pwrite", pwrite)
+    sentence = failed(fetch(server.add("/a.bin", gzip_bomb(256 << 20)), tmp_path))
+    assert "disk is full" in sentence
+    assert largest <= fetch_module.BUFFER
+    assert names(tmp_path) == []  # it cannot be resumed, so it does not keep the disk full
+
+
+def test_an_encoding_that_nobody_asked_for(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", body=DATA, headers={"Content-Encoding": "br"})
+    assert "encoding" in failed(fetch(url, tmp_path))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str) -> None:
+    url = server.add("/a.bin", body=DATA)
+    good = Digest(algorithm, hashlib.new(algorithm, DATA).hexdigest())
+    bad = Digest(algorithm, hashlib.new(algorithm, b"other").hexdigest())
+    assert finished(fetch(url, tmp_path, digest=good)).read_bytes() == DATA
+    assert "digest differs" in failed(fetch(url, tmp_path, digest=bad, if_exists=IfExists.OVERWRITE))
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_web_page_in_place_of_a_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    assert failed(fetch(server.add("/a.blend", html_instead()), tmp_path)) == PAGE
+    assert names(tmp_path) == []
+
+
+def test_a_web_page_costs_nothing_that_was_received(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    data = b"BLENDER" + DATA
+    url = server.add("/a.blend", first(1, cut_after(200_000)), at(1, html_instead()), body=data)
+    assert failed(fetch(url, tmp_path)) == PAGE
+    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert server.requests[-1].range_start == 200_000 - OVERLAP
+
+
+def test_a_note_for_what_looks_wrong(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    outcome = fetch(server.add("/a.png", body=DATA), tmp_path)
+    assert isinstance(outcome, Finished)
+    assert outcome.note == "This does not look like a .png file"
+
+
+# -- Lengths.
+
+
+def test_an_empty_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    outcome = fetch(server.add("/a.bin", body=b""), tmp_path)
+    assert finished(outcome).read_bytes() == b""
+    assert outcome == Finished(filepath=str(tmp_path / "a.bin"), note="The file is empty")
+
+
+@pytest.mark.parametrize("options", [{"chunked": True}, {"length": False}, {"keep_alive": False}])
+def test_bodies_of_every_framing(
+    fetch: Fetcher, server: Server, tmp_path: Path, options: dict[str, bool]
+) -> None:
+    assert finished(fetch(server.add("/a.bin", body=DATA, **options), tmp_path)).read_bytes() == DATA
+
+
+def test_http_1_0(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", raw(b"HTTP/1.0 200 OK\r\n\r\n", DATA))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    url = server.add("/b.bin", raw(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
+    assert finished(fetch(url, tmp_path)).read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("behaviour", [short_body(), wrong_length(+5), reset_after(0), reset_after(100_000)])
+def test_a_body_that_ends_too_early_is_never_a_file(
+    fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any
+) -> None:
+    url = server.add("/a.bin", behaviour, body=DATA, etag=None, last_modified=None)
+    sentence = failed(fetch(url, tmp_path))
+    assert sentence.startswith("The connection was closed before the file was complete. Tried")
+    assert names(tmp_path) == []
+
+
+def test_a_body_that_ended_too_early_once(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", first(1, short_body(1000)), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert server.requests[1].range_start == len(DATA) - 1000 - OVERLAP
+
+
+def test_more_than_was_announced_is_not_taken(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", wrong_length(-5), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:-5]
+
+
+def test_a_range_that_runs_over_the_end_of_the_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    def overlong(exchange: Any) -> None:
+        start = exchange.request.range_start
+        head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{len(DATA) - 1}/{len(DATA)}\r\n"
+        exchange.send(head.encode() + b"ETag: " + exchange.resource.etag.encode() + b"\r\n\r\n")
+        exchange.send(DATA[start:] + b"surplus")
+        exchange.cut()
+
+    url = server.add("/a.bin", first(1, cut_after(200_000)), at(1, overlong), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+# -- Heads.
+
+
+def test_informational_answers_are_skipped(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", informational(100, 102, 103, times=30), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("behaviour", [endless_headers(), long_header(), raw(b"hello\r\n\r\n")])
+def test_heads_that_cannot_be_read(fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any) -> None:
+    sentence = failed(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path))
+    assert sentence.endswith("Tried 5 times, try again later")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [204, 205, 206, 304, 400, 402, 403, 404, 410, 416, 418, 451, 501, 600, 999])
+def test_an_answer_without_a_file_is_asked_for_once(
+    fetch: Fetcher, server: Server, tmp_path: Path, code: int
+) -> None:
+    assert failed(fetch(server.add("/a.bin", status(code)), tmp_path))
+    assert len(server.requests) == 1
+    assert names(tmp_path) == []
+
+
+# -- Again.
+
+
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(fetch: Fetcher, server: Server, tmp_path: Path, code: int) -> None:
+    assert finished(fetch(server.add("/a.bin", fail_times(4, code), body=DATA), tmp_path)).is_file()
+    assert str(code) in failed(fetch(server.add("/b.bin", status(code)), tmp_path))
+    assert len(server.requests_for("/b.bin")) == 5
+
+
+def test_progress_resets_the_count(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", first(20, cut_after(OVERLAP + 10_000)), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert len(server.requests) > 20
+
+
+def test_without_progress_five_cuts_are_the_end(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", cut_after(OVERLAP), body=DATA)  # a resume never gets past the overlap
+    assert "Tried 5 times" in failed(fetch(url, tmp_path))
+    assert len(server.requests) == 5
+
+
+def test_retry_after_is_waited_for_and_then_named(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Control, "sleep", lambda self, seconds: waits.append(seconds))
+    url = server.add("/a.bin", fail_times(2, 503, {"Retry-After": "100"}), body=DATA)
+    assert finished(fetch(url, tmp_path)).is_file()
+    assert waits == [100.0, 100.0]
+    sentence = failed(fetch(server.add("/b.bin", status(429, {"Retry-After": "3600"})), tmp_path))
+    assert sentence == "The server asks to wait 1 hour. Try again later"
+
+
+def test_forty_requests_without_progress_are_the_end(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Control, "sleep", lambda self, seconds: None)
+    url = server.add("/a.bin", status(503, {"Retry-After": "1"}))
+    assert "Tried 40 times" in failed(fetch(url, tmp_path))
+    assert len(server.requests) == retry.REQUESTS
+
+
+def test_time_without_progress_ends_and_a_pause_is_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(fetch_module.time, "monotonic", lambda: now)
+    fetch = Fetcher(Settings(timeout=10.0))
+
+    def slow(exchange: Any) -> None:
+        nonlocal now
+        now += 150.0
+        exchange.cut()
+
+    try:
+        transfer = fetch.transfer(new_job(server.add("/a.bin", slow, body=DATA), tmp_path))
+        assert "does not get on" in failed(fetch.run(transfer))
+        assert len(server.requests) == 2  # 300 s are more than 20 time-outs
+        now += 10**6
+        server.add("/a.bin", first(1, cut_before_headers), body=DATA)
+        assert finished(fetch.run(transfer)).read_bytes() == DATA
+    finally:
+        fetch.close()
+        monkeypatch.undo()
+
+
+# -- Resume.
+
+
+def _resumed(fetch: Fetcher, server: Server, folder: Path, *behaviours: Any, **options: Any) -> Finished:
+    """Cut at 200,000 and given up; then asked for again, as by another process, with these behaviours."""
+    digest = options.pop("sha256", None)
+    beginning = first(1, cut_after(200_000)), at(1, status(403))
+    server.add("/a.bin", *beginning, *behaviours, body=DATA, **options)
+    failed(fetch(server.url("/a.bin"), folder, sha256=digest))
+    outcome = fetch(server.url("/a.bin"), folder, sha256=digest)
+    assert finished(outcome).read_bytes() == DATA, "a mixed file"
+    assert names(folder) == ["a.bin"]
+    assert isinstance(outcome, Finished)
+    return outcome
+
+
+def _asked(server: Server) -> list[int | None]:
+    return [request.range_start for request in server.requests[2:]]
+
+
+def test_a_resume_asks_for_what_is_missing_and_an_overlap(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    _resumed(fetch, server, tmp_path)
+    assert _asked(server) == [200_000 - OVERLAP]
+    assert server.requests[-1].headers["If-Range"] == _etag(server)
+    assert server.requests[-1].body_sent == 100_000 + OVERLAP
+
+
+def test_a_resume_by_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    _resumed(fetch, server, tmp_path, etag=None)
+    assert _asked(server) == [200_000 - OVERLAP]
+    assert server.requests[-1].headers["If-Range"] == LAST_MODIFIED
+
+
+def test_a_weak_etag_proves_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    _resumed(fetch, server, tmp_path, etag='W/"1"', last_modified=None)
+    assert _asked(server) == [None]
+
+
+def test_without_validator_and_digest_it_begins_from_zero(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    _resumed(fetch, server, tmp_path, etag=None, last_modified=None)
+    assert _asked(server) == [None]
+
+
+def test_with_a_digest_it_resumes_without_validator(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    _resumed(fetch, server, tmp_path, etag=None, last_modified=None, sha256=SHA256)
+    assert _asked(server) == [200_000 - OVERLAP]
+    assert server.requests[-1].headers["If-Range"] is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "asked"),
+    [
+        (ignore_range, [200_000 - OVERLAP] * 2),
+        (drops_range_when_if_range, [200_000 - OVERLAP] * 2),
+        (lying_content_range(), [200_000 - OVERLAP, None]),
+        (content_range(None), [200_000 - OVERLAP, None]),
+        (content_range("bytes */{size}"), [200_000 - OVERLAP, None]),
+        (content_range("lines 1-2/3"), [200_000 - OVERLAP, None]),
+        (content_range("bytes 0-{last}/{size}"), [200_000 - OVERLAP, None]),
+        (other_size_on_range(), [200_000 - OVERLAP, None]),
+        (garble_overlap(), [200_000 - OVERLAP, None]),
+        (garble_overlap(1), [200_000 - OVERLAP, None]),
+        (status_416, [200_000 - OVERLAP, None]),
+        (on_range(gzip_body), [200_000 - OVERLAP, None]),
+        (on_range(first(4, short_body(70_000))), [200_000 - OVERLAP] + [230_000 - OVERLAP] * 2),
+    ],
+)
+def test_whatever_a_server_does_to_a_resume_the_file_is_right(
+    fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any, asked: list[int | None]
+) -> None:
+    _resumed(fetch, server, tmp_path, behaviour)
+    assert _asked(server) == asked
+
+
+@pytest.mark.parametrize("trusts", [(), (ignores_if_range,)])
+def test_a_file_that_changed_on_the_server_is_fetched_anew(
+    fetch: Fetcher, server: Server, tmp_path: Path, trusts: Any
+) -> None:
+    old = pattern(300_000, seed=1)
+    server.add("/a.bin", first(1, cut_after(200_000)), at(1, status(403)), *trusts,
+               changed(2, body=DATA), body=old)  # fmt: skip
+    failed(fetch(server.url("/a.bin"), tmp_path))
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+
+
+def test_a_416_to_a_plain_request_is_an_error(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/a.bin", first(1, cut_after(200_000)), after(1, status(416)), body=DATA)
+    assert "416" in failed(fetch(server.url("/a.bin"), tmp_path))
+    assert len(server.requests) == 3
+
+
+def test_a_whole_part_needs_only_its_overlap(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a crash between the last byte and the publication."""
+    url = server.add("/a.bin", body=DATA)
+    (tmp_path / "a.bin").mkdir()
+    failed(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    (tmp_path / "a.bin").rmdir()
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+    assert server.requests[1].range_start == len(DATA) - OVERLAP
+
+
+def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", body=DATA, etag=None, last_modified=None)
+    transfer = fetch.transfer(new_job(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    (tmp_path / "a.bin").mkdir()
+    assert failed(fetch.run(transfer)) == "A folder named “a.bin” is in the way"
+    (tmp_path / "a.bin").rmdir()
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+# -- What others do to the partial file.
+
+
+def _given_up(fetch: Fetcher, server: Server, folder: Path) -> Any:
+    """A transfer that has 200,000 bytes and was refused the rest; the next answer is whole."""
+    url = server.add("/a.bin", first(1, cut_after(200_000)), at(1, status(403)), body=DATA)
+    transfer = fetch.transfer(new_job(url, folder, sha256=SHA256))
+    failed(fetch.run(transfer))
+    return transfer
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced", "cut", "garbled", "grown", "with other name"])
+def test_a_partial_file_that_somebody_touched(
+    fetch: Fetcher, server: Server, tmp_path: Path, how: str
+) -> None:
+    transfer = _given_up(fetch, server, tmp_path)
+    part = part_of(tmp_path)
+    other = tmp_path / "other"
+    match how:
+        case "deleted":
+            part.unlink()
+        case "replaced":
+            part.unlink()
+            part.write_bytes(b"x" * 200_000)
+        case "cut":
+            os.truncate(part, 1000)
+        case "garbled":
+            part.write_bytes(b"x" * 200_000)
+        case "grown":
+            part.write_bytes(part.read_bytes() + b"x" * 200_000)
+        case _:
+            os.link(part, other)
+    outcome = fetch.run(transfer)
+    if isinstance(outcome, Failed) and how in ("garbled", "replaced"):
+        outcome = fetch.run(transfer)  # its digest told, and it was dropped
+    assert finished(outcome).read_bytes() == DATA
+    if how == "with other name":
+        assert other.read_bytes() == DATA[:200_000]
+
+
+@pytest.mark.parametrize(
+    "sidecar",
+    [b"", b"[]", b"{}", b"[" * 100_000, b"\xff", b"null", b'{"version": 1}', b"x" * (2 << 20)],
+)
+def test_a_sidecar_that_is_none_counts_for_nothing(
+    fetch: Fetcher, server: Server, tmp_path: Path, sidecar: bytes
+) -> None:
+    _given_up(fetch, server, tmp_path)
+    Path(f"{part_of(tmp_path)}.json").write_bytes(sidecar)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert server.requests[-1].range is None
+
+
+def test_planted_links_are_never_written_through(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", first(1, cut_after(200_000)), body=DATA)
+    failed_once = fetch.transfer(new_job(url, tmp_path))
+    part = Path(tmp_path, fetch_module.names.part_name(url, str(tmp_path)))
+    victims = [tmp_path / f"victim{n}" for n in range(4)]
+    for victim, link in zip(
+        victims, [tmp_path / "a.bin", Path(f"{part}.json"), Path(f"{part}.json~")], strict=False
+    ):
+        victim.write_text("precious")
+        link.symlink_to(victim)
+    assert finished(fetch.run(failed_once)).read_bytes() == DATA
+    assert (tmp_path / "a (1).bin").read_bytes() == DATA
+    victims[3].write_text("precious")
+    part.symlink_to(victims[3])
+    assert failed(fetch(url, tmp_path)) == f"A link is in the way in the folder “{tmp_path}”"
+    assert {victim.read_text() for victim in victims} == {"precious"}
+
+
+def test_overwriting_replaces_a_planted_link_itself(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "a.bin").symlink_to(tmp_path / "victim")
+    url = server.add("/a.bin", body=DATA)
+    finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    assert not (tmp_path / "a.bin").is_symlink()
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_something_that_is_no_file_under_the_names_of_the_partial_file(
+    fetch: Fetcher, server: Server, tmp_path: Path, kind: str
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    part = Path(tmp_path, fetch_module.names.part_name(url, str(tmp_path)))
+    make = {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: os.symlink("/dev/zero", path)}[kind]
+    make(f"{part}.json")
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    make(part)
+    assert str(tmp_path) in failed(fetch(url, tmp_path)) or kind == "pipe"
+
+
+# -- If the name is taken.
+
+
+def test_rename_picks_its_number_when_the_file_is_published(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    def take(exchange: Any) -> None:
+        (tmp_path / "a.bin").write_text("mine")
+        exchange.go_on()
+
+    assert finished(fetch(server.add("/a.bin", take, body=DATA), tmp_path)).name == "a (1).bin"
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).name == "a (2).bin"
+    assert (tmp_path / "a.bin").read_text() == "mine"
+
+
+def test_rename_goes_round_a_folder(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").mkdir()
+    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).name == "a (1).bin"
+
+
+def test_rename_where_there_are_no_hard_links(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*args: Any, **options: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    url = server.add("/a.bin", body=DATA)
+    assert finished(fetch(url, tmp_path)).name == "a.bin"
+    assert finished(fetch(url, tmp_path)).name == "a (1).bin"
+    assert names(tmp_path) == ["a (1).bin", "a.bin"]
+
+
+def test_overwrite(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text("old")
+    url = server.add("/a.bin", body=DATA)
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_overwrite_keeps_the_old_file_until_the_new_one_is_whole(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.bin").write_text("old")
+    failed(fetch(server.add("/a.bin", cut_after(1000), body=DATA), tmp_path, if_exists=IfExists.OVERWRITE))
+    assert (tmp_path / "a.bin").read_text() == "old"
+
+
+def test_skip_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_text("old")
+    url = server.add("/a.bin", body=DATA)
+    assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "a.bin"
+    assert server.requests == []
+
+
+def test_skip_knows_the_name_when_the_server_has_told_it(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "b.bin").write_text("old")
+    url = server.add("/a.bin", body=DATA, headers={"Content-Disposition": "attachment; filename=b.bin"})
+    assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "b.bin"
+    assert names(tmp_path) == ["b.bin"]
+
+
+def test_skip_where_the_name_was_taken_meanwhile(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    def take(exchange: Any) -> None:
+        exchange.at_body(1000, lambda: (tmp_path / "a.bin").write_text("mine"))
+        exchange.go_on()
+
+    url = server.add("/a.bin", take, body=DATA)
+    assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "a.bin"
+    assert (tmp_path / "a.bin").read_text() == "mine"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_update_fetches_only_what_changed(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", body=DATA)
+    first_time = fetch(url, tmp_path, if_exists=IfExists.UPDATE)
+    assert isinstance(first_time, Finished)
+    have = first_time.have
+    assert have
+    modified = email.utils.parsedate_to_datetime(LAST_MODIFIED).timestamp()
+    assert (have.name, have.size, have.mtime, have.etag) == ("a.bin", len(DATA), modified, _etag(server))
+    assert (tmp_path / "a.bin").stat().st_mtime == modified
+    assert skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=have)) == tmp_path / "a.bin"
+    assert server.requests[1].headers["If-None-Match"] == have.etag
+    assert names(tmp_path) == ["a.bin"]
+    server.add("/a.bin", body=DATA[::-1])
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=have)).read_bytes() == DATA[::-1]
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_update_without_memory_goes_by_the_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = server.add("/a.bin", body=DATA)
+    assert isinstance(fetch(url, tmp_path, if_exists=IfExists.UPDATE), Finished)
+    skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE))
+    assert server.requests[1].headers["If-Modified-Since"] == LAST_MODIFIED
+    server.add("/a.bin", body=DATA[::-1], last_modified="Thu, 02 Jan 2020 00:00:00 GMT")
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE)).read_bytes() == DATA[::-1]
+
+
+@pytest.mark.parametrize(
+    "date", ["rubbish", "Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", ""]
+)
+def test_a_date_that_cannot_be_set_costs_no_download(
+    fetch: Fetcher, server: Server, tmp_path: Path, date: str
+) -> None:
+    url = server.add("/a.bin", body=DATA, last_modified=date)
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE)).read_bytes() == DATA
+
+
+def test_a_name_that_the_file_system_does_not_take(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*args: Any, **options: Any) -> None:
+        raise OSError(36, "File name too long")
+
+    monkeypatch.setattr(os, "link", link)
+    assert "too long" in failed(fetch(server.add("/a.bin", body=DATA), tmp_path))
+
+
+def test_a_name_of_255_bytes(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    name = "n" * 300 + ".blend"
+    path = finished(fetch(server.add(f"/{name}", body=b"BLENDER" + DATA), tmp_path))
+    assert len(path.name) == 255
+    assert path.suffix == ".blend"
+
+
+def test_stopped_before_it_began_it_leaves_nothing_but_can_begin(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path))
+    control = Control(fetch._waker)
+    control.stop()
+    with pytest.raises(fetch_module.Stopped):
+        transfer.run(control, fetch.client, memoryview(bytearray(1000)))
+    assert server.requests == []
+    assert not isinstance(fetch.run(transfer), Halted)
+    assert names(tmp_path) == ["a.bin"]
