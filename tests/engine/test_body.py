@@ -1,0 +1,197 @@
+"""Bodies as they come over the wire: chunks, encodings, ends, and stops at every byte."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import Driver, Fetcher, Halted, Settings, failed, finished, names, new_job
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_after, when
+
+from background_downloads.transfer import body
+from background_downloads.transfer.body import _Chunks, _Decoded
+from background_downloads.transfer.control import Control, Waker
+from background_downloads.transfer.job import TryAgain
+
+pytestmark = pytest.mark.usefixtures("no_delays")
+
+DATA = pattern(100_000)
+
+
+class Wire:
+    """In place of a socket's stream: bytes in pieces of given sizes."""
+
+    def __init__(self, data: bytes, sizes: list[int]) -> None:
+        self.rest = b""
+        self._data = data
+        self._sizes = iter(sizes)
+
+    def receive(self, view: memoryview, control: Any) -> int:
+        count = min(next(self._sizes, 1 << 20), len(self._data), len(view))
+        view[:count] = self._data[:count]
+        self._data = self._data[count:]
+        return count
+
+    def read(self, view: memoryview, control: Any) -> int:
+        if not self.rest:
+            return self.receive(view, control)
+        count = min(len(view), len(self.rest))
+        view[:count] = self.rest[:count]
+        self.rest = self.rest[count:]
+        return count
+
+
+def read_all(reader: Any, size: int = 7) -> bytes:
+    view = memoryview(bytearray(size))
+    pieces = []
+    while count := reader.read(view, None):
+        pieces.append(bytes(view[:count]))
+    return b"".join(pieces)
+
+
+sizes = st.lists(st.integers(1, 40), max_size=100)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), max_size=10), sizes, st.booleans())
+def test_chunks_are_put_together_however_they_arrive(
+    pieces: list[bytes], arrivals: list[int], trailers: bool
+) -> None:
+    wire = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    wire += b"0\r\n" + (b"X: y\r\n" if trailers else b"") + b"\r\n"
+    assert read_all(_Chunks(Wire(wire, arrivals))) == b"".join(pieces)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=10), st.data())
+def test_a_chunked_body_cut_anywhere_is_noticed(pieces: list[bytes], data: st.DataObject) -> None:
+    wire = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    cut = wire[: data.draw(st.integers(0, len(wire) - 1))]
+    with pytest.raises(TryAgain):
+        read_all(_Chunks(Wire(cut, [])))  # type: ignore[arg-type]
+
+
+@given(st.binary(), sizes)
+@settings(deadline=None)
+def test_any_bytes_may_come_as_chunks(wire: bytes, arrivals: list[int]) -> None:
+    with suppress(TryAgain):
+        read_all(_Chunks(Wire(wire, arrivals)))  # type: ignore[arg-type]
+
+
+@given(st.binary(max_size=5000), sizes, st.sampled_from(["gzip", "x-gzip", "deflate"]))
+@settings(deadline=None)
+def test_encodings_are_undone_however_they_arrive(data: bytes, arrivals: list[int], encoding: str) -> None:
+    packed = zlib.compress(data) if encoding == "deflate" else gzip.compress(data)
+    assert read_all(_Decoded(Wire(packed, arrivals), encoding)) == data
+
+
+@given(st.binary(min_size=1, max_size=500), st.data())
+def test_an_encoded_body_cut_anywhere_is_noticed(data: bytes, draw: st.DataObject) -> None:
+    packed = gzip.compress(data)
+    cut = packed[: draw.draw(st.integers(1, len(packed) - 1))]
+    with pytest.raises(TryAgain):
+        read_all(_Decoded(Wire(cut, []), "gzip"))
+
+
+@given(st.binary(min_size=1, max_size=100), st.binary(min_size=1, max_size=100))
+def test_gzip_members_may_follow_each_other(first: bytes, second: bytes) -> None:
+    packed = gzip.compress(first) + gzip.compress(second)
+    assert read_all(_Decoded(Wire(packed, [5] * 100), "gzip")) == first + second
+
+
+def test_gzip_members_that_bring_nothing_are_not_read_for_ever() -> None:
+    class Endless(Wire):
+        def receive(self, view: memoryview, control: Any) -> int:
+            data = gzip.compress(b"")
+            view[: len(data)] = data
+            return len(data)
+
+    with pytest.raises(TryAgain, match="damaged"):
+        read_all(_Decoded(Endless(b"", []), "gzip"), 100)
+
+
+def test_trailers_are_not_read_for_ever() -> None:
+    wire = b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 10_000
+    with pytest.raises(TryAgain, match="pieces"):
+        read_all(_Chunks(Wire(wire, [])))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("digits", ["0x4", "+4", "-4", "4_0", "", "٤", "f" * 17, "4 4"])
+def test_what_is_no_chunk_size(digits: str) -> None:
+    with pytest.raises(TryAgain):
+        read_all(_Chunks(Wire(digits.encode() + b"\r\nabcd\r\n0\r\n\r\n", [])))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", BAD_CHUNKS)
+def test_bad_chunks_never_become_a_file(fetch: Fetcher, server: Server, tmp_path: Path, kind: str) -> None:
+    sentence = failed(fetch(server.add("/a.bin", bad_chunks(kind), last_modified=None), tmp_path))
+    assert sentence.endswith("Tried 5 times, try again later")
+    assert "a.bin" not in names(tmp_path)
+
+
+def test_a_reset_right_behind_the_headers_is_tried_again(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    behaviour = when(lambda exchange: exchange.number < 3, reset_after(0))
+    assert finished(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path)).read_bytes() == DATA
+
+
+def test_what_comes_with_the_headers_is_part_of_the_body(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    wire = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more that is none of ours"
+    assert finished(fetch(server.add("/a.bin", raw(wire)), tmp_path)).read_bytes() == b"hello"
+    wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nsurplus"
+    assert finished(fetch(server.add("/b.bin", raw(wire)), tmp_path)).read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("options", [{"chunked": True}, {}, {"encoding": "gzip"}, {"length": False}])
+def test_a_body_stopped_again_and_again_comes_whole(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Each stop falls somewhere else in the framing; nothing is asked for twice."""
+    driver = new_thread_driver(Settings(timeout=90.0, connections=1))
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", drip(3001, gate), body=DATA, **options), tmp_path)
+    for turn in range(1, 30):
+        driver.submit(job)
+        driver.until_reached(gate, turn)
+        assert driver.stop(job) == Halted()
+        gate.step()
+    gate.open()
+    assert finished(driver.run(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+def test_a_large_chunk_is_read_in_pieces(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = pattern(8 << 20)
+    wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(data)
+    url = server.add("/a.bin", raw(wire, data, b"\r\n0\r\n\r\n"))
+    largest = 0
+    original = body._Stream.receive
+
+    def receive(self: Any, view: memoryview, control: Any) -> int:
+        nonlocal largest
+        largest = max(largest, len(view))
+        return original(self, view, control)
+
+    monkeypatch.setattr(body._Stream, "receive", receive)
+    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert largest <= 256 << 10
+
+
+def test_a_control_that_expired_says_so_once() -> None:
+    waker = Waker()
+    control = Control(waker)
+    control.expire()
+    with pytest.raises(TryAgain):
+        control.check()
+    control.check()
+    waker.close()

@@ -1,0 +1,460 @@
+"""Connecting: certificates, proxies, several addresses, the name look-up, time-outs of each phase."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import Driver, Fetcher, Halted, Phase, Settings, failed, finished, names, new_job
+from server import (
+    Certificates,
+    Proxy,
+    Server,
+    cut_after,
+    drip,
+    drip_headers,
+    endless_headers,
+    endless_informational,
+    first,
+    pattern,
+    refused_port,
+    stall_after,
+    stall_before_headers,
+    status,
+    unreachable_port,
+)
+
+from background_downloads import workers
+from background_downloads.transfer import connect
+
+DATA = pattern(200_000)
+IMPATIENT = Settings(timeout=0.2, connections=4)
+
+
+# -- Certificates.
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_an_authority_from_the_environment_is_trusted(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    host: str,
+) -> None:
+    monkeypatch.setenv(variable, str(certificates.ca))
+    tls_server.add("/a.bin", body=DATA)
+    assert finished(fetch(tls_server.url("/a.bin", host=host), tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("kind", ["expired", "wrong_host", "self_signed"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_bad_certificate_is_refused_at_once(
+    fetch: Fetcher,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    host: str,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    with Server(tls=getattr(certificates, kind)) as server:
+        server.add("/a.bin", body=DATA)
+        sentence = failed(fetch(server.url("/a.bin", host=host, user="me:s3cret"), tmp_path))
+        assert sentence == f"The certificate of {host} cannot be trusted: nothing was fetched"
+        assert server.requests == []
+        assert server.connections.accepted == 1
+
+
+def test_without_the_authority_nothing_is_fetched(
+    fetch: Fetcher, tls_server: Server, tmp_path: Path
+) -> None:
+    assert "cannot be trusted" in failed(fetch(tls_server.url("/a.bin"), tmp_path))
+    assert tls_server.requests == []
+
+
+def test_a_bundle_that_is_not_there_is_named(
+    fetch: Fetcher, tls_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    assert "REQUESTS_CA_BUNDLE" in failed(fetch(tls_server.url("/a.bin"), tmp_path))
+
+
+def test_where_the_default_paths_hold_nothing_the_system_bundle_is_used(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blender's own builds look in a folder of the machine that they were built on."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr(connect, "SYSTEM_BUNDLES", ("/nowhere.pem", str(certificates.ca)))
+    tls_server.add("/a.bin", body=DATA)
+    assert finished(fetch(tls_server.url("/a.bin"), tmp_path / "files")).read_bytes() == DATA
+
+
+def test_where_the_default_paths_hold_certificates_no_other_bundle_is_used(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import certifi
+
+    monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
+    monkeypatch.setattr(connect, "SYSTEM_BUNDLES", (str(certificates.ca),))
+    assert "cannot be trusted" in failed(fetch(tls_server.url("/a.bin"), tmp_path))
+
+
+def test_certifis_authorities_are_trusted_beside_the_systems(
+    monkeypatch: pytest.MonkeyPatch, certificates: Certificates
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    assert len(connect.Trust().context().get_ca_certs()) > 50
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_an_unsigned_end_is_none(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a length only TLS itself can tell the end of a file from a cut."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    url = tls_server.add("/a.bin", first(1, cut_after(100_000)), body=DATA, length=False, last_modified=None,
+                         etag=None)  # fmt: skip
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert len(tls_server.requests) == 2
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_resume_over_tls(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    no_delays: None,
+    chunked: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    url = tls_server.add("/a.bin", first(1, cut_after(100_000)), body=DATA, chunked=chunked)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+# -- Proxies.
+
+
+def test_a_proxy_from_the_environment(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add("/a.bin", body=DATA)
+    with Proxy(user="me", password="p4ss", hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert finished(fetch("http://files.example/a.bin?q=1", tmp_path)).read_bytes() == DATA
+        assert [request.method for request in proxy.requests] == ["GET"]
+        assert server.requests[0].query == "q=1"
+        assert server.requests[0].headers["Proxy-Authorization"] is None
+
+
+def test_hosts_without_proxy(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused_port() as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_asks_for_a_password_is_named(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with Proxy(user="me", password="right") as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("right", "wr0ng"))
+        sentence = failed(fetch(f"{scheme}://files.example/a.bin?token=t0ken", tmp_path))
+        assert sentence == "The proxy asks for a user name and a password (407)"
+        assert len(proxy.requests) == 1
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize(("code", "times"), [(403, 1), (502, 5)])
+def test_a_proxy_that_refuses_to_connect(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, times: int
+) -> None:
+    with Proxy(connect_status=code) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        sentence = failed(fetch("https://files.example/a.bin", tmp_path))
+        assert sentence.startswith(f"The proxy does not let this connection through ({code})")
+        assert len(proxy.requests) == times
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_a_proxy_that_is_not_there(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with refused_port() as port:
+        monkeypatch.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{port}")
+        assert "The proxy cannot be reached" in failed(fetch("https://files.example/a.bin", tmp_path))
+
+
+def test_a_proxy_over_tls_is_verified_against_the_same_authorities(
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    server.add("/a.bin", body=DATA)
+    with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
+        monkeypatch.setenv("http_proxy", f"https://localhost:{proxy.port}")
+        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
+    fetch: Fetcher, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    with Proxy(tls=certificates.wrong_host) as proxy:
+        monkeypatch.setenv("http_proxy", f"https://localhost:{proxy.port}")
+        assert failed(fetch("http://files.example/a.bin", tmp_path))
+        assert proxy.requests == []
+
+
+# -- Addresses.
+
+
+def test_a_dead_address_costs_little(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of two addresses never answers; the time-out is 90 s."""
+    with unreachable_port() as port:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (port, server.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+        server.add("/a.bin", body=DATA)
+        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+def test_an_address_that_refuses_costs_nothing(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "ATTEMPT_DELAY", 90.0)
+    with refused_port() as port:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (port, server.port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+        server.add("/a.bin", body=DATA)
+        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+def test_all_addresses_share_one_time_out(
+    new_thread_driver: Callable[..., Driver], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_delays: None
+) -> None:
+    with unreachable_port() as port:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 50
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+        monkeypatch.setattr(connect, "ATTEMPT_DELAY", 0.01)
+        sentence = failed(new_thread_driver(IMPATIENT).run(new_job("http://files.example/a.bin", tmp_path)))
+        assert "did not answer in time" in sentence
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "cannot be found"),
+        (OSError("odd"), "failed"),
+        (UnicodeError("label too long"), ""),
+    ],
+)
+def test_a_name_that_cannot_be_found(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    def getaddrinfo(*args: Any, **options: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert words in failed(fetch("http://files.example/a.bin?token=t0ken", tmp_path))
+
+
+def test_a_name_without_addresses(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_delays: None
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
+    assert failed(fetch("http://files.example/a.bin", tmp_path))
+
+
+def test_a_family_that_the_machine_does_not_have(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [(9999, socket.SOCK_STREAM, 6, "", ("x", 1)), (socket.AF_INET, socket.SOCK_STREAM, 6, "",
+              ("127.0.0.1", server.port))]  # fmt: skip
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    server.add("/a.bin", body=DATA)
+    assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+# -- The name look-up, which nothing can interrupt.
+
+
+class Lookup:
+    """A name look-up that hangs until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.gate = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.threads.append(threading.current_thread())
+        self.begun.set()
+        self.gate.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 9))]
+
+
+@pytest.fixture
+def lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lookup]:
+    lookup = Lookup()
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    yield lookup
+    lookup.gate.set()
+
+
+def test_a_stop_waits_for_the_look_up(thread_driver: Driver, tmp_path: Path, lookup: Lookup) -> None:
+    job = new_job("http://files.example/a.bin", tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.LOOKUP)
+    thread_driver.host.stop(job.uid)
+    thread_driver.look()
+    assert job.uid not in thread_driver.ended
+    lookup.gate.set()
+    assert thread_driver.outcome(job) == Halted()
+
+
+def test_closing_waits_for_the_look_up(
+    thread_driver: Driver, tmp_path: Path, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.0)
+    job = new_job("http://files.example/a.bin", tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.LOOKUP)
+    opener = threading.Timer(0.1, lookup.gate.set)
+    opener.start()
+    thread_driver.close()
+    assert lookup.gate.is_set()
+    opener.join()
+    assert thread_driver.ended[job.uid] == [Halted()]
+
+
+def test_a_forced_close_leaves_the_look_up_behind(
+    thread_driver: Driver, tmp_path: Path, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.05)
+    job = new_job("http://files.example/a.bin", tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.LOOKUP)
+    thread_driver.take(thread_driver.host.close(forced=True).events)
+    assert thread_driver.ended[job.uid] == [Halted()]
+    assert thread_driver.host.is_quiet()
+    assert lookup.threads[0].daemon
+    before = names(tmp_path)
+    lookup.gate.set()
+    lookup.threads[0].join()
+    thread_driver.look()
+    assert thread_driver.ended[job.uid] == [Halted()]
+    assert names(tmp_path) == before == []
+
+
+def test_what_was_left_behind_can_be_downloaded_again(
+    thread_driver: Driver,
+    server: Server,
+    tmp_path: Path,
+    lookup: Lookup,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.0)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.LOOKUP)
+    thread_driver.take(thread_driver.host.close(forced=True).events)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lambda *a, **o: [(2, 1, 6, "", ("127.0.0.1", server.port))])
+        assert finished(thread_driver.run(job)).read_bytes() == DATA
+    lookup.gate.set()
+    lookup.threads[0].join()
+    assert names(tmp_path) == ["a.bin"]
+
+
+# -- Time-outs, by whoever supervises.
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize(
+    "phase",
+    ["connecting", "handshake", "headers", "dripped headers", "endless headers", "informational", "body"],
+)
+def test_each_phase_ends_without_progress(
+    new_thread_driver: Callable[..., Driver], server: Server, tls_server: Server, tmp_path: Path, phase: str
+) -> None:
+    driver = new_thread_driver(IMPATIENT)
+    gate = server.gate()
+    with unreachable_port() as port:
+        behaviour: Any = {
+            "headers": stall_before_headers(gate),
+            "dripped headers": drip_headers(0.02),
+            "endless headers": endless_headers(0.05),
+            "informational": endless_informational(102, 0.01),
+            "body": stall_after(0, gate),
+        }.get(phase, lambda exchange: exchange.go_on())
+        url = server.add("/a.bin", behaviour, body=DATA)
+        if phase == "connecting":
+            url = f"http://127.0.0.1:{port}/a.bin"
+        if phase == "handshake":
+            tls_server.stall_in_handshake()
+            url = tls_server.url("/a.bin")
+        sentence = failed(driver.run(new_job(url, tmp_path)))
+    assert "in time" in sentence or "pieces" in sentence
+    assert "Tried 5 times" in sentence
+
+
+def test_a_slow_body_goes_on(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(Settings(timeout=1.0, connections=1))
+    url = server.add("/a.bin", drip(10_000, 0.1), body=DATA)  # twice as long as the time-out in all
+    assert finished(driver.run(new_job(url, tmp_path))).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+def test_waiting_to_try_again_has_no_time_out(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(Settings(timeout=0.05, connections=1))
+    url = server.add("/a.bin", first(1, status(503, {"Retry-After": "1"})), body=DATA)
+    assert finished(driver.run(new_job(url, tmp_path))).read_bytes() == DATA
+    assert len(server.requests) == 2
+
+
+def test_openssl_is_not_told_to_trust_anybody() -> None:
+    trust = connect.Trust()
+    for context in (trust.context(), trust.proxy_context()):
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    assert trust.proxy_context().check_hostname

@@ -1,0 +1,419 @@
+"""The partial file: lock, sidecar, publication."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driving import Fetcher, Halted, failed, finished, names, new_job
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from server import Server, cut_after, first, pattern
+
+from background_downloads.transfer import part as part_module
+from background_downloads.transfer import portable
+from background_downloads.transfer.job import Digest, IfExists, TransferError, Validator
+from background_downloads.transfer.part import Part, told, write_atomically
+from background_downloads.transfer.ranges import Ranges
+
+URL = "http://me:s3cret@files.example/a.bin?token=t0ken"
+STRONG = Validator('"1"', "")
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[Part]:
+    part = Part(URL, str(tmp_path), None)
+    yield part
+    part.close()
+
+
+def _fill(part: Part, count: int, validator: Validator = STRONG) -> None:
+    part.write(memoryview(pattern(count)), 0)
+    part.received.ranges.add(0, count)
+    part.received.validator = validator
+
+
+def _reopened(folder: Path, digest: Digest | None = None) -> list[list[int]]:
+    part = Part(URL, str(folder), digest)
+    ranges = part.received.ranges.as_list()
+    part.close()
+    return ranges
+
+
+# -- The lock.
+
+
+def test_a_partial_file_has_one_owner(part: Part, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+        Part(URL, str(tmp_path), None)
+
+
+def test_another_process_that_downloads_the_same_is_noticed(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", first(1, cut_after(1000)), body=pattern(5000))
+    name = part_module.names.part_name(url, str(tmp_path))
+    code = (
+        "import fcntl, sys; file = open(sys.argv[1], 'wb'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert failed(fetch(url, tmp_path)) == "Another Blender is downloading this"
+        other.communicate()
+    assert server.requests == []
+    assert names(tmp_path) == [name]
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(fd: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(portable, "_lock", lock)
+    Part(URL, str(tmp_path), None).close()
+
+
+def test_a_partial_file_that_was_published_by_a_process_that_died_is_let_go(tmp_path: Path) -> None:
+    """Both names lead to the finished file then: to write it would damage it."""
+    part = Part(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    os.link(part.path, tmp_path / "a.bin")
+    part.release()
+    again = Part(URL, str(tmp_path), None)
+    again.write(memoryview(b"x" * 1000), 0)
+    assert (tmp_path / "a.bin").read_bytes() == pattern(1000)
+    again.discard()
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_nothing_is_removed_that_somebody_else_put_there(part: Part) -> None:
+    part.path.unlink()
+    part.path.write_text("of somebody else")
+    part.sidecar.write_text("likewise")
+    part.discard()
+    assert part.path.read_text() == "of somebody else"
+    assert part.sidecar.exists()
+
+
+# -- Files have the mode that a user's files have.
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_modes(tmp_path: Path, mask: int) -> None:
+    old = os.umask(mask)
+    try:
+        part = Part(URL, str(tmp_path), None)
+        _fill(part, 10)
+        part.checkpoint()
+    finally:
+        os.umask(old)
+    wanted = 0o666 & ~mask
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (part.path, part.sidecar)] == [wanted, wanted]
+    path = part.publish("a.bin", IfExists.RENAME)
+    assert path
+    assert stat.S_IMODE(path.stat().st_mode) == wanted
+
+
+# -- The sidecar.
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000)).map(sorted).map(tuple), max_size=20),
+    st.one_of(st.none(), st.integers(1000, 2000)),
+    st.text(max_size=20),
+    st.text(max_size=20),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_a_sidecar_is_read_as_it_was_written(
+    tmp_path: Path, spans: list[tuple[int, int]], size: int | None, etag: str, date: str
+) -> None:
+    part = Part(URL, str(tmp_path), None)
+    part.truncate(1000)
+    part.received.ranges = Ranges(spans)
+    part.received.size = size
+    part.received.validator = Validator(etag, date)
+    part.checkpoint()
+    part.release()
+    again = Part(URL, str(tmp_path), None)
+    try:
+        assert again.received.ranges.as_list() == part.received.ranges.as_list()
+        assert again.received.size == size
+        assert again.received.validator == Validator(etag, date)
+    finally:
+        again.discard()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["version", "url", "size", "etag", "last_modified", "ranges"]), inner, max_size=6
+        ),
+        max_leaves=8,
+    )
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+def test_any_json_may_stand_in_a_sidecar(tmp_path: Path, about: object) -> None:
+    for content in (about, {"version": 1, "url": "http://files.example/a.bin", **_dict(about)}):
+        part = Part(URL, str(tmp_path), None)
+        part.sidecar.write_text(json.dumps(content))
+        part.release()
+        again = Part(URL, str(tmp_path), None)
+        assert again.received.ranges.end() <= 0  # there is nothing on the disk
+        again.discard()
+
+
+def _dict(value: object) -> dict[str, object]:
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {"ranges": value}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"url": "http://files.example/b.bin"},
+        {"ranges": [[0, 2000]]},
+        {"ranges": [[0, 10]] * 5000},
+        {"ranges": [[-5, 10]]},
+        {"ranges": [[10, 5]]},
+        {"size": 500},
+        {"size": "1000"},
+        {"etag": None},
+    ],
+)
+def test_a_sidecar_that_does_not_fit_counts_for_nothing(tmp_path: Path, change: dict[str, object]) -> None:
+    part = Part(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    about = json.loads(part.sidecar.read_text())
+    part.sidecar.write_text(json.dumps(about | change))
+    assert _reopened(tmp_path) == []
+
+
+def test_what_survives_is_what_the_last_checkpoint_said(tmp_path: Path) -> None:
+    part = Part(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.checkpoint()
+    _fill(part, 5000)
+    part.release()  # as a process that is killed
+    assert _reopened(tmp_path) == [[0, 1000]]
+
+
+def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    sync, replace = portable.sync_data, os.replace
+
+    def sync_data(fd: int) -> None:
+        order.append("data" if fd == part.fd else "sidecar")
+        sync(fd)
+
+    def replacing(source: Path, target: Path) -> None:
+        order.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(portable, "sync_data", sync_data)
+    monkeypatch.setattr(os, "replace", replacing)
+    _fill(part, 1000)
+    part.checkpoint()
+    assert order == ["data", "sidecar", "replace"]
+
+
+def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not part.checkpoint_due()
+    part.truncate(64 << 20)
+    part.received.ranges.add(0, 64 << 20)
+    assert part.checkpoint_due()
+    part.checkpoint()
+    assert not part.checkpoint_due()
+    now = part_module.time.monotonic()
+    monkeypatch.setattr(part_module.time, "monotonic", lambda: now + 5.1)
+    assert part.checkpoint_due()
+
+
+# -- Closing.
+
+
+@pytest.mark.parametrize(
+    ("validator", "digest", "kept"),
+    [
+        (STRONG, None, True),
+        (Validator("", "Wed, 01 Jan 2020 00:00:00 GMT"), None, True),
+        (Validator('W/"1"', ""), None, False),
+        (Validator(), None, False),
+        (Validator(), Digest("md5", "0" * 32), True),
+    ],
+)
+def test_closing_keeps_what_can_be_resumed(
+    tmp_path: Path, validator: Validator, digest: Digest | None, kept: bool
+) -> None:
+    part = Part(URL, str(tmp_path), digest)
+    _fill(part, 1000, validator)
+    part.close()
+    assert len(names(tmp_path)) == (2 if kept else 0)
+    assert _reopened(tmp_path, digest) == ([[0, 1000]] if kept else [])
+
+
+def test_closing_an_empty_one_leaves_nothing(part: Part, tmp_path: Path) -> None:
+    part.close()
+    part.close()
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.checkpoint()
+    _fill(part, 2000)
+
+    def write(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(part_module, "write_atomically", write)
+    part.close()
+    monkeypatch.undo()
+    assert _reopened(tmp_path) == [[0, 1000]]
+
+
+# -- Publishing.
+
+
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_publishing_under_a_free_name(part: Part, tmp_path: Path, if_exists: IfExists) -> None:
+    _fill(part, 1000)
+    part.checkpoint()
+    assert part.publish("b.bin", if_exists) == tmp_path / "b.bin"
+    assert names(tmp_path) == ["b.bin"]
+
+
+def test_a_name_is_never_taken_from_somebody(part: Part, tmp_path: Path) -> None:
+    _fill(part, 1000)
+    for number in range(3):
+        name = "b.bin" if not number else f"b ({number}).bin"
+        (tmp_path / name).write_text("mine")
+    assert part.publish("b.bin", IfExists.SKIP) is None
+    assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b (3).bin"
+    assert (tmp_path / "b.bin").read_text() == "mine"
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.OVERWRITE, IfExists.UPDATE])
+def test_a_folder_under_the_name_is_not_replaced(part: Part, tmp_path: Path, if_exists: IfExists) -> None:
+    (tmp_path / "b.bin").mkdir()
+    with pytest.raises(TransferError, match=r"A folder named “b\.bin” is in the way"):
+        part.publish("b.bin", if_exists)
+    assert part.is_in_place()
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_when_publishing_fails_nothing_stands_under_the_name(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    _fill(part, 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="error"):
+            part.publish("b.bin", IfExists.RENAME)
+    assert names(tmp_path) == [part.path.name]
+    assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b.bin"
+
+
+def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: Part, tmp_path: Path) -> None:
+    _fill(part, 1000)
+    part.path.unlink()
+    part.path.write_text("evil")
+    with pytest.raises(TransferError, match="taken away"):
+        part.publish("b.bin", IfExists.RENAME)
+    assert not (tmp_path / "b.bin").exists()
+
+
+# -- Small files.
+
+
+def test_a_small_file_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.json"
+    write_atomically(path, b"one")
+
+    def replace(*args: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="error"):
+        write_atomically(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert names(tmp_path) == ["list.json"]
+
+
+@pytest.mark.parametrize("planted", ["list.json", "list.json~"])
+def test_a_small_file_is_not_written_through_a_link(tmp_path: Path, planted: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / planted).symlink_to(tmp_path / "victim")
+    write_atomically(tmp_path / "list.json", b"data", mode=0o600)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "list.json").is_symlink()
+    assert (tmp_path / "list.json").read_bytes() == b"data"
+
+
+# -- Words.
+
+
+@pytest.mark.parametrize("number", [1, 5, 13, 20, 21, 27, 28, 30, 36, 40, 116, 122, 99])
+def test_what_the_system_says_becomes_a_sentence(number: int) -> None:
+    with pytest.raises(TransferError, match="folder") as caught, told("/some/folder"):
+        raise OSError(number, os.strerror(number), "/some/folder/a.bin?token=t0ken")
+    assert "t0ken" not in str(caught.value)
+
+
+def test_a_read_only_disk(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    """For root, who may write anywhere else."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=False, capture_output=True
+    ).returncode
+    if not mounted:
+        folder.chmod(0o500)
+    try:
+        assert "Nothing can be written to the folder" in failed(fetch(server.add("/a.bin"), folder))
+    finally:
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+    assert server.requests == []
+
+
+def test_a_disk_that_is_really_full(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    """On a small disk of its own where that can be had; the size is not known beforehand."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=256k", "none"]
+    if subprocess.run(["mount", *options, folder], check=False, capture_output=True).returncode:
+        return  # not root: the same is tried with a patched pwrite elsewhere
+    try:
+        url = server.add("/a.bin", body=pattern(1 << 20), chunked=True)
+        transfer = fetch.transfer(new_job(url, folder))
+        outcome = fetch.run(transfer)
+        assert outcome != Halted()
+        assert "The disk is full: make room in the folder" in failed(outcome)
+        subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)
+        assert finished(fetch.run(transfer)).read_bytes() == pattern(1 << 20)
+    finally:
+        transfer.close()
+        subprocess.run(["umount", folder], check=True)

@@ -1,0 +1,97 @@
+"""Sets of byte ranges, and what Content-Range says."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from background_downloads.transfer.ranges import Ranges, parse_content_range
+
+SIZE = 60
+spans = st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted).map(tuple))
+
+
+@given(spans)
+def test_ranges_are_a_set_of_positions(added: list[tuple[int, int]]) -> None:
+    ranges = Ranges(added)
+    positions = {position for start, end in added for position in range(start, end)}
+    listed = [tuple(pair) for pair in ranges.as_list()]
+    assert {p for start, end in listed for p in range(start, end)} == positions
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(listed))  # sorted, and not even touching
+    assert ranges.total() == len(positions)
+    assert ranges.end() == max(positions, default=-1) + 1
+    assert ranges.head() == next(p for p in range(SIZE + 1) if p not in positions)
+
+
+@given(spans)
+def test_what_is_missing_is_the_rest(added: list[tuple[int, int]]) -> None:
+    ranges = Ranges(added)
+    missing = {p for start, end in ranges.missing(SIZE) for p in range(start, end)}
+    there = {p for start, end in added for p in range(start, end)}
+    assert missing == set(range(SIZE)) - there
+
+
+@given(spans)
+def test_ranges_survive_json(added: list[tuple[int, int]]) -> None:
+    ranges = Ranges(added)
+    assert Ranges(json.loads(json.dumps(ranges.as_list()))).as_list() == ranges.as_list()
+
+
+@given(st.lists(st.integers(1, 1000), max_size=50))
+def test_chunks_one_after_the_other_stay_one_range(counts: list[int]) -> None:
+    ranges = Ranges()
+    for count in counts:
+        ranges.add(ranges.end(), ranges.end() + count)
+    assert ranges.as_list() == ([[0, sum(counts)]] if counts else [])
+
+
+def test_a_chunk_that_fills_a_gap_joins_its_neighbours() -> None:
+    ranges = Ranges([(0, 10), (20, 30), (10, 20)])
+    assert ranges.as_list() == [[0, 30]]
+    ranges = Ranges([(20, 30), (0, 20)])
+    assert ranges.as_list() == [[0, 30]]
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 5), (5, 4)])
+def test_what_is_no_range_is_refused(start: int, end: int) -> None:
+    with pytest.raises(ValueError, match="not a range"):
+        Ranges().add(start, end)
+
+
+def test_forgetting_all() -> None:
+    ranges = Ranges([(0, 10)])
+    ranges.clear()
+    assert ranges.as_list() == []
+    assert ranges.head() == ranges.end() == ranges.total() == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "parsed"),
+    [
+        ("bytes 5-9/100", (5, 10, 100)),
+        (" BYTES 0-0/1 ", (0, 1, 1)),
+        ("bytes 5-9/*", (5, 10, None)),
+        ("bytes  5-9/100", (5, 10, 100)),
+        ("bytes 5-4/100", None),
+        ("bytes 5-100/100", None),
+        ("bytes */100", None),
+        ("bytes 5-9", None),
+        ("lines 5-9/100", None),
+        ("bytes -5-9/100", None),
+        ("bytes 5-9/100, 20-30/100", None),
+        ("bytes \u0665-\u0669/100", None),
+        ("bytes 5-" + "9" * 30 + "/*", None),
+        ("", None),
+    ],
+)
+def test_content_range(header: str, parsed: tuple[int, int, int | None] | None) -> None:
+    assert parse_content_range(header) == parsed
+
+
+@given(st.text())
+def test_any_text_may_come_as_a_content_range(header: str) -> None:
+    parse_content_range(header)
