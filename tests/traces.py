@@ -82,11 +82,12 @@ def _properties() -> Iterator[str]:
 
 
 def _draw_functions() -> Iterator[str]:
-    """What was appended to menus, headers and panels."""
+    """What was appended to menus, headers and panels. Blender keeps their own draw in the same list."""
     for name in dir(bpy.types):
         draw = getattr(getattr(bpy.types, name), "draw", None)
         for function in getattr(draw, "_draw_funcs", ()):
-            yield f"{name} {_name(function)}"
+            if getattr(function, "__qualname__", "") != f"{name}.draw":
+                yield f"{name} {_name(function)}"
 
 
 def _keymap_items() -> Iterator[str]:

@@ -100,7 +100,8 @@ def _own_targets(path: Path, *, everywhere: bool) -> Iterator[Path]:
         if isinstance(statement, ast.ImportFrom) and statement.level:
             folder = path.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
             for alias in statement.names:
-                yield next((f for f in (folder / f"{alias.name}.py", folder / alias.name) if f.exists()), folder)
+                modules = (folder / f"{alias.name}.py", folder / alias.name)
+                yield next((module for module in modules if module.exists()), folder)
 
 
 def _own_imports(path: Path) -> Iterator[str]:

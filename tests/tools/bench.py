@@ -3,6 +3,7 @@
 import os
 import shlex
 import subprocess
+import tempfile
 
 from blenders import module_blender
 from common import ROOT, Trouble, apt_ensure, clean_environment, main
@@ -16,7 +17,9 @@ def tool() -> int:
         raise Trouble(f"{BENCH} is not there: nothing to measure with.")
     apt_ensure(PEERS)
     command = [str(module_blender().module), str(BENCH), *shlex.split(os.environ.get("BENCH_ARGS", ""))]
-    return subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
+    with tempfile.TemporaryDirectory(prefix="background-downloads-") as profile:
+        environment = clean_environment(BLENDER_USER_RESOURCES=profile)
+        return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 if __name__ == "__main__":

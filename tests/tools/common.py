@@ -25,7 +25,10 @@ def say(*words: object, sep: str = " ") -> None:
 
 def main(tool: Callable[[], int]) -> None:
     """Run a tool: its exit code is ours, trouble is a sentence and never a stack trace."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A shell's background job starts with SIGINT ignored; we want to end in good order there too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         code = tool()
         sys.stdout.flush()

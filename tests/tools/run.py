@@ -172,9 +172,9 @@ def _open_window(
     script = TOOLS / "inside" / "window.py"
     command = [str(blender.program), "--python", str(script), "--", str(task_file)]
     try:
-        code, _ = _run(command, environment)
+        code, _ = _run(command, environment, interrupt=signal.SIGTERM)  # a window ignores SIGINT
     except KeyboardInterrupt:
-        say("\nBlender was asked to leave.")
+        say("\nBlender was closed.")
         return INTERRUPTED
     say(f"Blender has ended. What was downloaded is in {task.directory}.")
     return 1 if code else 0
@@ -188,7 +188,7 @@ def _download(
     try:
         code, _ = _run(command, environment)
     except KeyboardInterrupt:
-        say(f"\nCancelled. What was received is kept in {task.directory}.")
+        say(f"\nCancelled. What can be resumed is kept in {task.directory}.")
         return INTERRUPTED
     if not Path(task.outcome).exists():
         raise Trouble(f"{blender.name} ended with code {code} before it could say what was downloaded.")
@@ -221,7 +221,13 @@ def _counted(things: Sequence[str]) -> str:
     return "1 file" if len(things) == 1 else f"{len(things)} files"
 
 
-def _run(command: list[str], environment: dict[str, str], *, shown: bool = True) -> tuple[int, str]:
+def _run(
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    shown: bool = True,
+    interrupt: signal.Signals = signal.SIGINT,
+) -> tuple[int, str]:
     """Run it in a process group of its own, so that Ctrl-C reaches it exactly once: through us.
 
     A second SIGINT would kill Blender before it could leave in good order.
@@ -239,19 +245,20 @@ def _run(command: list[str], environment: dict[str, str], *, shown: bool = True)
     try:
         said, _ = child.communicate()
     except BaseException as stopped:
-        _end(child, signal.SIGINT if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM)
+        _end(child, interrupt if isinstance(stopped, KeyboardInterrupt) else signal.SIGTERM)
         raise
     return child.returncode, said or ""
 
 
-def _end(child: subprocess.Popen[str], first_word: signal.Signals) -> None:
-    child.send_signal(first_word)
-    while True:
+def _end(child: subprocess.Popen[str], word: signal.Signals) -> None:
+    for asked in (word, word, signal.SIGKILL):
+        child.send_signal(asked)
         try:
             child.wait()
             return
         except KeyboardInterrupt:
-            child.kill()  # asked twice
+            continue  # asked once more
+    child.wait()
 
 
 if __name__ == "__main__":

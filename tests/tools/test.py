@@ -3,6 +3,7 @@
 SUITE="engine wheel window" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import ROOT, Trouble, cache_folder, clean_environment, main, say
+from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, main, say
 from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
 
 KINDS = ("engine", "wheel", "window")
@@ -27,6 +28,8 @@ ENGINE_TESTS = ("tests/engine", "tests/test_server.py")
 DEADLINE = {"engine": 900, "wheel": 900, "window": 1500}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
+
+PEERS = {"curl": "curl"}  # the package by its command
 
 NOTHING_COLLECTED = 5  # pytest's exit code
 
@@ -84,8 +87,10 @@ class Report:
         for result in self.results:
             say(f"  {result.name}: {result.counts} ({result.seconds:.0f} s)")
         _list("What could not run:", self.could_not)
-        _list("Skipped:", [f"{reason}{_times(n)} ({r.name})" for r in self.results for reason, n in r.reasons.items()])
-        _list("Failed:", [*total.failures, *(f"{why} ({r.name})" for r in self.results for why in r.failures)])
+        skips = [(reason, n, r.name) for r in self.results for reason, n in r.reasons.items()]
+        _list("Skipped:", [f"{reason}{_times(n)} ({name})" for reason, n, name in skips])
+        failures = [f"{why} ({r.name})" for r in self.results for why in r.failures]
+        _list("Failed:", [*total.failures, *failures])
         for result in self.results:
             total.passed += result.passed
             total.failed += result.failed
@@ -140,6 +145,7 @@ def _chosen_kinds() -> list[str]:
 def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
     """All suites that can run here. What is missing is noted, what cannot be set up has failed."""
     environments = _environments(kinds, report)
+    _ensure_peers(report)
     suites = []
     if "engine" in kinds:
         suites += [
@@ -163,6 +169,14 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
     return suites
 
 
+def _ensure_peers(report: Report) -> None:
+    """Programs that some tests compare with; those skip without them."""
+    try:
+        apt_ensure(PEERS)
+    except Trouble as trouble:
+        report.add_missing([f"Tests that use {', '.join(PEERS)}: {trouble}"])
+
+
 def _environments(kinds: Sequence[str], report: Report) -> dict[str, Path]:
     """The environments' Pythons by name, made if need be."""
     makers = {f"Python {version}": (version, blender_venv) for version in BLENDER_VERSIONS}
@@ -171,7 +185,8 @@ def _environments(kinds: Sequence[str], report: Report) -> dict[str, Path]:
     found = {}
     for name, (version, make) in makers.items():
         if not find_python(version):
-            report.add_missing([f"{name}: there is no Python {version} on the PATH or under pyenv"])
+            why = f"no Python {version} on the PATH or under pyenv"
+            report.add_missing([f"The suites on {name}: {why}"])
             continue
         try:
             found[name] = make(version)
@@ -271,7 +286,8 @@ class Running:
                 child = subprocess.Popen(
                     command,
                     cwd=ROOT,
-                    env=clean_environment(),
+                    # What it printed before it was killed has to be there.
+                    env=clean_environment(PYTHONUNBUFFERED="1"),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -298,10 +314,8 @@ def _wait(child: subprocess.Popen[str], deadline: float) -> int | None:
     except subprocess.TimeoutExpired:
         # pytest answers SIGABRT with what every thread was doing.
         child.send_signal(signal.SIGABRT)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(LAST_WORDS)
-        except subprocess.TimeoutExpired:
-            pass
         return None
     finally:
         # What a suite started and left behind goes with it.
@@ -310,10 +324,8 @@ def _wait(child: subprocess.Popen[str], deadline: float) -> int | None:
 
 
 def _kill_group(child: subprocess.Popen[str], word: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, word)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

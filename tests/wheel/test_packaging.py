@@ -43,8 +43,10 @@ class Watch:
     def find_spec(self, name, path=None, target=None):
         if name in ("requests", "urllib3"):
             frame = sys._getframe(1)
+            imports = False  # importlib.util.find_spec only looks
             while frame:
-                if frame.f_globals.get("__name__", "").startswith(PACKAGE):
+                imports |= frame.f_code.co_name == "_find_and_load"
+                if imports and frame.f_globals.get("__name__", "").startswith(PACKAGE):
                     importers.append(frame.f_globals["__name__"] + " line " + str(frame.f_lineno))
                 frame = frame.f_back
         return None
@@ -78,7 +80,8 @@ def test_zip_holds_what_users_need_and_nothing_else(zip_file: Path) -> None:
 
 def test_zip_holds_every_module_of_the_package(zip_file: Path) -> None:
     top = {path.name for path in ROOT.glob("*.py")}
-    rooms = {str(path.relative_to(ROOT)) for room in ("session", "transfer") for path in (ROOT / room).rglob("*.py")}
+    below = [path for room in ("session", "transfer") for path in (ROOT / room).rglob("*.py")]
+    rooms = {path.relative_to(ROOT).as_posix() for path in below}
     assert top | rooms == {name for name in zipfile.ZipFile(zip_file).namelist() if name.endswith(".py")}
 
 
@@ -115,14 +118,18 @@ def test_disabling_and_enabling_fifty_times_adds_nothing(installed: Extension) -
 def test_nothing_is_written_into_the_extensions_own_folder(
     extension: Extension, server: Server, tmp_path: Path
 ) -> None:
-    before = _contents(extension.folder)
     server.add("/file.bin", body=b"some bytes")
     bpy.ops.downloads.start(urls=server.url("/file.bin"), directory=str(tmp_path))
     extension.disable()
     assert (tmp_path / "file.bin").read_bytes() == b"some bytes"
-    assert _contents(extension.folder) == before
+    assert _files(extension.folder) == _files(zipfile.Path(extension.zip_file))
 
 
-def _contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+def _files(folder: Path | zipfile.Path, above: str = "") -> dict[str, bytes]:
+    found = {}
+    for entry in folder.iterdir():
+        if entry.is_file():
+            found[above + entry.name] = entry.read_bytes()
+        elif entry.name != "__pycache__":
+            found |= _files(entry, f"{above}{entry.name}/")
+    return found
