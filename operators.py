@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,10 @@ from .session import Session, current, watch
 from .session.mirror import IF_EXISTS, WHEN_DONE
 from .session.run import Run, preferences, run_blocking
 from .transfer import names
-from .transfer.job import IfExists
+from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
 
+PROBLEMS_SHOWN = 5  # reports of one start
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 
 
@@ -64,18 +66,25 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     def execute(self, context: Any) -> set[str]:
         links, problems = names.parse_links(self.urls)
-        if not self._is_invoked:
-            return self._block(links, problems)
-        for problem in problems:
-            self.report({"WARNING"}, problem)
-        return self._start(context, links, problems)
+        try:
+            options = self._options()
+        except TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if self._is_invoked:
+            return self._start(context, links, problems, options)
+        return self._block(links, problems, options)
 
     # -- Invoked.
 
-    def _start(self, context: Any, links: list[names.Link], problems: list[str]) -> set[str]:
+    def _start(
+        self, context: Any, links: list[names.Link], problems: list[str], options: dict[str, Any]
+    ) -> set[str]:
         session = current()
+        for problem in _shortened(problems):
+            self.report({"WARNING"}, problem)
         if links:
-            session.add(links, **self._options())
+            session.add(links, **options)
             self._empty_field(context)
             session.mirror.flush()
         if session.run:
@@ -119,7 +128,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             self._run.close(forced=True)
         session.interrupted(Status.PAUSED)
         session.mirror.flush()
-        self.report({"ERROR"}, f"Downloads were paused: {type(error).__name__}: {error}")
+        traceback.print_tb(error.__traceback__)  # without the message, which may hold a link's secrets
+        self.report({"ERROR"}, f"Downloads were paused: something unforeseen went wrong ({type(error).__name__})")
         return {"CANCELLED"}
 
     def cancel(self, context: Any) -> None:
@@ -131,9 +141,9 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     # -- Executed.
 
-    def _block(self, links: list[names.Link], problems: list[str]) -> set[str]:
+    def _block(self, links: list[names.Link], problems: list[str], options: dict[str, Any]) -> set[str]:
         session = current()
-        rows, at_work = session.new_rows(links, **self._options())
+        rows, at_work = session.new_rows(links, **options)
         problems += [f"{url}: It is already being downloaded" for url in at_work]
         if not rows and not problems:
             problems = ["Nothing to download: urls is empty"]
@@ -154,6 +164,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             "if_exists": IfExists(self.if_exists),
             "when_done": self.when_done,
         }
+
+
+def _shortened(problems: list[str]) -> list[str]:
+    """The first few, and how many more there are."""
+    more = len(problems) - PROBLEMS_SHOWN
+    return [*problems[:PROBLEMS_SHOWN], f"{more} more links cannot be used"] if more > 0 else problems
 
 
 def offline_reason() -> str:
@@ -186,10 +202,15 @@ def clipboard_links(context: Any) -> list[str]:
 
 
 def folder(chosen: str) -> str:
-    """The absolute folder that an empty field, `//`, or a path means."""
+    """The absolute folder that an empty field, `//`, or a path means.
+
+    Raises TransferError: the .blend file that it is to be beside is not saved yet.
+    """
     chosen = chosen.strip()
     if not chosen:
         chosen = getattr(preferences(), "directory", "").strip() or os.path.join("~", "Downloads")
+    if chosen.startswith("//") and not bpy.data.filepath:
+        raise TransferError("Save the .blend file first: the folder is to be beside it")
     return os.path.normpath(os.path.expanduser(bpy.path.abspath(chosen)))
 
 
@@ -345,8 +366,7 @@ class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         current().move(row, self.direction)
-        context.window_manager.downloads.active_index = current().downloads.index(row)
-        current().mirror.flush()
+        current().mirror.flush()  # which keeps the active row active
         return {"FINISHED"}
 
 
