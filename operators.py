@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from .session import Session, current, watch
-from .session.mirror import IF_EXISTS, WHEN_DONE
+from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
 from .session.run import Run, preferences, run_blocking
 from .transfer import names
 from .transfer.job import IfExists, TransferError
@@ -36,7 +36,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         name="Folder",
         description="Empty: the folder from the preferences. //: beside the .blend file",
         subtype="DIR_PATH",
-        options={"SKIP_SAVE"},
+        options={"SKIP_SAVE", *BLEND_RELATIVE},
     )
     if_exists: bpy.props.EnumProperty(name="If It Exists", items=IF_EXISTS, options={"SKIP_SAVE"})
     when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
@@ -129,7 +129,9 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         session.interrupted(Status.PAUSED)
         session.mirror.flush()
         traceback.print_tb(error.__traceback__)  # without the message, which may hold a link's secrets
-        self.report({"ERROR"}, f"Downloads were paused: something unforeseen went wrong ({type(error).__name__})")
+        self.report(
+            {"ERROR"}, f"Downloads were paused: something unforeseen went wrong ({type(error).__name__})"
+        )
         return {"CANCELLED"}
 
     def cancel(self, context: Any) -> None:

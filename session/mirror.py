@@ -32,6 +32,7 @@ WHEN_DONE = [
     ("NOTHING", "Nothing", "Leave the file in the folder"),
     ("IMPORT", "Import", "Bring the file into the scene"),
 ]
+BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
 FIELDS = ("urls", "directory", "if_exists", "when_done")
 
 
@@ -62,6 +63,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         name="Folder",
         description="Where the files go. Empty: the folder from the preferences. //: beside the .blend file",
         subtype="DIR_PATH",
+        options=BLEND_RELATIVE,
     )
     if_exists: bpy.props.EnumProperty(
         name="If It Exists",
@@ -80,13 +82,13 @@ class Mirror:
         self._session = session
         self._index: dict[int, int] = {}  # of each uid in `items`
         self._changed: set[int] = set()
-        self._is_ordered = True
+        self._is_ordered = False  # rows may be there from before the add-on was disabled
         self._redrawn = 0.0
         self._paced = 0.0
         self.pace: Pace | None = None
         """What the status bar says; None while no run goes on."""
         self._fields: dict[str, str] = {}
-        self.is_stale = False
+        self.is_stale = True
         """Something visible changed and is not copied or drawn yet."""
 
     def touch(self, uid: int) -> None:
@@ -157,7 +159,9 @@ class Mirror:
             return
         self._paced = now
         said = self.pace
-        self.pace = pace(session.tally.ended, session.counts, session.running.values()) if session.run else None
+        self.pace = (
+            pace(session.tally.ended, session.counts, session.running.values()) if session.run else None
+        )
         if self.pace != said:
             tag_status_bar()
 
@@ -221,4 +225,3 @@ def _tag_sidebar(area: Any) -> None:
     for region in area.regions:
         if region.type == "UI" and getattr(region, "active_panel_category", "Downloads") == "Downloads":
             region.tag_redraw()
-

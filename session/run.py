@@ -242,7 +242,8 @@ class _Terminal:
         self._ended = 0
         self._received = 0.0
         self._shown = 0.0
-        self._is_on = bool(sys.stderr) and (sys.stderr.isatty() or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ)
+        self._overwrites = bool(sys.stderr) and sys.stderr.isatty()
+        self._is_on = self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ
 
     def show(self, report: Report, now: float) -> None:
         """Write a line over the last one, a few times a second."""
@@ -253,7 +254,10 @@ class _Terminal:
         self._shown = now
         running = ", ".join(_running_text(progress) for progress in report.progress.values())
         line = f"{self._ended} of {self._count} done" + (f": {running}" if running else "")
-        print(f"\r{line:<79.79}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+        if self._overwrites:
+            print(f"\r{line:<79.79}", end="\n" if is_last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
 
 def _running_text(progress: Progress) -> str:

@@ -46,7 +46,10 @@ def tool() -> int:
     blender = window or module_blender()
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="background-downloads-")))
-        environment = clean_environment(BLENDER_USER_RESOURCES=str(temporary / "profile"))
+        environment = clean_environment(
+            BLENDER_USER_RESOURCES=str(temporary / "profile"),
+            BACKGROUND_DOWNLOADS_PROGRESS="1",  # also where our output is not a terminal
+        )
         (temporary / "profile").mkdir()
         urls = os.environ.get("URLS", "").strip()
         digests: dict[str, str] = {}
