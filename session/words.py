@@ -85,7 +85,8 @@ def line(row: Download) -> tuple[str, ...]:
         return (f"{state(row)}, {size(known)}", state(row)) if known else (state(row),)
     words = state(row)
     if words:
-        return tuple(f"{words}, {some}" for some in _amounts(row)) + (words, words.replace(" for ", " "))
+        lengths = [*(f"{words}, {some}" for some in _amounts(row)), words, words.replace(" for ", " ")]
+        return tuple(dict.fromkeys(lengths))
     return tuple(_with_pace(row)) + ((f"{fraction(row):.0%}",) if row.size else ())
 
 

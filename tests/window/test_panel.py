@@ -1,0 +1,474 @@
+"""The panel, its list and menus, the dialog and the status bar, used with mouse and keys.
+
+What a draw method says is read by drawing into a layout that only takes notes; what is clicked is
+the real button in the real window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blender import Blender, BlenderFactory, wait_until
+from server import Gate, Server, first, pattern, stall_after, status
+
+TAB = "Downloads"
+SIZE = 4 << 20  # bytes of a file
+HELD = 1 << 20  # bytes that come before the gate
+FIRST_STEPS = "Copy a link"
+
+INSIDE = """
+import os, sys
+MODULE = "bl_ext.user_default.background_downloads"
+
+def part(name):
+    return sys.modules[MODULE + "." + name]
+
+def state():
+    return bpy.data.window_managers[0].downloads
+
+def prefs():
+    return bpy.context.preferences.addons[MODULE].preferences
+
+def statuses():
+    return [item.status for item in state().items]
+
+
+class Notes:
+    'Takes the place of a layout: `said` is every text, `offered` every operator with its properties.'
+
+    def __init__(self, top=None):
+        self.top = top or self
+        self.said, self.offered, self.shares = [], [], []
+
+    def part(self, **_options):
+        return Notes(self.top)
+
+    row = column = box = part
+
+    def split(self, factor=0.0):
+        return Notes(self.top)
+
+    def separator(self):
+        pass
+
+    def label(self, text="", **_options):
+        self.top.said.append(text)
+
+    def progress(self, factor=0.0, text=""):
+        self.top.said.append(text)
+        self.top.shares.append(factor)
+
+    def prop(self, data, name, **_options):
+        assert hasattr(data, name)
+
+    def menu(self, name, **_options):
+        assert hasattr(bpy.types, name)
+
+    def operator(self, idname, text="", **_options):
+        module, name = idname.split(".")
+        getattr(getattr(bpy.ops, module), name).get_rna_type()
+        self.top.said.append(text)
+        properties = type("Properties", (), {"idname": idname})()
+        self.top.offered.append(properties)
+        return properties
+
+    def template_list(self, kind, _name, data, items, *_more, **_options):
+        draw = part("ui").DOWNLOADS_UL_items.draw_item
+        for item in getattr(data, items):
+            draw(None, bpy.context, Notes(self.top), data, item, 0, data, "", 0)
+
+
+def drawn(name):
+    'What a class or function of the interface draws now.'
+    notes, what = Notes(), getattr(part("ui"), name)
+    area = view3d()
+    with bpy.context.temp_override(window=window(), area=area, region=region_of(area, "UI")):
+        if isinstance(what, type):
+            what.draw(type("Self", (), {"layout": notes})(), bpy.context)
+        else:
+            what(type("Self", (), {"layout": notes})(), bpy.context)
+    return notes
+
+def said(name="DOWNLOADS_PT_panel"):
+    return " ".join(drawn(name).said)
+
+
+FROM_RIGHT = 47, 86, 100, 150, 230  # pixels: beside the list, at a row's end, then wide buttons
+STEP = 7  # pixels
+
+def press(idname, having=""):
+    'Clicks a button of the panel, once the mouse surely stands on it; the Python command behind it.'
+    area = view3d()
+    yield from show_tab(area, "Downloads")
+    region, met = region_of(area, "UI"), set()
+    for right in FROM_RIGHT:
+        for y in range(region.y + region.height - STEP, region.y + region.height // 4, -STEP):
+            place = region.x + region.width - right, y
+            yield from move(*place)
+            for _ in range(2):  # the first answer may be for where the mouse was before
+                command = under_mouse(area, region)
+                met.add(command)
+                if not (command.startswith(f"bpy.ops.{idname}(") and having in command):
+                    break
+                yield from pause(0)
+            else:
+                yield from click(*place)
+                return command
+    raise LookupError(f"no button {idname} {having!r}, but {sorted(met)}")
+
+def under_mouse(area, region):
+    manager = bpy.context.window_manager
+    kept = manager.clipboard
+    with bpy.context.temp_override(window=window(), area=area, region=region):
+        if not bpy.ops.ui.copy_python_command_button.poll():
+            return ""
+        bpy.ops.ui.copy_python_command_button()
+    command, manager.clipboard = manager.clipboard, kept
+    return command
+
+
+counts = {"view": 0, "status bar": 0}
+
+def count_view():
+    counts["view"] += 1
+
+def count_status_bar(self, context):
+    counts["status bar"] += 1
+
+def open_menu(name):
+    area = view3d()
+    with bpy.context.temp_override(window=window(), area=area, region=region_of(area, "UI")):
+        bpy.ops.wm.call_menu(name=name)
+    yield from pause(0.3)
+"""
+
+
+@pytest.fixture
+def b(blender: Blender, tmp_path: Path) -> Iterator[Blender]:
+    """The module's Blender with the tab open, its fields empty but for the folder."""
+    blender.run(INSIDE)
+    blender.run(
+        f"state().urls = ''; state().directory = {str(tmp_path / 'files')!r}; state().if_exists = 'RENAME'"
+    )
+    blender.run("bpy.context.preferences.system.network_timeout = 100")  # what a test holds is no stall
+    blender.clipboard = ""
+    blender.steps(f"show_tab(view3d(), {TAB!r})")
+    yield blender
+    blender.run("prefs().directory = ''; bpy.ops.downloads.cancel()")
+    blender.wait("part('session').current().run is None")
+
+
+def add(server: Server, *names: str) -> list[str]:
+    """Files that come at once."""
+    return [server.add(f"/{name}", body=pattern(SIZE)) for name in names]
+
+
+def add_held(server: Server, name: str = "held.bin") -> tuple[str, Gate]:
+    """A file that stops in its middle, and of which no second connection can have a part."""
+    gate = server.gate()
+    return server.add(f"/{name}", stall_after(HELD, gate), body=pattern(SIZE), ranges=False), gate
+
+
+def add_failing_once(server: Server) -> str:
+    return server.add("/model.bin", first(1, status(403)), body=pattern(SIZE))
+
+
+def press(b: Blender, idname: str, having: str = "") -> str:
+    return str(b.steps(f"press({idname!r}, {having!r})"))
+
+
+def download(b: Blender, *urls: str) -> None:
+    """As people do: copy, Paste, Download."""
+    b.clipboard = "\n".join(urls)
+    press(b, "downloads.paste")
+    b.wait("state().urls")
+    press(b, "downloads.start")
+    b.wait(f"len(state().items) >= {len(urls)}")
+
+
+def wait_statuses(b: Blender, *expected: str) -> None:
+    b.wait(f"statuses() == {list(expected)!r}")
+
+
+def said(b: Blender, name: str = "DOWNLOADS_PT_panel") -> str:
+    return str(b.eval(f"said({name!r})"))
+
+
+def offered(b: Blender, name: str) -> list[Any]:
+    return list(b.eval(f"[[p.idname, getattr(p, 'uid', 0)] for p in drawn({name!r}).offered]"))
+
+
+# Starting.
+
+
+def test_paste_takes_every_link_on_the_clipboard_and_nothing_else(b: Blender) -> None:
+    b.clipboard = "See http://127.0.0.1/a.blend\nand\thttps://127.0.0.1/b.zip?x=1\n"
+    press(b, "downloads.paste")
+    b.wait("state().urls == 'http://127.0.0.1/a.blend https://127.0.0.1/b.zip?x=1'")
+
+
+def test_paste_keeps_the_field_where_the_clipboard_holds_no_link(b: Blender) -> None:
+    b.run("state().urls = 'http://127.0.0.1/kept'")
+    b.clipboard = "no link"
+    press(b, "downloads.paste")
+    b.steps("pause(0)")
+    assert b.eval("state().urls") == "http://127.0.0.1/kept"
+
+
+def test_download_takes_the_fields_and_empties_the_one_for_links(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one.bin").write_bytes(b"old")
+    b.run("state().if_exists = 'OVERWRITE'")
+    download(b, *add(server, "one.bin", "two.bin"))
+    wait_statuses(b, "FINISHED", "FINISHED")
+    assert b.eval("state().urls") == ""
+    names = sorted(path.name for path in (tmp_path / "files").iterdir())
+    assert names == ["one.bin", "two.bin"]
+    assert (tmp_path / "files" / "one.bin").read_bytes() == pattern(SIZE)
+
+
+def test_download_without_a_link_opens_the_dialog_with_those_on_the_clipboard(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    (b.clipboard,) = add(server, "one.bin")
+    assert "Download..." in said(b)
+    press(b, "downloads.start")
+    b.steps("pause(0.3)")
+    assert b.eval("len(state().items)") == 0
+    b.key("RET")
+    wait_statuses(b, "FINISHED")
+    assert (tmp_path / "files" / "one.bin").read_bytes() == pattern(SIZE)
+
+
+def test_f3_finds_it_and_ok_starts_what_was_on_the_clipboard(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "from preferences"
+    b.run(f"prefs().directory = {str(folder)!r}")
+    b.clipboard = "\n".join(add(server, "one.bin", "two.bin"))
+    b.f3("download")
+    b.steps("pause(0.5)")
+    b.key("RET")
+    wait_statuses(b, "FINISHED", "FINISHED")
+    assert (folder / "two.bin").read_bytes() == pattern(SIZE)
+
+
+def test_esc_leaves_the_dialog_and_starts_nothing(b: Blender, server: Server) -> None:
+    (b.clipboard,) = add(server, "one.bin")
+    b.f3("download")
+    b.steps("pause(0.5)")
+    b.key("ESC")
+    b.steps("pause(0.3)")
+    assert b.eval("[statuses(), part('session').current().run is None]") == [[], True]
+    assert server.connections.accepted == 0
+
+
+def test_an_empty_list_says_how_to_begin(b: Blender, server: Server) -> None:
+    assert FIRST_STEPS in said(b)
+    download(b, *add(server, "one.bin"))
+    wait_statuses(b, "FINISHED")
+    assert FIRST_STEPS not in said(b)
+
+
+# Rows.
+
+
+def test_a_row_is_paused_and_resumed_by_its_button(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    press(b, "downloads.pause")
+    wait_statuses(b, "PAUSED")
+    assert "Paused, 1.0 of 4.0 MiB" in said(b)
+    assert "1 paused" in said(b)
+    press(b, "downloads.resume")
+    wait_statuses(b, "RUNNING")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+
+
+def test_a_running_row_shows_how_far_it_is(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    assert b.eval("drawn('DOWNLOADS_PT_panel').shares") == [0.25, 0.25]  # the row, the run
+    assert "1.0 of 4.0 MiB" in said(b)
+    b.wait("'Stalled for' in said()")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+
+
+def test_a_failed_row_shows_the_whole_error_and_is_retried(b: Blender, server: Server) -> None:
+    download(b, add_failing_once(server))
+    wait_statuses(b, "FAILED")
+    error = b.eval("state().items[0].error")
+    assert len(error) > 40
+    assert error in said(b)
+    press(b, "downloads.retry")
+    wait_statuses(b, "FINISHED")
+    assert error not in said(b)
+
+
+def test_the_error_is_copied_without_secrets(b: Blender, server: Server) -> None:
+    download(b, add_failing_once(server).replace("://", "://me:secret@") + "?token=secret")
+    wait_statuses(b, "FAILED")
+    press(b, "downloads.copy_message")
+    b.wait("bpy.context.window_manager.clipboard.endswith(state().items[0].error)")
+    assert "secret" not in b.clipboard
+
+
+def test_a_finished_file_is_shown_in_its_folder(b: Blender, server: Server, tmp_path: Path) -> None:
+    opener, shown = tmp_path / "xdg-open", tmp_path / "shown"
+    opener.write_text(f'#!/bin/sh\necho "$1" > "{shown}"\n')
+    opener.chmod(0o755)
+    b.run(f"path = os.environ['PATH']; os.environ['PATH'] = {str(tmp_path)!r} + ':' + path")
+    download(b, *add(server, "one.bin"))
+    wait_statuses(b, "FINISHED")
+    press(b, "downloads.open_folder")
+    wait_until(lambda: shown.exists() and shown.read_text().strip())
+    b.run("os.environ['PATH'] = path")
+    assert Path(shown.read_text().strip()) == tmp_path / "files"
+
+
+def test_rows_are_moved_and_removed_by_the_buttons_beside_them(b: Blender, server: Server) -> None:
+    download(b, *add(server, "one.bin", "two.bin"))
+    wait_statuses(b, "FINISHED", "FINISHED")
+    press(b, "downloads.move", "DOWN")
+    b.wait("[item.name for item in state().items] == ['two.bin', 'one.bin']")
+    assert b.eval("state().items[state().active_index].name") == "one.bin"
+    press(b, "downloads.remove")
+    b.wait("[item.name for item in state().items] == ['two.bin']")
+
+
+def test_the_menu_offers_what_makes_sense_now(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    uid = b.eval("state().items[0].uid")
+    names = offered(b, "DOWNLOADS_MT_specials")
+    assert ["downloads.cancel", uid] in names  # this one
+    assert ["downloads.cancel", 0] in names  # all
+    assert ["downloads.pause", 0] in names
+    assert not {"downloads.resume", "downloads.retry", "downloads.clear"} & {name for name, _ in names}
+    gate.open()
+    wait_statuses(b, "FINISHED")
+    names = offered(b, "DOWNLOADS_MT_specials")
+    assert ["downloads.clear", 0] in names
+    assert not {"downloads.pause", "downloads.cancel", "downloads.retry"} & {name for name, _ in names}
+
+
+# Folders.
+
+
+def test_known_folders_are_one_click_away(b: Blender, tmp_path: Path) -> None:
+    b.run(
+        "library = bpy.context.preferences.filepaths.asset_libraries.new("
+        f"name='Kitchen', directory={str(tmp_path)!r})"
+    )
+    assert "Save It First" in said(b, "DOWNLOADS_MT_folders")
+    b.steps("open_menu('DOWNLOADS_MT_folders')")
+    b.key("DOWN_ARROW")
+    b.key("RET")
+    b.wait(f"state().directory.rstrip('/') == {str(tmp_path)!r}")
+    b.steps("open_menu('DOWNLOADS_MT_folders')")
+    b.key("UP_ARROW")
+    b.key("RET")
+    b.wait("state().directory == ''")
+    b.run("bpy.context.preferences.filepaths.asset_libraries.remove(library)")
+
+
+def test_the_folder_beside_the_file_is_offered_once_it_is_saved(b: Blender, tmp_path: Path) -> None:
+    b.run(f"bpy.ops.wm.save_as_mainfile(filepath={str(tmp_path / 'scene.blend')!r})")
+    assert b.eval("[p.value for p in drawn('DOWNLOADS_MT_folders').offered]") == ["", "//"]
+
+
+# The status bar, and what is drawn.
+
+
+def test_the_status_bar_speaks_only_while_a_run_goes_on(b: Blender, server: Server) -> None:
+    assert said(b, "draw_status_bar") == ""
+    url, gate = add_held(server)
+    download(b, url, *add(server, "one.bin"))
+    b.wait("'1 of 2, 62%' in said('draw_status_bar')")
+    gate.open()
+    wait_statuses(b, "FINISHED", "FINISHED")
+    b.wait("said('draw_status_bar') == ''")
+
+
+def test_progress_draws_the_status_bar_and_no_viewport(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    b.run("bpy.types.STATUSBAR_HT_header.append(count_status_bar)")
+    b.run("handle = bpy.types.SpaceView3D.draw_handler_add(count_view, (), 'WINDOW', 'POST_PIXEL')")
+    b.steps("pause(0)")
+    b.run("counts.update({'view': 0, 'status bar': 0})")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+    b.wait("counts['status bar'] > 0")
+    views = b.eval("counts['view']")
+    b.run("bpy.types.SpaceView3D.draw_handler_remove(handle, 'WINDOW')")
+    b.run("bpy.types.STATUSBAR_HT_header.remove(count_status_bar)")
+    assert views == 0
+
+
+def test_no_key_is_taken(b: Blender) -> None:
+    keys = (
+        "[item.idname for config in bpy.context.window_manager.keyconfigs for keymap in config.keymaps"
+        " for item in keymap.keymap_items if item.idname.startswith('downloads.')]"
+    )
+    assert b.eval(keys) == []
+
+
+# Offline.
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["preference", "command line"])
+def test_offline_the_buttons_are_grey_and_the_panel_says_why(
+    blender_factory: BlenderFactory, server: Server, forced: bool
+) -> None:
+    b = blender_factory(online=False if forced else None)
+    b.run(INSIDE)
+    if not forced:
+        b.set_online(False)
+    (url,) = add(server, "one.bin")
+    b.run(f"state().urls = {url!r}")
+    press(b, "downloads.start")
+    b.steps("pause(0)")
+    assert b.eval("[bpy.ops.downloads.start.poll(), statuses()]") == [False, []]
+    text = said(b)
+    assert "Online access required to download" in text
+    assert ("--offline-mode" in text) is forced
+    assert ("System Preferences..." in text) is not forced
+    assert server.connections.accepted == 0
+    if not forced:
+        b.set_online(True)
+        press(b, "downloads.start")
+        wait_statuses(b, "FINISHED")
+
+
+# Enabling.
+
+
+def test_enabling_writes_nothing_on_the_console(blender_factory: BlenderFactory) -> None:
+    b = blender_factory(online=True)
+    b.run(INSIDE)
+    assert said(b)
+    assert "downloads" not in b.console.lower()
+    assert "Traceback" not in b.console
+
+
+def test_the_preferences_say_what_automatic_means(b: Blender) -> None:
+    draws = """
+notes = Notes()
+preferences = type("Preferences", (), {"layout": notes, "workers": "AUTOMATIC", "directory": ""})()
+part("ui").DOWNLOADS_preferences.draw(preferences, bpy.context)
+"""
+    b.run(draws)
+    expected = "Threads in this Blender" if b.eval("sys.version_info >= (3, 12)") else "A separate process"
+    assert expected in b.eval("' '.join(notes.said)")
