@@ -26,6 +26,7 @@ ROW_MARGINS = 145.0  # pixels at a scale of 1 that a row of the list has beside 
 BOX_MARGINS = 70.0  # pixels at a scale of 1 beside the text in a box
 PADDING = 10.0  # pixels at a scale of 1 beside the text in a bar, or between two texts
 ICON_WIDTH = 22.0  # pixels at a scale of 1
+Measure = Callable[[str], float]  # how wide a text is, in pixels
 ICONS = {
     Status.QUEUED: "TIME",
     Status.RUNNING: "IMPORT",
@@ -151,30 +152,28 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         if not row:  # it left the list a moment ago
             layout.label(text=item.name)
             return
-        width = context.region.width - ROW_MARGINS * _scale(context)
-        if row.status in (Status.RUNNING, Status.PAUSED):
-            line = _draw_with_bar(layout, context, row, width)
-        else:
-            line = _draw_without_bar(layout, context, row, width)
+        scale, measure = _scale(context), _measure(context)
+        width = context.region.width - ROW_MARGINS * scale
+        draw = _draw_with_bar if row.status in (Status.RUNNING, Status.PAUSED) else _draw_without_bar
+        line = draw(layout, row, width, PADDING * scale, measure)
         operator, icon = NEXT_STEPS[row.status]
         line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
 
 
-def _draw_with_bar(layout: Any, context: Any, row: Download, width: float) -> Any:
+def _draw_with_bar(layout: Any, row: Download, width: float, padding: float, measure: Measure) -> Any:
     split = layout.split(factor=NAME_SHARE)
     split.label(text=row.name, icon=ICONS[row.status], translate=False)
     line = split.row(align=True)
-    room = width * (1.0 - NAME_SHARE) - PADDING * _scale(context)
-    line.progress(factor=words.fraction(row), text=words.fitting(words.line(row), room, _measure(context)))
+    room = width * (1.0 - NAME_SHARE) - padding
+    line.progress(factor=words.fraction(row), text=words.fitting(words.line(row), room, measure))
     return line
 
 
-def _draw_without_bar(layout: Any, context: Any, row: Download, width: float) -> Any:
+def _draw_without_bar(layout: Any, row: Download, width: float, padding: float, measure: Measure) -> Any:
     """The name has the row, and the state, which the icon tells, what the name leaves."""
     line = layout.row(align=True)
     line.label(text=row.name, icon=ICONS[row.status], translate=False)
-    measure = _measure(context)
-    room = width - measure(row.name) - 2.0 * PADDING * _scale(context)
+    room = width - measure(row.name) - 2.0 * padding
     if text := words.fitting((*words.line(row), ""), room, measure):
         right = line.row()
         right.alignment = "RIGHT"
@@ -330,7 +329,7 @@ def _scale(context: Any) -> float:
     return context.preferences.system.ui_scale
 
 
-def _measure(context: Any) -> Callable[[str], float]:
+def _measure(context: Any) -> Measure:
     """How wide a text is in pixels, in the font of buttons."""
     blf.size(0, context.preferences.ui_styles[0].widget.points * _scale(context))
     return lambda text: blf.dimensions(0, text)[0]
