@@ -77,9 +77,10 @@ class _Stream:
     def __init__(self, file: Any) -> None:
         self.rest = b""
         self._socket: Any = file.raw._sock if file else None
-        self._is_tls = isinstance(self._socket, ssl.SSLSocket)
+        # ssl's own, or urllib3's for TLS within TLS, which has not all methods of a socket.
+        self._is_tls = hasattr(self._socket, "suppress_ragged_eofs")
         if self._socket:
-            self._socket.setblocking(False)
+            self._socket.settimeout(0.0)
             with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
                 self.rest = bytes(file.peek())
 

@@ -27,7 +27,11 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from requests.cookies import RequestsCookieJar
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import (  # type: ignore[attr-defined]
+    CertificateError,
+    HTTPConnection,
+    HTTPSConnection,
+)
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from . import names, retry
@@ -314,7 +318,9 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         if proxy.lower().startswith("https"):
+            # The first is for a proxy that makes a tunnel, the others for one that is asked itself.
             options["proxy_ssl_context"] = self._trust.proxy_context()
+            options |= {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
         manager = super().proxy_manager_for(proxy, **options)
         if not proxy.lower().startswith("socks"):  # SOCKS has connections of its own
             _use_our_pools(manager)
@@ -469,8 +475,10 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
         todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
 
 
+_NO_TRUST = "The certificate of {host} cannot be trusted: nothing was fetched"
 _FINAL: tuple[tuple[type[BaseException], str], ...] = (
-    (ssl.SSLCertVerificationError, "The certificate of {host} cannot be trusted: nothing was fetched"),
+    (ssl.SSLCertVerificationError, _NO_TRUST),
+    (CertificateError, _NO_TRUST),  # what urllib3 says where it looks at the name itself
     (requests.exceptions.InvalidURL, "The address of {host} is not valid"),
     (UnicodeError, "The address of {host} is not valid"),
 )

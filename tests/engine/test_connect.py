@@ -228,14 +228,35 @@ def test_a_proxy_over_tls_is_verified_against_the_same_authorities(
         assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("no_delays")
-def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
-    fetch: Fetcher, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+def test_a_tunnel_through_a_proxy_over_tls(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    with Proxy(tls=certificates.wrong_host) as proxy:
-        monkeypatch.setenv("http_proxy", f"https://localhost:{proxy.port}")
-        assert failed(fetch("http://files.example/a.bin", tmp_path))
+    tls_server.add("/a.bin", body=DATA)
+    with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", tls_server.port)}) as proxy:
+        monkeypatch.setenv("https_proxy", f"https://localhost:{proxy.port}")
+        assert finished(fetch("https://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("kind", ["wrong_host", "self_signed", "expired"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
+    fetch: Fetcher,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    kind: str,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    with Proxy(tls=getattr(certificates, kind)) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", f"https://localhost:{proxy.port}")
+        assert failed(fetch(f"{scheme}://files.example/a.bin", tmp_path))
         assert proxy.requests == []
 
 
