@@ -236,7 +236,7 @@ class _Worker(threading.Thread):
             return Halted()
         except TransferError as error:
             return Failed(str(error))
-        except Exception as error:  # a defect of ours fails this download, and is told
+        except BaseException as error:  # a defect of ours fails this download, and is told
             _log_defect(error)
             return Failed(_UNFORESEEN)
 

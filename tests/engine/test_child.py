@@ -1,0 +1,406 @@
+"""The child process: what it leaves behind, how it ends, and what happens when it does not."""
+
+from __future__ import annotations
+
+import ast
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import Driver, Halted, Settings, failed, finished, names, new_job, part_of
+from leaks import children, describe, descriptors
+from server import (
+    DEADLINE,
+    Server,
+    after,
+    first,
+    pattern,
+    stall_after,
+    stall_before_headers,
+    status,
+)
+
+from background_downloads import workers
+from background_downloads.transfer.job import Failed
+
+DATA = pattern(300_000)
+OVERLAP = 64 << 10
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def the_child() -> int:
+    (pid,) = children()
+    return pid
+
+
+def wait_gone(pid: int) -> None:
+    """Until a process that need not be a child of ours has ended."""
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    assert poll.poll(DEADLINE * 1000), "it lives on"
+    os.close(watch)
+
+
+# -- What it takes with it.
+
+
+def test_one_process_one_pipe_and_nothing_else(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path)
+    before = descriptors()
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    ours = {number for number in descriptors() if number not in before}
+    served = server.connections.open
+    assert len(ours) - served == 1
+    child = the_child()
+    assert "resource_tracker" not in describe(child)
+    targets = [os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir()]
+    assert len([target for target in targets if target.startswith("pipe:")]) <= 1  # stderr, when captured
+    gate.open()
+    finished(process_driver.outcome(job))
+
+
+def test_it_does_not_import_what_knows_blender(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    finished(process_driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
+    maps = Path(f"/proc/{the_child()}/maps").read_text()
+    assert "/bpy" not in maps
+
+
+def test_it_starts_where_main_has_a_file(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a Blender that runs a script: spawned by multiprocessing the child would run it again."""
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit('the script ran again')")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path / "files")
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+def test_it_starts_where_the_environment_would_mislead_python(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the standard library')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path / "files")
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_it(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_received(job, 100_000)
+    os.kill(the_child(), signal.SIGINT)
+    gate.open()
+    assert finished(process_driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+# -- Crashes.
+
+
+def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_received(job, 200_000)
+    child = the_child()
+    os.kill(child, signal.SIGKILL)
+    assert finished(process_driver.outcome(job)).read_bytes() == DATA
+    assert the_child() != child
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_what_waited_in_a_crashed_child_is_downloaded(
+    new_process_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_process_driver(Settings(timeout=90.0, connections=1))
+    gate = server.gate()
+    jobs = [
+        new_job(server.add(f"/{n}.bin", first(1, stall_before_headers(gate)), body=DATA), tmp_path)
+        for n in range(4)
+    ]
+    driver.submit(*jobs)
+    driver.until_reached(gate)
+    os.kill(the_child(), signal.SIGKILL)
+    gate.open()
+    for job in jobs:
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+
+
+def test_a_stop_survives_a_crash(process_driver: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    child = the_child()
+    os.kill(child, signal.SIGSTOP)
+    process_driver.host.stop(job.uid)
+    os.kill(child, signal.SIGKILL)
+    assert process_driver.outcome(job) == Halted()
+    assert len(server.requests) == 1
+
+
+def test_a_child_that_crashes_in_the_gap_is_not_replaced(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_received(job, 200_000)
+    child = the_child()
+    os.kill(child, signal.SIGSTOP)
+    process_driver.host.dismiss(keep=True)
+    os.kill(child, signal.SIGKILL)
+    assert process_driver.outcome(job) == Halted()
+    process_driver.until(process_driver.host.is_quiet)
+    assert children() == []
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+def test_three_crashes_in_a_minute_are_the_end(
+    new_process_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_process_driver(Settings(timeout=90.0, connections=1))
+    gate = server.gate()
+    killer = new_job(server.add("/killer.bin", stall_before_headers(gate)), tmp_path)
+    harmless = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    driver.submit(killer, harmless)
+    for turn in range(3):
+        driver.until_reached(gate, turn + 1)
+        driver.until(lambda: killer.uid in driver.progress)
+        os.kill(the_child(), signal.SIGKILL)
+        driver.until(lambda: not driver.progress)
+    assert "keeps crashing" in failed(driver.outcome(killer))
+    assert finished(driver.outcome(harmless)).read_bytes() == DATA
+
+
+def test_a_child_that_cannot_start_is_a_failure(
+    process_driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    jobs = [new_job(f"http://127.0.0.1:9/{n}.bin", tmp_path) for n in range(3)]
+    process_driver.submit(*jobs)
+    for job in jobs:
+        assert "keeps crashing" in failed(process_driver.outcome(job))
+
+
+def test_a_child_that_dies_at_once_is_a_failure(
+    process_driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_BOOT", "raise SystemExit")
+    assert "keeps crashing" in failed(process_driver.run(new_job("http://127.0.0.1:9/a.bin", tmp_path)))
+
+
+def test_the_list_is_stored_though_the_child_crashed(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path / "files")
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    child = the_child()
+    os.kill(child, signal.SIGSTOP)
+    path = tmp_path / "queue.json"
+    process_driver.host.store(str(path), b"x" * 500_000)
+    for _ in range(5):
+        process_driver.look()
+    os.kill(child, signal.SIGKILL)
+    process_driver.until(lambda: path.exists() and path.read_bytes() == b"x" * 500_000)
+    process_driver.stop(job)
+
+
+# -- Hanging.
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHILD_PATIENCE", "LOOKUP_PATIENCE"):
+        monkeypatch.setattr(workers, name, 0.1)
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_child_that_hangs_is_killed_when_it_should_leave(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_received(job, 200_000)
+    os.kill(the_child(), signal.SIGSTOP)
+    path = tmp_path / "queue.json"
+    process_driver.host.store(str(path), b"x" * 3_000_000)
+    process_driver.close()
+    assert process_driver.ended[job.uid] == [Halted()]
+    assert children() == []
+    assert path.read_bytes() == b"x" * 3_000_000
+    path.unlink()
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("short_patience")
+def test_a_child_that_hangs_is_killed_while_ticks_go_on(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    os.kill(the_child(), signal.SIGSTOP)
+    process_driver.host.dismiss()
+    process_driver.until(process_driver.host.is_quiet)
+    assert children() == []
+
+
+def test_a_child_that_hangs_does_not_block_whoever_stops_many(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    server.add("/a.bin", stall_before_headers(gate))
+    jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(3000)]
+    process_driver.submit(*jobs)
+    process_driver.until_reached(gate)
+    process_driver.until(lambda: not process_driver.host._unsent)  # type: ignore[attr-defined]
+    child = the_child()
+    os.kill(child, signal.SIGSTOP)
+    for job in jobs:
+        process_driver.host.stop(job.uid)
+        process_driver.look()
+    os.kill(child, signal.SIGCONT)
+    process_driver.until(lambda: len(process_driver.ended) == len(jobs))
+
+
+def test_a_silent_child_is_replaced(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_before_headers(gate)), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    child = the_child()
+    os.kill(child, signal.SIGSTOP)
+    process_driver.look()
+    monkeypatch.setattr(workers, "SILENCE", 0.1)
+    process_driver.until(lambda: child not in children())
+    monkeypatch.undo()
+    assert finished(process_driver.outcome(job)).read_bytes() == DATA
+
+
+# -- The end of Blender.
+
+PARENT = """
+import sys, types
+package = types.ModuleType("background_downloads")
+package.__path__ = [sys.argv[1]]
+sys.modules["background_downloads"] = package
+from background_downloads import workers
+from background_downloads.transfer.job import Job, Settings
+if __name__ == "__main__":
+    host = getattr(workers, sys.argv[2])(Settings(timeout=90.0))
+    host.submit(Job(uid=1, url=sys.argv[3], directory=sys.argv[4]))
+    while True:
+        report = host.poll()
+        for progress in report.progress.values():
+            if progress.received:
+                print(progress.received, host._child._process.pid, flush=True)
+                sys.stdin.readline()
+        host.wait(0.01)
+"""
+
+
+def _start_blender(url: str, folder: Path, tmp_path: Path) -> subprocess.Popen[str]:
+    script = tmp_path / "blender.py"
+    script.write_text(PARENT)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(ROOT), "ProcessHost", url, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_child_leaves_when_blender_is_killed_and_keeps_what_it_has(
+    server: Server, tmp_path: Path, busy: bool, driver: Driver
+) -> None:
+    gate = server.gate()
+    folder = tmp_path / "files"
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    with _start_blender(url, folder, tmp_path) as blender:
+        assert blender.stdout
+        child = int(blender.stdout.readline().split()[1])
+        if busy:  # with something else when it happens
+            os.kill(child, signal.SIGSTOP)
+        blender.kill()
+        blender.communicate()
+        if busy:
+            os.kill(child, signal.SIGCONT)
+    wait_gone(child)
+    assert part_of(folder).stat().st_size >= 200_000
+    assert finished(driver.run(new_job(url, folder))).read_bytes() == DATA
+    assert server.requests[1].range_start == 200_000 - OVERLAP
+
+
+def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    """As when another add-on forks: the child then sees no end of its connection."""
+    theirs, ours = _pipe()
+    code = workers._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
+    options = [workers.__package__, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
+    import json
+
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", code, json.dumps(options)], pass_fds=[theirs.fileno()]
+    ) as child:
+        ours.send(Settings())
+        assert child.wait(DEADLINE) == 0
+    ours.close()
+    theirs.close()
+
+
+def _pipe() -> Any:
+    from multiprocessing.connection import Pipe
+
+    return Pipe()
+
+
+# -- A defect in the child.
+
+
+def test_a_failure_in_the_child_names_no_url(
+    process_driver: Driver, server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.add("/a.bin", after(0, status(503, {"Retry-After": "9999"})))
+    url = server.url("/a.bin?token=t0ken", user="me:s3cret")
+    outcome = process_driver.run(new_job(url, tmp_path))
+    process_driver.close()
+    assert isinstance(outcome, Failed)
+    said = "".join([str(outcome), *capfd.readouterr()])
+    assert "t0ken" not in said
+    assert "s3cret" not in said
+
+
+def test_the_boot_code_is_python() -> None:
+    ast.parse(workers._BOOT)

@@ -1,0 +1,291 @@
+"""What only threads can show: defects in a worker, no threads left, any order of calls."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from driving import Driver, Halted, Job, Settings, failed, finished, new_job
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from leaks import LeakCheck, threads
+from server import Server, pattern, stall_after, stall_before_headers, status
+
+from background_downloads import workers
+from background_downloads.transfer import part
+from background_downloads.transfer.fetch import Transfer
+from background_downloads.workers import ThreadHost
+
+DATA = pattern(150_000)
+
+
+def test_threads_are_daemons_with_names_that_tell(
+    thread_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_reached(gate)
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("downloads-")]
+    assert [(thread.name, thread.daemon) for thread in ours] == [("downloads-1", True)]
+
+
+def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
+    thread_driver: Driver,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = server.url("/a.bin?token=t0ken", user="me:s3cret")
+
+    def fail(*args: Any) -> None:
+        try:
+            raise KeyError(url)
+        except KeyError as error:
+            raise RuntimeError(f"could not fetch {url}") from error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "_follow", fail)
+        assert "unforeseen" in failed(thread_driver.run(new_job(url, tmp_path)))
+    assert "RuntimeError" in caplog.text
+    assert "in _ask" in caplog.text
+    assert "t0ken" not in caplog.text
+    assert "s3cret" not in caplog.text
+    assert finished(thread_driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
+
+
+def test_a_worker_that_dies_ends_its_download(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: Any) -> None:
+        raise SystemExit
+
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Transfer, "run", die)
+        assert "unforeseen" in failed(thread_driver.run(job))
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_where_no_thread_can_be_started_the_download_fails(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert "another thread" in failed(thread_driver.run(job))
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_no_more_workers_than_connections(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(Settings(timeout=90.0, connections=3))
+    gate = server.gate()
+    jobs = [new_job(server.add(f"/{n}.bin", stall_before_headers(gate)), tmp_path) for n in range(10)]
+    driver.submit(*jobs)
+    driver.until_reached(gate, 3)
+    assert sorted(threads()[:0] + [name for name in threads() if name.startswith("downloads-")]) == [
+        "downloads-1",
+        "downloads-2",
+        "downloads-3",
+    ]
+
+
+def test_an_idle_worker_is_used_before_a_new_one(
+    thread_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    for number in range(5):
+        finished(thread_driver.run(new_job(server.add(f"/{number}.bin", body=DATA), tmp_path)))
+    assert [name for name in threads() if name.startswith("downloads-")] == ["downloads-1"]
+    assert server.connections.accepted == 1
+
+
+def test_forgetting_does_not_wait_for_the_disk(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While workers are there; and a download of the same file waits until the old one has let go."""
+    body = server.gate()
+    url = server.add("/a.bin", stall_after(100_000, body), body=DATA)
+    old, new = new_job(url, tmp_path), new_job(url, tmp_path)
+    thread_driver.submit(old)
+    thread_driver.until_received(old, 100_000)
+    thread_driver.stop(old)
+    disk = threading.Event()
+    sync = part.portable.sync_data
+
+    def sync_data(fd: int) -> None:
+        disk.wait()
+        sync(fd)
+
+    monkeypatch.setattr(part.portable, "sync_data", sync_data)
+    thread_driver.host.forget(old.uid)
+    thread_driver.submit(new)
+    thread_driver.until(lambda: new.uid in thread_driver.started)
+    disk.set()
+    body.open()
+    assert finished(thread_driver.outcome(new)).read_bytes() == DATA
+
+
+def test_a_slow_disk_is_no_slow_network(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = new_thread_driver(Settings(timeout=0.05, connections=1))
+    begun, disk = threading.Event(), threading.Event()
+    sync = workers.os.fsync
+
+    def fsync(fd: int) -> None:
+        begun.set()
+        disk.wait()
+        sync(fd)
+
+    monkeypatch.setattr(part.os, "fsync", fsync)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until(begun.is_set)
+    driver.until(lambda: driver.progress[job.uid].idle > 0.2)
+    disk.set()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+# -- Any order of calls.
+
+
+class Calls(RuleBasedStateMachine):
+    """Whatever is called in whatever order: one end for each submission, and nothing left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = contextlib.ExitStack()
+        self.folder = Path(self.stack.enter_context(TemporaryDirectory()))
+        self.stack.enter_context(LeakCheck())
+        self.server = self.stack.enter_context(Server())
+        self.gates = {kind: self.server.gate() for kind in ("headers", "body")}
+        self.driver = Driver(ThreadHost(Settings(timeout=90.0, connections=2)))
+        self.jobs: list[Job] = []
+        self.numbers = itertools.count()
+
+    @initialize()
+    def serve(self) -> None:
+        self.server.add("/plain", body=DATA)
+        self.server.add("/refused", status(404))
+        self.server.add("/headers", stall_before_headers(self.gates["headers"]), body=DATA)
+        self.server.add("/body", stall_after(100_000, self.gates["body"]), body=DATA)
+
+    def is_active(self, job: Job) -> bool:
+        uid = job.uid
+        return self.driver.submitted[uid] > len(self.driver.ended.get(uid, ()))
+
+    @rule(kind=st.sampled_from(["plain", "refused", "headers", "body"]))
+    def submit_new(self, kind: str) -> None:
+        job = new_job(self.server.url(f"/{kind}?{next(self.numbers)}"), self.folder)
+        self.jobs.append(job)
+        self.driver.submit(job)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def submit_again(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.jobs))
+        if not self.is_active(job):
+            self.driver.submit(job)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        self.driver.host.stop(data.draw(st.sampled_from(self.jobs)).uid)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def stop_and_wait(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.jobs))
+        if self.is_active(job):
+            self.driver.stop(job)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), delete=st.booleans())
+    def forget(self, data: st.DataObject, delete: bool) -> None:
+        self.driver.host.forget(data.draw(st.sampled_from(self.jobs)).uid, delete=delete)
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        self.driver.host.hang_up(data.draw(st.sampled_from(self.jobs)).uid)
+
+    @rule(kind=st.sampled_from(["headers", "body"]))
+    def let_one_through(self, kind: str) -> None:
+        self.gates[kind].step()
+
+    @rule()
+    def look(self) -> None:
+        self.driver.look()
+
+    @rule()
+    def store(self) -> None:
+        self.driver.host.store(str(self.folder / "queue.json"), b"data")
+
+    @rule(keep=st.booleans())
+    def dismiss(self, keep: bool) -> None:
+        self.driver.host.dismiss(keep=keep)
+
+    @rule(forced=st.booleans())
+    def close(self, forced: bool) -> None:
+        self.driver.take(self.driver.host.close(forced=forced).events)
+        assert self.driver.host.is_quiet()
+        assert not any(self.is_active(job) for job in self.jobs)
+        assert not [name for name in threads() if name.startswith("downloads-")]
+
+    @rule()
+    def open_the_gates_and_finish(self) -> None:
+        for gate in self.gates.values():
+            gate.step(50)
+        self.driver.until(lambda: not any(self.is_active(job) for job in self.jobs))
+
+    def teardown(self) -> None:
+        with self.stack:
+            self.driver.shut()
+            for path in self.folder.glob("plain*"):
+                if not path.name.endswith((".part", ".json")):
+                    assert path.read_bytes() == DATA
+            assert self.server.connections.peak <= 2 + 2  # hang-ups are seen a moment later
+
+
+def test_any_order_of_calls() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Calls, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+    )
+
+
+def test_many_threads_asking_at_once_do_not_confuse_a_stop(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    """Stops that come just when transfers end, again and again."""
+    driver = new_thread_driver(Settings(timeout=90.0, connections=4))
+    server.add("/a.bin", body=b"tiny")
+    jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(300)]
+    driver.submit(*jobs)
+    for job in jobs:
+        driver.host.stop(job.uid)
+        driver.look()
+    driver.until(lambda: len(driver.ended) == len(jobs))
+    assert all(len(outcomes) == 1 for outcomes in driver.ended.values())
+    assert Halted() in [outcome for outcomes in driver.ended.values() for outcome in outcomes]
+    assert logging.getLogger("urllib3.connectionpool").filters
