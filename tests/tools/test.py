@@ -14,11 +14,14 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, main, say
+
+sys.path.append(str(ROOT / "tests" / "window"))
+from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
 
 KINDS = ("engine", "wheel", "window")
@@ -31,6 +34,7 @@ LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
 PEERS = {"curl": "curl"}  # the package by its command
 
+NOTHING_MORE: Mapping[str, str] = {}
 NOTHING_COLLECTED = 5  # pytest's exit code
 
 
@@ -40,6 +44,7 @@ class Suite:
     name: str
     python: Path
     tests: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -118,8 +123,11 @@ def tool() -> int:
     report = Report()
     suites = _suites(kinds, report)
     running = Running()
-    # Two cores: windows mostly wait, so they run beside the rest.
-    lanes = [[s for s in suites if s.kind == "window"], [s for s in suites if s.kind != "window"]]
+    if any(suite.kind == "window" for suite in suites):
+        _prepare_windows(running, report)
+        suites = [part for suite in suites for part in _by_version(suite)]
+    # Two cores: windows mostly wait, so they run beside each other and the rest.
+    lanes = [[s for s in suites if s.kind != "window"], *([s] for s in suites if s.kind == "window")]
     threads = [threading.Thread(target=_run_lane, args=(lane, running, report)) for lane in lanes if lane]
     try:
         for thread in threads:
@@ -201,8 +209,6 @@ def _run_lane(suites: Sequence[Suite], running: "Running", report: Report) -> No
     for suite in suites:
         if running.stopped:
             return
-        if suite.kind == "window":
-            _prepare_windows(running, report)
         say(f"Running: {suite.name} …")
         try:
             result, output = _run_suite(suite, running)
@@ -223,6 +229,16 @@ def _prepare_windows(running: "Running", report: Report) -> None:
     report.add_missing(line for line in lines if "in a window:" in line and not line.startswith(there))
 
 
+def _by_version(suite: Suite) -> list[Suite]:
+    """Windows of each Blender are a suite of their own."""
+    if suite.kind != "window":
+        return [suite]
+    return [
+        replace(suite, name=f"window, Blender {label}", environment={"WINDOWS": label})
+        for label in wanted_labels()
+    ]
+
+
 def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
     started = time.monotonic()
     arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
@@ -231,7 +247,7 @@ def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
         cache = cache_folder() / "pytest" / suite.name.replace(" ", "-")
         own = ["-q", "--color=no", f"--junit-xml={junit}", "-o", f"cache_dir={cache}"]
         command = [str(suite.python), "-m", "pytest", *own, *suite.tests, *arguments]
-        code, output = running.run(command, DEADLINE[suite.kind])
+        code, output = running.run(command, DEADLINE[suite.kind], suite.environment)
         result = _read_junit(suite.name, junit)
     result.seconds = time.monotonic() - started
     if code == NOTHING_COLLECTED and arguments:
@@ -277,7 +293,9 @@ class Running:
         self._children: set[subprocess.Popen[str]] = set()
         self.stopped = False
 
-    def run(self, command: Sequence[str], deadline: float) -> tuple[int | None, str]:
+    def run(
+        self, command: Sequence[str], deadline: float, environment: Mapping[str, str] = NOTHING_MORE
+    ) -> tuple[int | None, str]:
         """Its exit code (None: it hung and was killed) and everything it printed."""
         with tempfile.TemporaryFile("w+", errors="replace") as output:
             with self._lock:
@@ -287,7 +305,7 @@ class Running:
                     command,
                     cwd=ROOT,
                     # What it printed before it was killed has to be there.
-                    env=clean_environment(PYTHONUNBUFFERED="1"),
+                    env=clean_environment(PYTHONUNBUFFERED="1", **environment),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
