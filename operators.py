@@ -222,20 +222,21 @@ def folder(chosen: str) -> str:
 class _OnRows:
     """`uid` wins over `index`; neither means every row, or the active one, as the operator says."""
 
-    uid: bpy.props.IntProperty(name="UID", min=0, options={"SKIP_SAVE"})
-    index: bpy.props.IntProperty(name="Index", default=-1, min=-1, options={"SKIP_SAVE"})
+    # No limits: a number that is not there must not be bent into the one that means "all".
+    uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE"})
+    index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE"})
     bl_options = {"INTERNAL"}
 
     def one(self, context: Any) -> Download | None:
         """The row that is meant, or the active one; reports where there is none."""
         session = current()
-        if not self.uid and self.index < 0:
+        if not self.uid and self.index == -1:
             return self._at(session, context.window_manager.downloads.active_index)
         return session.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
 
     def several(self, *statuses: Status) -> list[Download] | None:
         """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
-        if not self.uid and self.index < 0:
+        if not self.uid and self.index == -1:
             return [row for row in current().downloads if row.status in statuses]
         row = self.one(bpy.context)
         return [row] if row else None
