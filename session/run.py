@@ -16,7 +16,7 @@ from typing import Any
 
 import bpy
 
-from ..transfer.job import Progress, Settings
+from ..transfer.job import Outcome, Progress, Settings
 from ..workers import Download, Ended, Host, ProcessHost, Report, Started, ThreadHost
 from . import Session, settle
 
@@ -197,23 +197,24 @@ def run_blocking(session: Session, rows: list[Download]) -> bool:
     """
     host = ThreadHost(settings())
     jobs = [session.job(row) for row in rows]
-    by_uid = {row.uid: row for row in rows}
+    outcomes: dict[int, Outcome] = {}
     terminal = _Terminal(len(rows))
     with _interrupts() as interrupted:
-        for job in jobs:
-            host.submit(job)
-        while by_uid:
-            report = host.poll()
-            terminal.show(report, time.monotonic())
-            for event in report.events:
-                if isinstance(event, Ended):
-                    row = by_uid.pop(event.uid)
-                    row.status = settle(row, event.outcome, session.etags)
-            if interrupted:
-                host.dismiss()
-            if by_uid:
-                host.wait(LOOK)
-        host.shut()
+        try:
+            for job in jobs:
+                host.submit(job)
+            while len(outcomes) < len(jobs):
+                report = host.poll()
+                terminal.show(report, time.monotonic())
+                outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
+                if interrupted:
+                    host.dismiss()
+                if len(outcomes) < len(jobs):
+                    host.wait(LOOK)
+        finally:
+            host.shut()
+    for row in rows:  # only now: keeping an ETag asks Blender for a folder
+        row.status = settle(row, outcomes[row.uid], session.etags)
     return not interrupted
 
 
