@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,10 @@ class Downloads:
         words = "".join(f", {key}={value!r}" for key, value in options.items())
         return list(self.b.eval(f"act({name!r}{words})"))
 
+    def children(self) -> list[str]:
+        """The extension's child processes; the fixture `blender` looks for all others."""
+        return [line for line in self.b.children().values() if MODULE in line]
+
     def act_if_any(self, name: str) -> None:
         """The same on a list that may be empty."""
         if self.b.eval("len(state().items)"):
@@ -185,7 +190,7 @@ class Downloads:
         """Until no run, no operator, no worker and no child is left; then no timer ticks either."""
         left = "[modal(), workers(), session().run is not None]"
         wait_until(lambda: self.b.eval(left) == [[], [], False], SOON, lambda: str(self.b.eval(left)))
-        wait_until(lambda: not self.b.children(), SOON, lambda: str(self.b.children()))
+        wait_until(lambda: not self.children(), SOON, lambda: str(self.children()))
         assert self.b.steps(f"timers_heard({LISTENED})") == 0, "a timer was left behind"
 
     def check_reported_once(self, words: str) -> None:
@@ -197,6 +202,12 @@ class Downloads:
     def files(self) -> dict[str, bytes]:
         """What stands under a final name."""
         return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*")) if not is_partial(path)}
+
+    def listed_on_disk(self) -> list[str]:
+        """The links in the list that is kept for the next start."""
+        files = sorted(self.b.folder.rglob("queue-*.json"))
+        lines = [line for file in files for line in file.read_text("utf-8").splitlines()[1:]]
+        return [json.loads(line)["url"] for line in lines]
 
     def partial_files(self) -> list[str]:
         """The data of what is unfinished."""

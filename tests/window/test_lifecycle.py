@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, wait_until
-from downloading import HOSTS, OVERLAP, Downloads
-from server import Gate, Server, pattern, stall_after
+from blender import Blender, BlenderError, BlenderFactory, wait_until
+from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads
+from server import Gate, Server, pattern, stall_after, stall_before_headers
 
 SIZE = 3_000_000  # bytes of a file
 HELD = 1_000_000  # bytes that come before the gate
+CHILD_LEAVES = 5.0  # seconds after Blender's death
 
 
 @pytest.fixture(params=list(HOSTS))
@@ -373,3 +374,257 @@ def test_start_from_a_second_window(downloads: Downloads, server: Server) -> Non
     assert result == ["RUNNING_MODAL"]
     gate.wait_reached()
     finish_in_one_go(downloads, server, gate)
+
+
+# The add-on goes.
+
+
+def enable(d: Downloads) -> None:
+    d.b.run(f"with in_view3d(): assert bpy.ops.preferences.addon_enable(module={MODULE!r}) == {{'FINISHED'}}")
+    d.b.run(f"set_workers({HOSTS[d.host]!r})")
+
+
+def resume_held(d: Downloads, server: Server, gate: Gate, *others: str) -> None:
+    """The row that was found again goes on where it was."""
+    d.b.wait("session().downloads")
+    d.wait("PAUSED")
+    assert [row.url for row in d.rows()] == [server.url("/held.bin")]
+    asked = len(server.requests)
+    gate.open()
+    assert d.act("resume") == ["FINISHED"]
+    d.wait("FINISHED")
+    d.wait_over()
+    d.check_reported_once("1 downloaded")
+    check_files(d, "held.bin", *others)
+    assert len(server.requests) == asked + 1
+
+
+def test_addon_disabled_and_enabled_again(downloads: Downloads, server: Server) -> None:
+    _, gate = start_held(downloads, server)
+    downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    assert downloads.b.eval("workers()") == []
+    assert downloads.children() == {}
+    assert downloads.b.steps(f"timers_heard({LISTENED})") == 0
+    enable(downloads)
+    resume_held(downloads, server, gate)
+    assert server.requests[-1].range_start == HELD - OVERLAP
+
+
+def test_scripts_reloaded(
+    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
+) -> None:
+    """In a Blender of its own: from 5.2 on this starts Blender's own downloader."""
+    downloads = Downloads(blender_factory(online=True), tmp_path / "files", host)
+    _, gate = start_held(downloads, server)
+    with pytest.raises(BlenderError, match="running modal operators"):
+        downloads.b.run("with in_view3d(): bpy.ops.script.reload()")
+    assert downloads.statuses() == ["RUNNING"]
+    downloads.act("pause")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.new_reports()
+    downloads.b.run("with in_view3d(): assert bpy.ops.script.reload() == {'FINISHED'}")
+    downloads.b.run(f"set_workers({HOSTS[downloads.host]!r})")
+    resume_held(downloads, server, gate)
+    assert server.requests[-1].range_start == HELD - OVERLAP
+
+
+def test_class_unregistered_by_someone_else(
+    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
+) -> None:
+    d = Downloads(blender_factory(online=True), tmp_path / "files", host)
+    start_held(d, server)
+    d.b.run("bpy.utils.unregister_class(bpy.types.DOWNLOADS_OT_start)")
+    d.wait("PAUSED")
+    wait_until(lambda: d.b.eval("[workers(), session().run is not None]") == [[], False], SOON)
+    wait_until(lambda: not d.children(), SOON)
+    assert d.b.steps(f"timers_heard({LISTENED})") == 0
+    assert d.b.quit() == 0
+
+
+def test_factory_settings_loaded(
+    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
+) -> None:
+    """They disable every extension: what was unfinished is there when it is enabled again."""
+    d = Downloads(blender_factory(online=True), tmp_path / "files", host)
+    _, gate = start_held(d, server)
+    d.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
+    assert d.b.eval("workers()") == []
+    assert d.children() == {}
+    enable(d)
+    resume_held(d, server, gate)
+    assert server.requests[-1].range_start == HELD - OVERLAP
+
+
+# Blender goes.
+
+
+def end_by_quitting(b: Blender) -> int:
+    return b.quit()
+
+
+def end_by_the_window_manager(b: Blender) -> int:
+    b.close_window()
+    return b.join()
+
+
+def end_by_sigterm(b: Blender) -> int:
+    b.terminate()
+    return b.join() + signal.SIGTERM
+
+
+def end_by_sigkill(b: Blender) -> int:
+    b.kill()
+    return b.join() + signal.SIGKILL
+
+
+ENDS = {
+    "quit": end_by_quitting,
+    "window_manager": end_by_the_window_manager,
+    "sigterm": end_by_sigterm,
+    "sigkill": end_by_sigkill,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_blender_ended_and_started_again(
+    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path, end: str
+) -> None:
+    d = Downloads(blender_factory(online=True, factory=False, enable=[]), tmp_path / "files", host)
+    _, gate = start_held(d, server, *serve(server, "a.bin"))
+    d.wait("RUNNING", "FINISHED")
+    wait_until(lambda: d.listed_on_disk() == [server.url("/held.bin")], SOON, d.listed_on_disk)
+    check_ended(d.b, end)
+    assert list(d.files()) == ["a.bin"]
+    asked = len(server.requests)
+    d = Downloads(blender_factory(d.b.folder, online=True, factory=False, enable=[]), d.folder, host)
+    d.wait("PAUSED")
+    assert len(server.requests) == asked, "it was started without being asked"
+    resume_held(d, server, gate, "a.bin")
+    if end in ("quit", "window_manager") or host == "child":
+        assert server.requests[-1].range_start == HELD - OVERLAP
+    assert d.b.quit() == 0
+
+
+def check_ended(b: Blender, end: str) -> None:
+    """It ends as it should, without a word of a crash, and its children with it."""
+    code = ENDS[end](b)
+    assert code == 0, f"exit code {code}\n{b.console}"
+    wait_until(lambda: not b.children(), CHILD_LEAVES, lambda: f"left: {b.children()}")
+    for word in ("Traceback", "Segmentation", "crash", "Fatal"):
+        assert word not in b.console
+
+
+# Starting while a run goes on.
+
+
+def test_a_second_start_joins_the_run(downloads: Downloads, server: Server) -> None:
+    url, gate = start_held(downloads, server)
+    (other,) = serve(server, "a.bin")
+    assert downloads.start(url, other) == ["FINISHED"]
+    assert [row.url for row in downloads.rows()] == [url, other]
+    assert downloads.b.eval("modal()") == ["DOWNLOADS_OT_start"]
+    downloads.wait("RUNNING", "FINISHED")
+    assert downloads.b.eval("modal()") == ["DOWNLOADS_OT_start"]
+    gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    downloads.check_reported_once("2 downloaded")
+    check_files(downloads, "held.bin", "a.bin")
+
+
+def test_executed_leaves_the_run_alone(downloads: Downloads, server: Server) -> None:
+    url, gate = start_held(downloads, server)
+    (other,) = serve(server, "a.bin")
+    with pytest.raises(BlenderError, match=r"held\.bin: It is already being downloaded"):
+        downloads.execute(other, url)
+    assert downloads.statuses() == ["RUNNING", "FINISHED"]
+    assert downloads.b.eval("modal()") == ["DOWNLOADS_OT_start"]
+    gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    downloads.check_reported_once("1 downloaded")
+    check_files(downloads, "held.bin", "a.bin")
+    assert len(server.requests) == 2
+
+
+def test_executed_takes_over_a_paused_row_of_the_run(downloads: Downloads, server: Server) -> None:
+    url, gate = start_held(downloads, server)
+    other, other_gate = hold(server, "other.bin")
+    downloads.start(other)
+    other_gate.wait_reached()
+    downloads.wait_progress(HELD / SIZE, 1)
+    downloads.act("pause", index=1)
+    downloads.wait("RUNNING", "PAUSED")
+    other_gate.open()
+    assert downloads.execute(other) == ["FINISHED"]
+    assert downloads.statuses() == ["RUNNING", "FINISHED"]
+    gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    check_files(downloads, "held.bin", "other.bin")
+
+
+def test_executed_names_what_failed_and_why(downloads: Downloads, server: Server) -> None:
+    urls = [*serve(server, "a.bin"), server.url("/x.bin?key=secret"), server.url("/y.bin")]
+    with pytest.raises(BlenderError) as caught:
+        downloads.execute(*urls)
+    for path in ("x.bin", "y.bin"):
+        assert f"{server.url('/' + path)}: There is no file at this link (404)" in str(caught.value)
+    assert "secret" not in str(caught.value).partition("\nin: ")[0].rpartition("Error:")[2]
+    assert downloads.b.eval("workers()") == []
+    assert downloads.statuses() == ["FINISHED", "FAILED", "FAILED"]
+    check_files(downloads, "a.bin")
+
+
+def test_a_row_that_does_not_exist_is_an_error(blender: Blender, server: Server, tmp_path: Path) -> None:
+    d = Downloads(blender, tmp_path / "files", "threads")
+    _, gate = start_held(d, server)
+    for name in ("cancel", "pause", "resume", "retry", "remove", "move", "open_folder"):
+        for which in ({"uid": 999}, {"index": 999}, {"uid": -1}, {"index": -2}):
+            with pytest.raises(BlenderError, match="no such download"):
+                d.act(name, **which)
+    assert d.statuses() == ["RUNNING"]
+    finish_in_one_go(d, server, gate)
+
+
+def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
+    gate = server.gate()
+    url = server.add("/file", stall_before_headers(gate))
+    downloads.b.steps("show_tab(view3d(), 'Downloads')")
+    downloads.b.run(ROWS_AT_ONCE)
+    downloads.b.run(f"many = chr(10).join({url!r} + f'?n={{n}}' for n in range(10_000))")
+    downloads.b.run(f"assert invoke(many, directory={str(downloads.folder)!r}) == ['RUNNING_MODAL']")
+    assert downloads.b.eval("at_once") == 1000
+    downloads.b.wait("len(state().items) == 10_000")
+    gate.wait_reached(blender_limit(downloads))
+    downloads.b.key("TAB")
+    downloads.b.wait("bpy.context.mode == 'EDIT_MESH'")
+    downloads.act("cancel")
+    downloads.wait("CANCELLED")
+    downloads.wait_over()
+    downloads.check_reported_once("10000 cancelled")
+    downloads.b.run("for row in list(session().downloads): session().remove(row, delete=True)")
+    downloads.b.wait("not state().items")
+
+
+ROWS_AT_ONCE = """
+def invoke(*arguments, invoke=invoke, **options):
+    global at_once
+    result = invoke(*arguments, **options)
+    at_once = len(state().items)
+    return result
+"""
+
+
+# Blender was started with a script.
+
+
+def test_a_child_beside_a_script(blender_factory: BlenderFactory, server: Server, tmp_path: Path) -> None:
+    """`blender --python script.py` leaves `__main__.__file__` set, on which children started otherwise fail."""
+    d = Downloads(blender_factory(online=True), tmp_path / "files", "child")
+    d.b.run("__import__('__main__').__file__ = '/tmp/script.py'")  # what the driver's own start takes away
+    _, gate = start_held(d, server)
+    assert len(d.children()) == 1
+    assert d.b.eval("__import__('__main__').__file__")
+    finish_in_one_go(d, server, gate)
