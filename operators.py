@@ -81,12 +81,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         self, context: Any, links: list[names.Link], problems: list[str], options: dict[str, Any]
     ) -> set[str]:
         session = current()
-        for problem in _shortened(problems):
-            self.report({"WARNING"}, problem)
         if links:
-            session.add(links, **options)
+            problems += session.add(links, **options)
             self._empty_field(context)
             session.mirror.flush()
+        for problem in _shortened(problems):
+            self.report({"WARNING"}, problem)
         if session.run:
             return {"FINISHED"}
         if not session.is_waiting:
@@ -146,7 +146,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     def _block(self, links: list[names.Link], problems: list[str], options: dict[str, Any]) -> set[str]:
         session = current()
         rows, at_work = session.new_rows(links, **options)
-        problems += [f"{url}: It is already being downloaded" for url in at_work]
+        problems += at_work
         if not rows and not problems:
             problems = ["Nothing to download: urls is empty"]
         goes_on = run_blocking(session, rows)

@@ -80,7 +80,7 @@ class Status(StrEnum):
     """Somebody said so; what was received is kept."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Download:
     """The record of one download. The main thread writes it; everything shown is derived from it."""
 

@@ -124,29 +124,30 @@ class Session:
 
     def add(
         self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
-    ) -> list[Download]:
-        """Put links at the end of the list, QUEUED; those that are being downloaded already are left out."""
-        rows, _ = self.new_rows(links, directory=directory, if_exists=if_exists, when_done=when_done)
+    ) -> list[str]:
+        """Put links at the end of the list, QUEUED; a sentence for each that is at work in it already."""
+        rows, at_work = self.new_rows(links, directory=directory, if_exists=if_exists, when_done=when_done)
         self.adopt(rows)
-        return rows
+        return at_work
 
     def new_rows(
         self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
     ) -> tuple[list[Download], list[str]]:
-        """Records that are not in the list yet, and the links (shown) that are at work in it already.
+        """Records that are not in the list yet, and a sentence for each link that is at work in it already.
 
         Rows of the same link and folder that are stopped give way: what they received is used.
         """
         known = {(row.url, row.directory): row for row in self.downloads if row.is_unfinished}
-        rows, at_work = [], []
+        rows, at_work, old_rows = [], [], []
         for link in links:
             old = known.get((link.url, directory))
             if old and old.status not in _GIVES_WAY:
-                at_work.append(names.shown(link.url))
+                at_work.append(f"{names.shown(link.url)}: It is already being downloaded")
                 continue
             if old:
-                self._drop(old)
+                old_rows.append(old)
             rows.append(self._new(link, directory, if_exists, when_done))
+        self._drop(*old_rows)
         return rows, at_work
 
     def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
@@ -174,13 +175,23 @@ class Session:
         for row in rows:
             self._insert(row)
 
-    def _drop(self, row: Download) -> None:
-        """Take a row that no worker has out of the list."""
-        self.downloads.remove(row)
-        del self._by_uid[row.uid]
-        self.counts[row.status] -= 1
-        self.running.pop(row.uid, None)
-        self._queued.pop(row.uid, None)
+    def _drop(self, *rows: Download) -> None:
+        """Take rows that no worker has out of the list."""
+        for row in rows:
+            del self._by_uid[row.uid]
+            self.counts[row.status] -= 1
+            self.running.pop(row.uid, None)
+            self._queued.pop(row.uid, None)
+            self._release(row)
+            self.store.forget(row.uid)
+        self.downloads = [row for row in self.downloads if row.uid in self._by_uid]
+        if len(rows) == 1:
+            self.mirror.drop(rows[0].uid)
+        elif rows:
+            self.mirror.reorder()
+
+    def _release(self, row: Download) -> None:
+        """Let go of what a row received, or delete it."""
         delete = row.uid in self._delete
         self._delete.discard(row.uid)
         if self.host:
@@ -188,8 +199,6 @@ class Session:
         if delete:
             with suppress(TransferError):  # a child that has it open deletes it itself
                 Transfer(self.job(row), Settings()).discard()
-        self.store.forget(row.uid)
-        self.mirror.reorder()
 
     def changed(self, row: Download) -> None:
         """A row differs from what scripts and the disk have."""
@@ -244,13 +253,8 @@ class Session:
 
     def clear(self) -> int:
         """Take the rows that are done out of the list. Returns how many."""
-        done = {row.uid for row in self.downloads if not row.is_unfinished}
-        self.downloads = [row for row in self.downloads if row.uid not in done]
-        for uid in done:
-            del self._by_uid[uid]
-            self.store.forget(uid)
-        self.counts[Status.FINISHED] = self.counts[Status.SKIPPED] = 0
-        self.mirror.reorder()
+        done = [row for row in self.downloads if not row.is_unfinished]
+        self._drop(*done)
         return len(done)
 
     def move(self, row: Download, direction: str) -> None:
@@ -263,7 +267,7 @@ class Session:
             self.run.recall()
         self._queue_is_sorted = False
         self.store.reorder(self.downloads)
-        self.mirror.reorder()
+        self.mirror.move(row.uid, new)
 
     def _stop(self, row: Download, then: Status | None) -> None:
         if self.run and self.run.has(row.uid):
@@ -294,9 +298,11 @@ class Session:
         if seconds > 0:
             now = max(0, progress.received - row.received) / seconds
             row.speed += (now - row.speed) * min(1.0, seconds)  # smoothed over about a second
+        seen = row.name, row.received, row.size, row.phase, int(row.idle), row.text
         row.name, row.received, row.size = progress.name, progress.received, progress.size
         row.phase, row.idle, row.text = progress.phase, progress.idle, progress.text
-        self.mirror.touch(uid)
+        if seen != (row.name, row.received, row.size, row.phase, int(row.idle), row.text):
+            self.mirror.touch(uid)
 
     def ended(self, uid: int, outcome: Outcome) -> None:
         """The terminal event of a row."""

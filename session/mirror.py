@@ -101,6 +101,33 @@ class Mirror:
         self._is_ordered = False
         self.is_stale = True
 
+    def drop(self, uid: int) -> None:
+        """One row was removed; cheaper than `reorder`."""
+        state, index = state_of(bpy.context), self._index.get(uid)
+        if not state or not self._is_ordered or index is None:
+            self.reorder()
+            return
+        state.items.remove(index)
+        self._reindex(state)
+        if index < state.active_index or state.active_index >= len(state.items):
+            state.active_index = max(0, state.active_index - 1)
+
+    def move(self, uid: int, to: int) -> None:
+        """One row was moved; cheaper than `reorder`. It stays active if it was."""
+        state, index = state_of(bpy.context), self._index.get(uid)
+        if not state or not self._is_ordered or index is None or to >= len(state.items):
+            self.reorder()
+            return
+        active = _uid_at(state, state.active_index)
+        state.items.move(index, to)
+        self._reindex(state)
+        state.active_index = self._index.get(active, 0)
+
+    def _reindex(self, state: Any) -> None:
+        rows = self._session.downloads[: len(state.items)]
+        self._index = {row.uid: index for index, row in enumerate(rows)}
+        self.is_stale = True
+
     def flush(self, *, all_rows: bool = False) -> None:
         """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
         is_over = self.pace is not None and not self._session.run
