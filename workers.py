@@ -144,16 +144,19 @@ class Host(Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
     def submit(self, job: Job) -> None:
-        """Run a download, or go on with one that was stopped. It ends with one `Ended`."""
+        """Run a download, or go on with one that was stopped. It ends with one `Ended`.
+
+        Raises ValueError while a download of this uid has not ended.
+        """
 
     def stop(self, uid: int) -> None:
         """Have a submitted download end as `Halted`; it keeps what it needs to go on."""
 
     def hang_up(self, uid: int) -> None:
-        """Close the connection that a stopped download kept."""
+        """Close connection and file that a stopped download kept; what it received is remembered."""
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
-        """Release a download that is not running; `delete` what it received."""
+        """Release a download that is not running, soon; `delete` what it received."""
 
     def poll(self) -> Report:
         """Look: what happened since the last time, and how far the running ones are."""
@@ -171,7 +174,7 @@ class Host(Protocol):
         """
 
     def is_quiet(self) -> bool:
-        """Whether no worker is left, so that `close` will not wait."""
+        """Whether no worker is left, so that `close` will not wait. `poll` meanwhile."""
 
     def close(self, *, forced: bool = False) -> Report:
         """Join every worker; returns the last events. Stopped transfers stay with the host.
@@ -360,7 +363,6 @@ class ThreadHost:
     # -- The main thread's side.
 
     def submit(self, job: Job) -> None:
-        """See `Host`. Raises ValueError while a download of this uid has not ended."""
         with self._changed:
             if self._is_active(job.uid):
                 raise ValueError("submitted twice")
@@ -681,7 +683,6 @@ class ProcessHost:
         self._dismissed = False
 
     def submit(self, job: Job) -> None:
-        """See `Host`. Raises ValueError while a download of this uid has not ended."""
         if job.uid in self._unsent or job.uid in self._sent:
             raise ValueError("submitted twice")
         self._dismissed = False

@@ -276,6 +276,26 @@ def test_idle_connections_count_too(
     assert server.connections.peak <= 3
 
 
+def test_a_download_that_goes_on_is_left_alone_and_its_worker_has_no_other_connection(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=90.0, connections=2))
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, 100_000)
+    driver.stop(job)
+    finished(driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
+    server.wait_open(2)
+    driver.submit(job)
+    driver.until_phase(job, Phase.BODY)
+    server.wait_open(1)
+    finished(driver.run(new_job(server.url("/b.bin"), tmp_path)))
+    gate.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests_for("/a.bin")) == 1
+
+
 def test_one_worker_keeps_one_connection_whatever_the_host(
     new_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
