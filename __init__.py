@@ -17,7 +17,7 @@ _CLASSES = (mirror.DOWNLOADS_PG_item, mirror.DOWNLOADS_PG_state, *operators.CLAS
 def register() -> None:
     """Enable the add-on. Raises ImportError where Blender came without `requests`."""
     if not importlib.util.find_spec("requests"):
-        raise ImportError("Background Downloads needs the Python module “requests”, which this Blender came without")
+        raise ImportError("Background Downloads needs Python's “requests”, which this Blender came without")
     with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
         if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)

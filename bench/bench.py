@@ -128,8 +128,8 @@ def compare(work: Work, folder: Path, rounds: int) -> None:
     print(f"{work.name}  {work.text}, median of {rounds}")
     for name, values in times.items():
         ratio = statistics.median(times["ours"]) / statistics.median(values)
-        print(f"    {name:8} {statistics.median(values):7.3f} s   ({min(values):.3f} to {max(values):.3f})", end="")
-        print("" if name == "ours" else f"   ours takes {ratio:.2f} times as long", flush=True)
+        line = f"    {name:8} {statistics.median(values):7.3f} s   ({min(values):.3f} to {max(values):.3f})"
+        print(line, "" if name == "ours" else f"  ours takes {ratio:.2f} times as long", flush=True)
 
 
 def _run(work: Work, out: Path, measure: Callable[[Work, Path], float]) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import server as servers
+
 from background_downloads.transfer.job import Job, Phase, Settings
 from background_downloads.workers import Ended, ProcessHost, ThreadHost
 
@@ -67,7 +68,8 @@ def report() -> None:
             with ExitStack() as stack:
                 url = stack.enter_context(place())
                 times = _measure(kind, url, phase)
-            print(f"    {kind.__name__:12} {name:20} {statistics.median(times):6.1f} {max(times):6.1f}", flush=True)
+            figures = f"{statistics.median(times):6.1f} {max(times):6.1f}"
+            print(f"    {kind.__name__:12} {name:20} {figures}", flush=True)
 
 
 def _measure(kind: type, url: str, phase: Phase) -> list[float]:

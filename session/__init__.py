@@ -99,7 +99,7 @@ class Session:
         self._last_uid = 0
         self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
         self._queue_is_sorted = True
-        self._wanted: dict[int, Status | None] = {}  # what a row becomes once its worker has let go; None: gone
+        self._wanted: dict[int, Status | None] = {}  # what rows become once let go; None: gone
         self._delete: set[int] = set()
 
     # -- Looking.

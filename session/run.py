@@ -21,7 +21,7 @@ from ..workers import Download, Ended, Host, ProcessHost, Report, Started, Threa
 from . import Session, settle
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
-THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: its context look-up needs no GIL there
+THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
 TERMINAL_INTERVAL = 0.2  # seconds between two lines of progress
 DEFAULT_TIMEOUT = 60.0  # seconds, where Blender's own preference says 0
