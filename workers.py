@@ -703,8 +703,10 @@ class ProcessHost:
     def forget(self, uid: int, *, delete: bool = False) -> None:
         if uid in self._unsent or uid in self._sent or not (job := self._known.pop(uid, None)):
             return
-        if self._child:
+        if self._child and self._child.is_leaving:
             self._outbox.append(_Forget(job, delete))
+        elif self._child:
+            self._say(_Forget(job, delete))  # at once: this thread may be about to wait for the file
         elif delete:
             _discard(Transfer(job, self.settings))
 

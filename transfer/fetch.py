@@ -31,7 +31,7 @@ from .job import (
     TryAgain,
     Validator,
 )
-from .part import Mark, Part, Received, prepare_folder, told
+from .part import Mark, Part, Received, TakenError, prepare_folder, told
 from .ranges import parse_content_range
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 OVERLAP = 64 << 10  # bytes fetched again on a resume, and compared with the disk
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
 MAX_REDIRECTS = 20
+LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
+LOCK_LOOK = 0.02  # seconds between two looks
 MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
 VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
 
@@ -195,7 +197,7 @@ class Transfer:
         prepare_folder(self.job.directory)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
             return skipped
-        self._take_part()
+        self._take_part(control)
         while True:
             try:
                 return self._attempt(control, client, buffer)
@@ -227,12 +229,12 @@ class Transfer:
             raise Stopped  # given up by the main thread while this worker was in a name look-up
         return self._part
 
-    def _take_part(self) -> None:
+    def _take_part(self, control: Control) -> None:
         """Keep the partial file that is open, or open it; believe our memory of it, else its sidecar."""
         if self._part and self._part.is_in_place() and self._part.mark() == self._mark:
             return
         self.release()
-        self._part = part = Part(self.job.url, self.job.directory, self.job.digest)
+        self._part = part = self._open_patiently(control)
         if self._received and part.mark() == self._mark:
             part.received = self._received
         else:
@@ -240,6 +242,17 @@ class Transfer:
         self._received = None
         self.received, self.size = part.received.ranges.total(), part.received.size
         self._furthest = max(self._furthest, part.received.ranges.head())
+
+    def _open_patiently(self, control: Control) -> Part:
+        """A download that gave way to this one may be letting go of the file just now."""
+        end = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                return Part(self.job.url, self.job.directory, self.job.digest)
+            except TakenError:
+                if time.monotonic() > end:
+                    raise
+            control.sleep(LOCK_LOOK)
 
     def _is_whole(self) -> bool:
         """Whether only the end is missing. Its name is the server's to say: a new process asks again."""

@@ -52,6 +52,10 @@ Mark = tuple[int, ...]
 """What tells whether somebody else has touched a partial file meanwhile."""
 
 
+class TakenError(TransferError):
+    """Somebody else has the partial file."""
+
+
 class Part:
     """An open, locked partial file. One owner; `close` it.
 
@@ -81,7 +85,7 @@ class Part:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, _MODE)
             try:
                 if not portable.lock_file(fd):
-                    raise TransferError("Another Blender is downloading this")
+                    raise TakenError("Another Blender is downloading this")
                 if self._is_ours(fd):
                     return fd
             except BaseException:
