@@ -241,7 +241,6 @@ class _Terminal:
     def __init__(self, count: int) -> None:
         self._count = count
         self._ended = 0
-        self._received = 0.0
         self._shown = 0.0
         self._overwrites = bool(sys.stderr) and sys.stderr.isatty()
         self._is_on = self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ

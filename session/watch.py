@@ -6,6 +6,7 @@ nothing when the operator's class is unregistered or `modal()` raised: a watchdo
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..workers import Status
-from . import current
+from . import Session, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
@@ -66,8 +69,16 @@ def _adopt() -> None:
 
 
 def _watchdog() -> float:
-    """Close a run whose operator Blender has freed without telling."""
-    session = current()
+    """Look now and then; Blender drops a timer that raises, and this one must not be dropped."""
+    try:
+        _look(current())
+    except Exception:
+        log.exception("The watchdog of the downloads met something unforeseen")
+    return WATCH_INTERVAL
+
+
+def _look(session: Session) -> None:
+    """Close a run whose operator Blender has freed without telling; copy and store what no tick does."""
     run = session.run
     if run and time.monotonic() - run.beat > MISSED and not _operator_lives():
         run.close(forced=True)
@@ -77,7 +88,6 @@ def _watchdog() -> float:
         session.mirror.flush()
     if not run:
         session.store.flush(time.monotonic(), None)
-    return WATCH_INTERVAL
 
 
 def _operator_lives() -> bool:
