@@ -370,8 +370,9 @@ def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
         case Skipped(filepath=filepath, note=note):
             row.filepath, row.note = filepath, note
             return Status.SKIPPED
-        case Finished(filepath=filepath, note=note, have=have):
+        case Finished(filepath=filepath, size=size, note=note, have=have):
             row.filepath, row.name = filepath, os.path.basename(filepath)
+            row.received = row.size = size
             row.note = note or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
             if have:
                 etags.keep(row.url, row.directory, have)

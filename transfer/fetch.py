@@ -526,7 +526,7 @@ class Transfer:
             self._drop_part()
             return self._skipped(self.name, "")
         self._part = self._received = None
-        return Finished(filepath=path, note=note, have=have)
+        return Finished(filepath=path, size=self.received, note=note, have=have)
 
     def _publish(self, part: Part) -> tuple[Have | None, str | None]:
         is_update = self.job.if_exists is IfExists.UPDATE

@@ -116,6 +116,8 @@ class Finished:
     """The file is whole, verified, and stands under its final name."""
 
     filepath: str
+    size: int = 0
+    """Bytes."""
     note: str = ""
     have: Have | None = None
 

@@ -179,11 +179,14 @@ class Part:
     # -- The ends.
 
     def close(self) -> None:
-        """Keep what was received, where it can be used, and release the file. Raises nothing."""
+        """Keep what was received, and release the file. Raises nothing.
+
+        Decoded bytes have no position that could be asked for: they are of no use to anybody.
+        """
         if self.fd < 0:
             return
         with suppress(OSError):  # a full disk, say: the last checkpoint stands
-            if self.received.ranges.total() and (self.can_resume or self.received.is_whole):
+            if self.received.ranges.total() and not self.received.encoded:
                 self.checkpoint()
             else:
                 self._remove()

@@ -246,7 +246,7 @@ def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("validator", "digest", "kept"),
+    ("validator", "digest", "resumes"),
     [
         (STRONG, None, True),
         (Validator("", "Wed, 01 Jan 2020 00:00:00 GMT"), None, True),
@@ -255,14 +255,17 @@ def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytes
         (Validator(), Digest("md5", "0" * 32), True),
     ],
 )
-def test_closing_keeps_what_can_be_resumed(
-    tmp_path: Path, validator: Validator, digest: Digest | None, kept: bool
+def test_closing_keeps_what_was_received_and_only_what_can_be_trusted_is_resumed(
+    tmp_path: Path, validator: Validator, digest: Digest | None, resumes: bool
 ) -> None:
     part = Part(URL, str(tmp_path), digest)
     _fill(part, 1000, validator)
     part.close()
-    assert len(names(tmp_path)) == (2 if kept else 0)
-    assert _reopened(tmp_path, digest) == ([[0, 1000]] if kept else [])
+    assert len(names(tmp_path)) == 2
+    assert _reopened(tmp_path, digest) == [[0, 1000]]
+    part = Part(URL, str(tmp_path), digest)
+    assert part.can_resume is resumes
+    part.close()
 
 
 def test_closing_an_empty_one_leaves_nothing(part: Part, tmp_path: Path) -> None:
