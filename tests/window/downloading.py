@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,8 @@ def workers():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("downloads-")]
 
 def modal():
-    return [getattr(o, "bl_idname", None) for w in bpy.data.window_managers[0].windows for o in w.modal_operators]
+    windows = bpy.data.window_managers[0].windows
+    return [getattr(operator, "bl_idname", None) for w in windows for operator in w.modal_operators]
 
 def set_workers(kind):
     bpy.context.preferences.addons["{MODULE}"].preferences.workers = kind
@@ -155,7 +155,8 @@ class Downloads:
     def execute(self, *urls: str, deadline: float = 60.0, **options: Any) -> list[str]:
         """Execute `downloads.start` as a script does."""
         options = {"directory": str(self.folder)} | options
-        return list(self.b.eval(f"sorted(bpy.ops.downloads.start(urls={chr(10).join(urls)!r}, **{options!r}))", deadline))
+        call = f"bpy.ops.downloads.start(urls={chr(10).join(urls)!r}, **{options!r})"
+        return list(self.b.eval(f"sorted({call})", deadline))
 
     # What they see.
 
@@ -201,7 +202,8 @@ class Downloads:
 
     def files(self) -> dict[str, bytes]:
         """What stands under a final name."""
-        return {path.name: path.read_bytes() for path in sorted(self.folder.glob("*")) if not is_partial(path)}
+        paths = [path for path in sorted(self.folder.glob("*")) if not is_partial(path)]
+        return {path.name: path.read_bytes() for path in paths}
 
     def listed_on_disk(self) -> list[str]:
         """The links in the list that is kept for the next start."""
@@ -216,15 +218,3 @@ class Downloads:
 
 def is_partial(path: Path) -> bool:
     return path.name.endswith((".part", ".part.json"))
-
-
-def settings_of(b: Blender, values: Iterable[tuple[str, int]]) -> Iterator[None]:
-    """Blender's own network settings for the time of a test."""
-    names = [name for name, _ in values]
-    system = "bpy.context.preferences.system"
-    old: Sequence[int] = b.eval(f"[getattr({system}, name) for name in {names!r}]")
-    for name, value in values:
-        b.run(f"{system}.{name} = {value}")
-    yield
-    for name, value in zip(names, old, strict=True):
-        b.run(f"{system}.{name} = {value}")

@@ -95,7 +95,7 @@ def test_all_done_with_a_failure_says_so_once(downloads: Downloads, server: Serv
 
 
 def test_cancel_one(downloads: Downloads, server: Server) -> None:
-    url, gate = start_held(downloads, server)
+    start_held(downloads, server)
     (other,) = serve(server, "a.bin")
     assert downloads.start(other) == ["FINISHED"]
     uid = downloads.rows()[0].uid
@@ -165,7 +165,7 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
     downloads.b.run("patch(Run, 'tick', raising_once(Run.tick, ZeroDivisionError('a defect')))")
     downloads.wait("PAUSED")
     downloads.wait_over()
-    downloads.check_reported_once("Downloads were paused: ZeroDivisionError: a defect")
+    downloads.check_reported_once("Downloads were paused: something unforeseen went wrong (ZeroDivisionError)")
     gate.open()
     downloads.act("resume")
     downloads.wait("FINISHED")
@@ -198,7 +198,7 @@ patch(Transfer, "run", run)
 
 
 def test_sigint(downloads: Downloads, server: Server, patches: None) -> None:
-    """Sent while the operator ticks. Where Blender leaves it to Python it ends the operator, else nothing happens."""
+    """While the operator ticks: where Blender leaves it to Python it ends the operator."""
     _, gate = start_held(downloads, server)
     is_pythons = downloads.b.eval("callable(signal.getsignal(signal.SIGINT))")
     downloads.b.run(SIGINT_IN_TICK)
@@ -206,7 +206,7 @@ def test_sigint(downloads: Downloads, server: Server, patches: None) -> None:
     if is_pythons:
         downloads.wait("PAUSED")
         downloads.wait_over()
-        downloads.check_reported_once("Downloads were paused: KeyboardInterrupt")
+        downloads.check_reported_once("Downloads were paused: something unforeseen went wrong (KeyboardInterrupt)")
         downloads.act("resume")
     gate.open()
     downloads.wait("FINISHED")
@@ -253,7 +253,8 @@ def saved(blender: Blender, tmp_path: Path) -> None:
 def test_file_load(downloads: Downloads, server: Server, saved: None, load: str) -> None:
     url, gate = start_held(downloads, server)
     (later,) = serve(server, "later.bin")
-    downloads.b.run(f"state().urls = 'http://kept.example/'\nwith in_view3d(): assert {LOADS[load]} == {{'FINISHED'}}")
+    downloads.b.run("state().urls = 'http://kept.example/'")
+    downloads.b.run(f"with in_view3d(): assert {LOADS[load]} == {{'FINISHED'}}")
     assert [row.url for row in downloads.rows()] == [url]
     downloads.wait("RUNNING")
     assert downloads.start(later) == ["FINISHED"]
@@ -403,7 +404,7 @@ def test_addon_disabled_and_enabled_again(downloads: Downloads, server: Server) 
     _, gate = start_held(downloads, server)
     downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
     assert downloads.b.eval("workers()") == []
-    assert downloads.children() == {}
+    assert downloads.children() == []
     assert downloads.b.steps(f"timers_heard({LISTENED})") == 0
     enable(downloads)
     resume_held(downloads, server, gate)
@@ -450,7 +451,7 @@ def test_factory_settings_loaded(
     _, gate = start_held(d, server)
     d.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
     assert d.b.eval("workers()") == []
-    assert d.children() == {}
+    assert d.children() == []
     enable(d)
     resume_held(d, server, gate)
     assert server.requests[-1].range_start == HELD - OVERLAP
@@ -549,7 +550,7 @@ def test_executed_leaves_the_run_alone(downloads: Downloads, server: Server) -> 
 
 
 def test_executed_takes_over_a_paused_row_of_the_run(downloads: Downloads, server: Server) -> None:
-    url, gate = start_held(downloads, server)
+    _, gate = start_held(downloads, server)
     other, other_gate = hold(server, "other.bin")
     downloads.start(other)
     other_gate.wait_reached()
@@ -562,6 +563,27 @@ def test_executed_takes_over_a_paused_row_of_the_run(downloads: Downloads, serve
     gate.open()
     downloads.wait("FINISHED")
     downloads.wait_over()
+    check_files(downloads, "held.bin", "other.bin")
+
+
+def test_a_paused_row_gives_way_to_a_new_start(downloads: Downloads, server: Server) -> None:
+    url, gate = start_held(downloads, server)
+    other, other_gate = hold(server, "other.bin")
+    downloads.start(other)
+    other_gate.wait_reached()
+    downloads.wait_progress(HELD / SIZE, 1)
+    old = downloads.rows()[1].uid
+    downloads.act("pause", uid=old)
+    downloads.wait("RUNNING", "PAUSED")
+    assert downloads.start(other) == ["FINISHED"]
+    assert [row.url for row in downloads.rows()] == [url, other]
+    assert downloads.rows()[1].uid != old
+    downloads.wait("RUNNING")
+    gate.open()
+    other_gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    downloads.check_reported_once("2 downloaded")
     check_files(downloads, "held.bin", "other.bin")
 
 
@@ -604,7 +626,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.wait("CANCELLED")
     downloads.wait_over()
     downloads.check_reported_once("10000 cancelled")
-    downloads.b.run("for row in list(session().downloads): session().remove(row, delete=True)")
+    downloads.b.run("for row in list(session().downloads): session().remove(row, delete=False)")
     downloads.b.wait("not state().items")
 
 
@@ -621,7 +643,7 @@ def invoke(*arguments, invoke=invoke, **options):
 
 
 def test_a_child_beside_a_script(blender_factory: BlenderFactory, server: Server, tmp_path: Path) -> None:
-    """`blender --python script.py` leaves `__main__.__file__` set, on which children started otherwise fail."""
+    """`blender --python script.py` leaves `__main__.__file__` set: `multiprocessing` fails then."""
     d = Downloads(blender_factory(online=True), tmp_path / "files", "child")
     d.b.run("__import__('__main__').__file__ = '/tmp/script.py'")  # what the driver's own start takes away
     _, gate = start_held(d, server)
