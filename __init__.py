@@ -11,7 +11,7 @@ import bpy
 from . import operators, session, ui
 from .session import mirror, watch
 
-_CLASSES = (mirror.DOWNLOADS_PG_item, mirror.DOWNLOADS_PG_state, *operators.CLASSES)
+_CLASSES = (mirror.DOWNLOADS_PG_item, mirror.DOWNLOADS_PG_state)
 
 
 def register() -> None:
@@ -23,6 +23,7 @@ def register() -> None:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
+    operators.register()
     bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=mirror.DOWNLOADS_PG_state)
     session.open_session()
     watch.register()
@@ -34,6 +35,7 @@ def unregister() -> None:
     session.close_session()
     ui.unregister()
     watch.unregister()
+    operators.unregister()
     del bpy.types.WindowManager.downloads
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -6,6 +6,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import bpy
@@ -18,6 +19,7 @@ from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
 
 PROBLEMS_SHOWN = 5  # reports of one start
+LINGER = 0.1  # seconds between two looks whether the operator has ended
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 
 
@@ -106,6 +108,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             state.urls = ""
 
     def modal(self, context: Any, event: Any) -> set[str]:
+        if self._run and self._run.is_closed:
+            return {"CANCELLED"}  # the add-on was disabled
         if event.type != "TIMER" or not self._run:
             return {"PASS_THROUGH"}
         try:
@@ -419,8 +423,7 @@ class DOWNLOADS_OT_paste(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (
-    DOWNLOADS_OT_start,
+_CLASSES = (
     DOWNLOADS_OT_cancel,
     DOWNLOADS_OT_pause,
     DOWNLOADS_OT_resume,
@@ -432,3 +435,33 @@ CLASSES = (
     DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_paste,
 )
+
+
+def register() -> None:
+    """Register the operators."""
+    if bpy.app.timers.is_registered(_unregister_start):  # disabled during a run, a moment ago
+        bpy.app.timers.unregister(_unregister_start)
+    else:
+        bpy.utils.register_class(DOWNLOADS_OT_start)
+    for cls in _CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    """Unregister them; the run has been closed."""
+    for cls in reversed(_CLASSES):
+        bpy.utils.unregister_class(cls)
+    if _unregister_start():
+        bpy.app.timers.register(_unregister_start, first_interval=LINGER, persistent=True)
+
+
+def _unregister_start() -> float | None:
+    """The modal operator ends at its window's next event, and its class after it.
+
+    Were the class first, Blender 4.3 would crash when the next modal operator begins.
+    """
+    if watch.operator_lives():
+        return LINGER
+    with suppress(RuntimeError):  # somebody else has done it
+        bpy.utils.unregister_class(DOWNLOADS_OT_start)
+    return None

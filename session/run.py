@@ -41,6 +41,7 @@ class Run:
         self._ahead = 0
         self._looked = time.monotonic()
         self._is_leaving = False
+        self.is_closed = False
         self._stack = ExitStack()
         self._stack.callback(self._leave_session)
         timer = bpy.context.window_manager.event_timer_add(TICK, window=window)
@@ -116,6 +117,7 @@ class Run:
 
     def close(self, *, forced: bool = False) -> None:
         """Join every worker and release all. Waits for what cannot be interrupted; see `Host.close`."""
+        self.is_closed = True
         with self._stack.pop_all():
             self._take(self.host.close(forced=forced), time.monotonic())
 

@@ -80,7 +80,7 @@ def _watchdog() -> float:
 def _look(session: Session) -> None:
     """Close a run whose operator Blender has freed without telling; copy and store what no tick does."""
     run = session.run
-    if run and time.monotonic() - run.beat > MISSED and not _operator_lives():
+    if run and time.monotonic() - run.beat > MISSED and not operator_lives():
         run.close(forced=True)
         session.interrupted(Status.PAUSED)
         session.mirror.flush()
@@ -90,7 +90,7 @@ def _look(session: Session) -> None:
         session.store.flush(time.monotonic(), None)
 
 
-def _operator_lives() -> bool:
+def operator_lives() -> bool:
     """Whether some window still has our modal operator."""
     for window in bpy.context.window_manager.windows:
         try:
