@@ -53,7 +53,8 @@ def test_three_blend_files_as_in_the_manual(extension: Extension, tmp_path: Path
             bpy.data.libraries.write(str(tmp_path / name), {bpy.data.meshes.new(f"Mesh {number}")})
             sent[name] = (tmp_path / name).read_bytes()
             server.add(f"/{name}", body=sent[name])
-        urls = [f"{server.url(f'/{name}')}#sha256={hashlib.sha256(data).hexdigest()}" for name, data in sent.items()]
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in sent.items()}
+        urls = [f"{server.url(f'/{name}')}#sha256={digest}" for name, digest in digests.items()]
         assert start(tmp_path / "got", *urls) == {"FINISHED"}
     assert {path.name: path.read_bytes() for path in (tmp_path / "got").iterdir()} == sent
     assert [(item.name, item.status, item.progress) for item in rows()[-3:]] == [
@@ -61,7 +62,9 @@ def test_three_blend_files_as_in_the_manual(extension: Extension, tmp_path: Path
     ]
 
 
-def test_failures_are_named_and_the_others_finish(extension: Extension, server: Server, tmp_path: Path) -> None:
+def test_failures_are_named_and_the_others_finish(
+    extension: Extension, server: Server, tmp_path: Path
+) -> None:
     good = server.add("/good.bin", body=pattern(100_000))
     changed = server.add("/changed.bin", body=pattern(1000)) + "#sha256=" + "0" * 64
     missing = server.url("/missing.bin?key=secret")

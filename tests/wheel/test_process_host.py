@@ -65,9 +65,9 @@ def test_blender_lives_while_a_child_downloads(zip_file: Path, server: Server, t
     bodies = [Generated(SIZE, seed) for seed in range(AT_ONCE)]
     urls = [server.add(f"/{seed}.bin", body=body) for seed, body in enumerate(bodies)]
     (tmp_path / "profile").mkdir()
+    arguments = [str(zip_file), "ProcessHost", str(SECONDS), str(tmp_path / "files"), *urls]
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", HAMMER, str(zip_file), "ProcessHost", str(SECONDS)]
-        + [str(tmp_path / "files"), *urls],
+        [sys.executable, "-X", "faulthandler", "-c", HAMMER, *arguments],
         env=os.environ | {"BLENDER_USER_RESOURCES": str(tmp_path / "profile")},
         capture_output=True,
         text=True,
