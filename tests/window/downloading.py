@@ -101,7 +101,7 @@ def timers_heard(seconds):
     return TEST_OT_listen.heard
 """
 
-_END = re.compile(r"\d+ (downloaded|skipped|cancelled|failed)\b|Nothing left to download|Downloads were paused")
+_END = re.compile(r"\d+ (downloaded|skipped|cancelled|failed)\b|Nothing left to download|were paused")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from server import Gate, Server, pattern, stall_after, stall_before_headers
 
 SIZE = 3_000_000  # bytes of a file
 HELD = 1_000_000  # bytes that come before the gate
+PAUSED = "Downloads were paused: something unforeseen went wrong"
 CHILD_LEAVES = 5.0  # seconds after Blender's death
 
 
@@ -165,7 +166,7 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
     downloads.b.run("patch(Run, 'tick', raising_once(Run.tick, ZeroDivisionError('a defect')))")
     downloads.wait("PAUSED")
     downloads.wait_over()
-    downloads.check_reported_once("Downloads were paused: something unforeseen went wrong (ZeroDivisionError)")
+    downloads.check_reported_once(f"{PAUSED} (ZeroDivisionError)")
     gate.open()
     downloads.act("resume")
     downloads.wait("FINISHED")
@@ -206,7 +207,7 @@ def test_sigint(downloads: Downloads, server: Server, patches: None) -> None:
     if is_pythons:
         downloads.wait("PAUSED")
         downloads.wait_over()
-        downloads.check_reported_once("Downloads were paused: something unforeseen went wrong (KeyboardInterrupt)")
+        downloads.check_reported_once(f"{PAUSED} (KeyboardInterrupt)")
         downloads.act("resume")
     gate.open()
     downloads.wait("FINISHED")
