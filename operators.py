@@ -131,6 +131,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         if self._run:
             self._run.close(forced=True)
         session.interrupted(Status.PAUSED)
+        session.end_tally()
         session.mirror.flush()
         traceback.print_tb(error.__traceback__)  # without the message, which may hold a link's secrets
         self.report(

@@ -83,6 +83,7 @@ def _look(session: Session) -> None:
     if run and time.monotonic() - run.beat > MISSED and not operator_lives():
         run.close(forced=True)
         session.interrupted(Status.PAUSED)
+        session.end_tally()
         session.mirror.flush()
     elif session.mirror.is_stale and not run:
         session.mirror.flush()
