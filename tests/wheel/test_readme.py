@@ -21,7 +21,9 @@ def example() -> str:
     return found[1]
 
 
-def test_readme_s_example_downloads_what_it_names(extension: Extension, server: Server, tmp_path: Path) -> None:
+def test_readme_s_example_downloads_what_it_names(
+    extension: Extension, server: Server, tmp_path: Path
+) -> None:
     server.add("/rock.blend", body=b"test")
     server.add("/large.zip", body=b"PK\x03\x04" + b"x" * 100_000)
     bpy.context.preferences.system.use_online_access = True
