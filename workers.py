@@ -14,8 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from .transfer.control import Control, Waker
-from .transfer.fetch import BUFFER, Transfer
+from .transfer.fetch import BUFFER, Transfer, log_defect
 from .transfer.job import (
     Digest,
     Failed,
@@ -42,6 +41,7 @@ from .transfer.job import (
     TransferError,
 )
 from .transfer.part import write_atomically
+from .transfer.space import Space
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -200,6 +200,8 @@ class _Worker(threading.Thread):
         self.control: Control | None = None
         """Of the transfer that it runs."""
         self.uid = 0
+        self.helps = False
+        """Whether another worker had the transfer before."""
         self.waker = Waker()
         self.abandoned = False
         self._client: Client | None = None
@@ -230,27 +232,22 @@ class _Worker(threading.Thread):
                 self._client.close()
             self._host.leave(self)
 
-    def _run(self, transfer: Transfer, buffer: memoryview) -> Outcome:
+    def _run(self, transfer: Transfer, buffer: memoryview) -> Outcome | None:
+        """How the transfer ended; None: others go on with it."""
         assert self.control
         try:
             self._client = self._client or self._host.new_client()
-            return transfer.run(self.control, self._client, buffer)
+            return transfer.run(self.control, self._client, buffer, helps=self.helps)
         except Stopped:
             return Halted()
         except TransferError as error:
             return Failed(str(error))
         except BaseException as error:  # a defect of ours fails this download, and is told
-            _log_defect(error)
+            log_defect(error)
             return Failed(_UNFORESEEN)
 
 
 _UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
-
-
-def _log_defect(error: BaseException) -> None:
-    """Where it happened, without its message and those of what caused it: they may hold the URL."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("A download failed in a way nobody foresaw: %s\n%s", type(error).__name__, where)
 
 
 class _Clerk:
@@ -312,7 +309,7 @@ class _Clerk:
             try:
                 work()
             except Exception as error:
-                _log_defect(error)
+                log_defect(error)
             finally:
                 self._done(work)
 
@@ -347,11 +344,14 @@ class ThreadHost:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._trust: Trust | None = None
+        self._space = Space()
         self._clerk = _Clerk()
         self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
         self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
         self._pending: OrderedDict[int, None] = OrderedDict()
+        self._taken: set[int] = set()  # by workers, and not ended since
+        self._helped: deque[int] = deque()  # those that idle workers may help with
         self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
         self._workers: set[_Worker] = set()
         self._left: list[_Worker] = []
@@ -369,8 +369,8 @@ class ThreadHost:
             self._dismissed = False
             self.adopt(job)
             self._pending[job.uid] = None
-            if self._idle < len(self._pending) and len(self._workers) < self.settings.connections:
-                self._start_worker()
+            if self._idle < len(self._pending) and not self._start_worker():
+                self._call_back_helper()
             self._changed.notify()
 
     def adopt(self, job: Job) -> None:
@@ -382,9 +382,12 @@ class ThreadHost:
             if known:  # the link was replaced
                 self._kept.pop(job.uid, None)
                 self._clerk.do(known.close)
-            self._transfers[job.uid] = Transfer(job, self.settings)
+            self._transfers[job.uid] = Transfer(job, self.settings, self._space)
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
+        """One more, unless that would be too many."""
+        if len(self._workers) >= self.settings.connections:
+            return False
         with ExitStack() as undo:
             try:
                 worker = _Worker(self, self._number + 1)
@@ -393,10 +396,11 @@ class ThreadHost:
             except (OSError, RuntimeError):  # no descriptors or no threads are left
                 if not self._workers:
                     self._put(self._pending.popitem()[0], Failed(_NO_THREADS))
-                return
+                return False
             undo.pop_all()
         self._number += 1
         self._workers.add(worker)
+        return True
 
     def stop(self, uid: int) -> None:
         with self._changed:
@@ -425,7 +429,7 @@ class ThreadHost:
         chore()
 
     def _is_active(self, uid: int) -> bool:
-        return uid in self._pending or any(worker.uid == uid for worker in self._workers)
+        return uid in self._pending or uid in self._taken
 
     def poll(self) -> Report:
         now = time.monotonic()
@@ -437,7 +441,9 @@ class ThreadHost:
             for worker in self._workers:
                 if worker.control:
                     self._supervise(worker.control, now)
-                    report.progress[worker.uid] = self._transfers[worker.uid].progress(now)
+            for uid in self._taken:
+                report.progress[uid] = self._transfers[uid].progress(now)
+            self._send_help(now)
         for worker in left:  # not under the lock: they may want it for their last step
             worker.join()
             worker.waker.close()
@@ -448,6 +454,27 @@ class ThreadHost:
         if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout:
             control.touch()
             control.expire()
+
+    def _send_help(self, now: float) -> None:
+        """Idle workers, and some more up to the limit, help with what takes longest."""
+        room = self.settings.connections - sum(worker.uid != 0 for worker in self._workers)
+        if self._pending or self._helped or self._dismissed or room <= 0:
+            return
+        for uid in self._taken:
+            self._helped.extend([uid] * min(room - len(self._helped), self._transfers[uid].help_wanted(now)))
+        for _ in range(len(self._helped) - self._idle):
+            self._start_worker()
+        if self._helped:
+            self._changed.notify_all()
+
+    def _call_back_helper(self) -> None:
+        """A download waits for a worker: one that helps another comes first to it."""
+        staying = [worker for worker in self._workers if worker.control and not worker.control.yields]
+        at_work = Counter(worker.uid for worker in staying)
+        for worker in staying:
+            if worker.control and at_work[worker.uid] > 1:
+                worker.control.give_way()
+                return
 
     def wait(self, seconds: float) -> None:
         self._news.wait(seconds)
@@ -497,9 +524,11 @@ class ThreadHost:
             if not worker.is_in_lookup:
                 return
             worker.abandoned = True
+            self._workers.discard(worker)
+            if worker.uid not in self._taken:  # another that helped was abandoned before
+                return
             transfer = self._transfers.pop(worker.uid)
             self._put(worker.uid, Halted())
-            self._workers.discard(worker)
         transfer.abandon()
 
     def shut(self, *, forced: bool = False) -> Report:
@@ -525,41 +554,70 @@ class ThreadHost:
             if worker.abandoned:
                 return None
             self._idle += 1
-            self._changed.wait_for(lambda: self._pending or self._dismissed)
+            self._changed.wait_for(lambda: self._pending or self._helped or self._dismissed)
             self._idle -= 1
-            if not self._pending:
+            if self._pending:
+                transfer = self._take_next(worker)
+            elif self._helped and not self._dismissed:
+                return self._take_helped(worker)
+            else:
                 self._workers.discard(worker)  # now, so that a new job gets a new worker
                 self._left.append(worker)
                 return None
-            worker.uid = self._pending.popitem(last=False)[0]
-            worker.control = Control(worker.waker)
-            self._events.append(Started(worker.uid))
-            self._kept.pop(worker.uid, None)
-            transfer = self._transfers[worker.uid]
-            if transfer.is_open:
-                worker.hang_up()  # it goes on with the connection that it has
-            self._make_room()
         self._clerk.settle()  # the download that this one replaces may have the file still
         return transfer
 
-    def _make_room(self) -> None:
-        """Close what is open and not used, down to the limit: idle connections, then the longest stopped."""
+    def _take_next(self, worker: _Worker) -> Transfer:
+        uid = self._pending.popitem(last=False)[0]
+        self._taken.add(uid)
+        self._events.append(Started(uid))
+        self._kept.pop(uid, None)
+        return self._assign(worker, uid, helps=False)
+
+    def _take_helped(self, worker: _Worker) -> Transfer:
+        return self._assign(worker, self._helped.popleft(), helps=True)
+
+    def _assign(self, worker: _Worker, uid: int, *, helps: bool) -> Transfer:
+        worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
+        transfer = self._transfers[uid]
+        if transfer.connections:
+            worker.hang_up()  # it goes on with a connection that is there
+        self._make_room(transfer)
+        return transfer
+
+    def _make_room(self, first: Transfer) -> None:
+        """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
+
+        `first` is taken up just now, and goes on with a connection that it has.
+        """
         idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
-        kept = [uid for uid in kept if self._kept[uid].is_open]
-        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) + len(kept)
-        surplus = max(0, surplus - self.settings.connections)
-        for worker in idle[:surplus]:
+        spare = [self._kept[uid] for uid in kept]
+        spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
+        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self.settings.connections
+        surplus += sum(transfer.connections for transfer in spare) + max(0, first.connections - 1)
+        for worker in idle[: max(0, surplus)]:
             worker.hang_up()
-        for uid in kept[: max(0, surplus - len(idle))]:
-            self._kept.pop(uid).release()
+        surplus -= len(idle)
+        for transfer in spare:
+            if surplus > 0 and (count := transfer.connections):
+                surplus -= count
+                self._close_spare(transfer)
 
-    def put(self, worker: _Worker, outcome: Outcome) -> None:
-        """A worker has ended a transfer."""
+    def _close_spare(self, transfer: Transfer) -> None:
+        if self._kept.pop(transfer.job.uid, None):
+            transfer.release()
+        else:
+            transfer.hang_up()
+
+    def put(self, worker: _Worker, outcome: Outcome | None) -> None:
+        """A worker has ended a transfer, or left it to others."""
         with self._changed:
             if worker.abandoned:
                 return
             uid, worker.uid, worker.control = worker.uid, 0, None
+            if not outcome:
+                return
             if isinstance(outcome, (Finished, Skipped)):
                 self._transfers.pop(uid).close()
             elif isinstance(outcome, Halted):
@@ -573,6 +631,8 @@ class ThreadHost:
             self._kept.pop(next(iter(self._kept))).release()
 
     def _put(self, uid: int, outcome: Outcome) -> None:
+        self._taken.discard(uid)
+        self._helped = deque(helped for helped in self._helped if helped != uid)
         self._events.append(Ended(uid, outcome))
         self._news.set()
 
@@ -584,7 +644,7 @@ class ThreadHost:
             elif worker in self._workers:
                 self._workers.discard(worker)
                 self._left.append(worker)
-                if worker.uid:
+                if worker.uid in self._taken:
                     self._put(worker.uid, Failed(_UNFORESEEN))
             self._news.set()
 
@@ -999,7 +1059,7 @@ def serve(handle: int, parent: int) -> None:
     except (EOFError, OSError):
         pass  # Blender is gone
     except Exception as error:
-        _log_defect(error)
+        log_defect(error)
     finally:
         if "host" in locals():
             host.shut(forced=True)

@@ -78,6 +78,8 @@ class Control:
         """Whether `check` would raise; cheap to read for each chunk."""
         self.reused = False
         """Whether the request under way goes over a connection that served one before."""
+        self.yields = False
+        """Whether another download waits for this worker."""
         self._lock = threading.Lock()
         self._waker = waker
         self._wire: Wire | None = None
@@ -93,6 +95,11 @@ class Control:
 
     def expire(self) -> None:
         """End the phase under way: the run raises `TryAgain`."""
+        self._interrupt()
+
+    def give_way(self) -> None:
+        """Have the run leave the transfer to the others that run it; alone it goes on."""
+        self.yields = True
         self._interrupt()
 
     def idle(self, now: float) -> float:

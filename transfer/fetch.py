@@ -1,23 +1,24 @@
-"""One download as an object: a worker runs it until it ends or is asked to stop, another goes on later.
+"""One download as an object: workers run it until it ends or is asked to stop, others go on later.
 
-What is known of the file (`Received`), the open response and the partial file live here, not in
-a thread, so pausing costs nothing: asked to stop in the body, a transfer keeps its connection.
+What is known of the file (`Received`), the open responses and the partial file live here, not in
+a thread, so pausing costs nothing: asked to stop in a body, a transfer keeps its connection.
 """
 
 from __future__ import annotations
 
 import email.utils
+import logging
 import os
-import shutil
+import threading
 import time
+import traceback
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
 
-from . import content, digest, names, retry
+from . import answers, content, digest, names, retry
 from .control import Control
 from .job import (
+    Carried,
     Finished,
     Have,
     IfExists,
@@ -29,10 +30,11 @@ from .job import (
     Stopped,
     TransferError,
     TryAgain,
-    Validator,
 )
 from .part import Mark, Part, Received, TakenError, prepare_folder, told
 from .ranges import parse_content_range
+from .segments import Segment, Segments
+from .space import Space
 
 if TYPE_CHECKING:
     import requests
@@ -40,84 +42,93 @@ if TYPE_CHECKING:
     from .body import Body
     from .connect import Client
 
+log = logging.getLogger(__name__)
+
 OVERLAP = 64 << 10  # bytes fetched again on a resume, and compared with the disk
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
 MAX_REDIRECTS = 20
 LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
 LOCK_LOOK = 0.02  # seconds between two looks
 MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
-VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
 
 
 class _AskAgain(Exception):
     """The answer changed what to ask for: nothing failed, and no wait is due."""
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """An open response, and where its next byte belongs."""
-
-    body: Body
-    offset: int
-    overlap: int = 0
-    """Bytes still to be compared with what is on the disk."""
-    was_kept: bool = False
-    """Whether the worker that reads it may be another than the one that asked."""
+class _NotAlone(TryAgain):
+    """What this worker met concerns the whole file, of which others are fetching more."""
 
 
 class Transfer:
-    """One download. One worker at a time runs it; the counters may be read from any thread."""
+    """One download. Workers run it, usually one; the counters may be read from any thread."""
 
-    def __init__(self, job: Job, settings: Settings) -> None:
+    def __init__(self, job: Job, settings: Settings, space: Space | None = None) -> None:
+        carried = job.carried
         self.job = job
         self.name = names.from_url(job.url) or "download"
         self.received = 0
         self.size: int | None = None
         self._settings = settings
+        self._space = space or Space()
+        self._segments = Segments()
         self._part: Part | None = None
-        self._received: Received | None = None  # what the last partial file held,
-        self._mark: Mark | None = None  # and how that file looked when it was let go of
-        self._exchange: _Exchange | None = None
-        self._tries = retry.Tries()
-        self._furthest = 0  # the highest offset ever received: beyond it is progress
-        self._fruitless = 0.0  # seconds on the network without progress, of earlier requests
-        self._asked_at = 0.0  # when the time on the network began that is not in _fruitless yet
+        self._saving = threading.Lock()  # held by the worker that writes the sidecar
+        # What the last partial file held, and how that file looked when it was let go of.
+        self._received: Received | None = carried.received if carried else None
+        self._mark: Mark | None = carried.mark if carried else None
+        self._tries = carried.tries if carried else retry.Tries()
+        self._fruitless = carried.fruitless if carried else 0.0  # seconds, while nobody runs it
+        self._since = 0.0  # when something new came last, less the waits since, in time.monotonic
         self._hash = digest.new_hash(job.digest.algorithm) if job.digest else None
         self._hashed = 0  # bytes from the start that the hash has seen
         self._bare_range = False  # ask for a range without If-Range
         self._content_type = ""
         self._named = False  # by an answer of the server
-        self._control: Control | None = None
 
     # -- For the main thread.
 
     @property
-    def is_open(self) -> bool:
-        """Whether it holds a connection while nobody runs it."""
-        return self._exchange is not None
+    def connections(self) -> int:
+        """How many connections it holds that nobody reads from."""
+        return self._segments.connections
 
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
-        control = self._control
+        controls = self._segments.controls
+        # Where one receives, that is what the download does, whatever its helpers do.
+        main = max(controls, key=lambda control: control.phase is Phase.BODY, default=None)
         return Progress(
             name=self.name,
             received=self.received,
             size=self.size,
-            phase=control.phase if control else Phase.IDLE,
-            idle=control.idle(now) if control else 0.0,
-            text=self._tries.text,
+            phase=main.phase if main else Phase.IDLE,
+            idle=min((control.idle(now) for control in controls), default=0.0),
+            text=self._text(main),
         )
+
+    def _text(self, control: Control | None) -> str:
+        if control and control.phase is Phase.VERIFY and self.size:
+            return f"verifying {self._hashed / self.size:.0%}"
+        return self._tries.text
+
+    def missing(self) -> int:
+        """Bytes that the disk will have to take yet, where known."""
+        return max(0, (self.size or 0) - self.received)
+
+    def help_wanted(self, now: float) -> int:
+        """How many more workers would get it done earlier."""
+        part = self._part
+        return self._segments.wanted(part.received.ranges, self.size, now) if part else 0
 
     # -- For whoever owns it while no worker runs it.
 
     def hang_up(self) -> None:
-        """Close the connection; what was received stays."""
-        exchange, self._exchange = self._exchange, None
-        if exchange:
-            exchange.body.close()
+        """Close the connections that nobody reads from; what was received stays. Any thread."""
+        self._segments.hang_up()
 
     def release(self) -> None:
-        """Close connection and file, at no cost: what was received is remembered, not yet made durable."""
+        """Close connections and file, at no cost: what was received is remembered, not yet made durable."""
         self.hang_up()
         part, self._part = self._part, None
         if part:
@@ -139,8 +150,25 @@ class Transfer:
             if self._part and self._part.mark() == self._mark and self._received:
                 self._part.received = self._received
 
+    def carry(self) -> Carried | None:
+        """Release everything; returns what another process needs to go on from it at once.
+
+        None, and nothing is released, where only the open connection brings the rest.
+        """
+        part = self._part
+        if part and self.connections and not part.can_resume:
+            return None
+        self.release()
+        return Carried(
+            received=self._received or Received(),
+            mark=self._mark or (),
+            tries=self._tries,
+            fruitless=self._fruitless,
+        )
+
     def abandon(self) -> None:
         """As `close`, while a worker is stuck in a name look-up: when it wakes it finds nothing to touch."""
+        self.hang_up()
         part, self._part = self._part, None
         if part:
             part.close()
@@ -154,37 +182,50 @@ class Transfer:
             part.discard()
 
     def _open_existing(self) -> Part | None:
-        if not os.path.lexists(self._path(names.part_name(self.job.url, self.job.directory))):
-            return None
-        return Part(self.job.url, self.job.directory, self.job.digest)
+        own = names.part_name(self.job.url, self.job.directory)
+        if any(name and os.path.lexists(self._path(name)) for name in (own, self.job.partial)):
+            return self._new_part()
+        return None
 
-    # -- For the worker.
+    def _new_part(self) -> Part:
+        return Part(self.job.url, self.job.directory, self.job.digest, earlier=self.job.partial)
 
-    def run(self, control: Control, client: Client, buffer: memoryview) -> Finished | Skipped:
-        """Download until it is done. Blocks; one worker at a time.
+    # -- For a worker.
 
-        `buffer` is the worker's own. Raises Stopped when asked through `control` (call again to go
-        on) and TransferError when it cannot be done (call again to try anew).
+    def run(
+        self, control: Control, client: Client, buffer: memoryview, *, helps: bool = False
+    ) -> Finished | Skipped | None:
+        """Download until it is done, or until there is nothing left for this worker: then None.
+
+        Blocks. `buffer` is the worker's own. `helps`: others run it already. Of all that run it
+        the last one raises Stopped when asked through `control` (call again to go on) and
+        TransferError when it cannot be done (call again to try anew).
         """
-        self._control = control
-        self._asked_at = time.monotonic()
+        if not self._segments.enter(control, helps=helps):
+            return None
         try:
             with told(self.job.directory):
-                return self._run(control, client, buffer)
-        except Stopped:
-            self._fruitless += time.monotonic() - self._asked_at
-            if self._exchange:
-                self._exchange.was_kept = True
-            self._remember()
-            raise
-        except BaseException:
-            self._remember()
-            self.close()
-            self._tries = retry.Tries()  # a retry by hand starts anew
-            self._fruitless = 0.0
+                skipped = None if helps else self._prepare(control, buffer)
+                return skipped or self._work(control, client, buffer, may_split=helps)
+        except BaseException as error:
+            if self._segments.leave(control, failed=isinstance(error, TransferError)):
+                _log_unforeseen(error)
+                return None
+            self._halt(error)
             raise
         finally:
-            self._control = None
+            self._segments.exit(control)
+            if not self._segments.controls:
+                self._space.free(self)
+
+    def _halt(self, error: BaseException) -> None:
+        """Nobody runs it any more, and it is not done."""
+        self._remember()
+        self._fruitless = time.monotonic() - self._since
+        if not isinstance(error, Stopped):
+            self.close()
+            self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
+            self._fruitless = 0.0
 
     def _remember(self) -> None:
         """So that the next run knows whether the file is as this one left it."""
@@ -192,34 +233,77 @@ class Transfer:
             if part := self._part:
                 self._received, self._mark = part.received, part.mark()
 
-    def _run(self, control: Control, client: Client, buffer: memoryview) -> Finished | Skipped:
+    def _prepare(self, control: Control, buffer: memoryview) -> Skipped | None:
+        """What comes before the first request."""
+        self._since = time.monotonic() - self._fruitless
         names.check(self.job.url)
         prepare_folder(self.job.directory)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
             return skipped
         self._take_part(control)
-        while True:
-            try:
-                return self._attempt(control, client, buffer)
-            except _AskAgain:
-                self.hang_up()
-                self._count_fruitless()
-            except TryAgain as error:
-                self.hang_up()
-                self._count_fruitless()
-                delay = self._tries.delay(str(error), error.retry_after)
-                control.enter(Phase.BACKOFF)
-                control.sleep(delay)
+        if self._open_part.can_resume:
+            self._hash_up_to(self._open_part.received.ranges.head(), control, buffer)
+        return None
 
-    def _attempt(self, control: Control, client: Client, buffer: memoryview) -> Finished | Skipped:
-        if not self._exchange and not self._is_whole():
-            found = self._ask(control, client)
-            if isinstance(found, Skipped):
-                return found
-            self._exchange = found
-        if self._exchange:
-            self._receive(self._exchange, control, buffer)
-        return self._finish(control, buffer)
+    def _work(
+        self, control: Control, client: Client, buffer: memoryview, *, may_split: bool
+    ) -> Finished | Skipped | None:
+        """Fetch segment after segment; whoever is alone at the end finishes."""
+        while True:
+            segment = self._claim(control, may_split=may_split)
+            may_split = False
+            if not segment:
+                if self._segments.leave(control):
+                    return None
+                segment = self._claim(control)  # what others have left meanwhile
+            if not segment:
+                return self._finish(control, buffer)
+            try:
+                if skipped := self._fetch(segment, control, client, buffer):
+                    return skipped
+            except _AskAgain:
+                self._end_if_fruitless()
+            except TryAgain as error:
+                if self._segments.leave(control, failed=not control.yields):
+                    return None
+                self._back_off(error, control)
+
+    def _back_off(self, error: TryAgain, control: Control) -> None:
+        """Wait until it may be tried again; raises TransferError where it may not."""
+        if isinstance(error, _NotAlone) or control.yields:
+            control.yields = False  # it is alone by now
+            return
+        self._end_if_fruitless()
+        delay, began = self._tries.delay(str(error), error.retry_after), time.monotonic()
+        try:
+            control.enter(Phase.BACKOFF)
+            control.sleep(delay)
+        finally:
+            self._since += time.monotonic() - began
+
+    def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
+        received = self._open_part.received
+        segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
+        if not segment and received.is_whole and not self._named:
+            # Its name is the server's to say: a new process asks for the end of the file once more.
+            segment = self._segments.add(Segment(received.size or 0, received.size, control))
+        return segment
+
+    def _fetch(
+        self, segment: Segment, control: Control, client: Client, buffer: memoryview
+    ) -> Skipped | None:
+        try:
+            skipped = None if segment.body else self._ask(segment, control, client)
+            if not skipped:
+                self._receive(segment, control, buffer)
+        except Stopped:
+            self._segments.stop(segment)
+            raise
+        except BaseException:
+            self._segments.drop(segment)
+            raise
+        self._segments.drop(segment)
+        return skipped
 
     # -- The partial file.
 
@@ -241,25 +325,23 @@ class Transfer:
             self._restart_hash()
         self._received = None
         self.received, self.size = part.received.ranges.total(), part.received.size
-        self._furthest = max(self._furthest, part.received.ranges.head())
+        self._tries.furthest = max(self._tries.furthest, self.received)
 
     def _open_patiently(self, control: Control) -> Part:
         """A download that gave way to this one may be letting go of the file just now."""
         end = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
-                return Part(self.job.url, self.job.directory, self.job.digest)
+                return self._new_part()
             except TakenError:
                 if time.monotonic() > end:
                     raise
             control.sleep(LOCK_LOOK)
 
-    def _is_whole(self) -> bool:
-        """Whether only the end is missing. Its name is the server's to say: a new process asks again."""
-        return self._named and self._open_part.received.is_whole
-
     def _forget(self) -> None:
-        """Begin from zero, in the file and in the counters."""
+        """Begin from zero, in the file and in the counters. Raises _NotAlone: others count on them."""
+        if not self._segments.is_alone():
+            raise _NotAlone("The server sends something else to one of several connections")
         self.hang_up()
         self._open_part.received.forget()
         self._open_part.truncate()
@@ -277,38 +359,44 @@ class Transfer:
 
     # -- Asking.
 
-    def _ask(self, control: Control, client: Client) -> _Exchange | Skipped:
-        """Request what is missing, and decide what the answer means.
+    def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
+        """Request a segment, and decide what the answer means.
 
         Raises _AskAgain, TransferError, Stopped.
         """
-        start, end = self._window()
-        headers = self._range_headers(start) if end else self._conditions()
-        self._tries.request()
-        self._asked_at = time.monotonic()
+        is_range = self._go_back(segment)
+        headers = self._range_headers(segment) if is_range else self._conditions()
+        with self._segments.lock:
+            self._tries.request()
         try:
             response = self._follow(client, control, headers)
         except Stopped:
-            self._tries.requests -= 1  # interrupted by us: not a try
-            self._asked_at = time.monotonic()
+            with self._segments.lock:
+                self._tries.requests -= 1  # interrupted by us: not a try
             raise
         try:
-            return self._judge(response, start, end)
+            return self._judge(response, segment, is_range)
         except BaseException:
             response.close()
             raise
 
-    def _window(self) -> tuple[int, int]:
-        """From where to ask, and up to where the disk holds the file; (0, 0): from the beginning."""
-        head = self._open_part.received.ranges.head()
-        if head and not self._open_part.can_resume:
+    def _go_back(self, segment: Segment) -> bool:
+        """Begin a little earlier where the disk holds that; False: the whole file is to be asked for."""
+        part = self._open_part
+        if not part.received.ranges.total():
+            return False
+        if not part.can_resume:
             self._forget()
-            head = 0
-        return max(0, head - OVERLAP), head
+            raise _AskAgain
+        segment.overlap = min(OVERLAP, part.received.ranges.before(segment.offset))
+        segment.offset -= segment.overlap
+        return True
 
-    def _range_headers(self, start: int) -> dict[str, str]:
-        headers = {"Range": f"bytes={start}-"}
-        validator = self._open_part.received.validator.if_range
+    def _range_headers(self, segment: Segment) -> dict[str, str]:
+        received = self._open_part.received
+        last = "" if segment.end in (None, received.size) else segment.end - 1
+        headers = {"Range": f"bytes={segment.offset}-{last}"}
+        validator = received.validator.if_range
         if validator and not self._bare_range:
             headers["If-Range"] = validator
         return headers
@@ -331,19 +419,20 @@ class Transfer:
         url, cookies = self.job.url, client.no_cookies()
         for _ in range(MAX_REDIRECTS + 1):
             response = client.get(url, headers, control, cookies=cookies)
-            if response.status_code not in _REDIRECTS or "Location" not in response.headers:
+            if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
                 return response
             response.close()
             cookies.update(response.cookies)
-            url = _redirected(str(response.url), response.headers["Location"])
+            url = answers.redirected(str(response.url), response.headers["Location"])
         raise TransferError("The server sends this download round in circles")
 
-    def _judge(self, response: requests.Response, start: int, end: int) -> _Exchange | Skipped:
-        """Decide what the answer to a request for the bytes from `start` means."""
+    def _judge(self, response: requests.Response, segment: Segment, is_range: bool) -> Skipped | None:
+        """Decide what an answer means: the segment gets its body, unless there is nothing to fetch."""
         status = response.status_code
-        if status == 206 and end:
-            return self._continue(response, start, end)
-        if status == 416 and end:
+        if status == 206 and is_range:
+            self._continue(response, segment)
+            return None
+        if status == 416 and is_range:
             self._forget()
             raise _AskAgain
         if status == 304 and self.job.if_exists is IfExists.UPDATE:
@@ -351,13 +440,14 @@ class Transfer:
             self._drop_part()
             return self._skipped(self._known_name(), "Not changed on the server")
         if status not in (200, 203):
-            raise _refusal(response)
-        if end and not self._bare_range and _certainly_same(self._open_part.received.validator, response):
+            raise answers.refusal(response)
+        known = self._open_part.received.validator
+        if is_range and not self._bare_range and answers.certainly_same(known, response):
             self._bare_range = True  # some servers drop the range only because of If-Range
             raise _AskAgain
-        return self._begin(response)
+        return self._begin(response, segment)
 
-    def _begin(self, response: requests.Response) -> _Exchange | Skipped:
+    def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
         """The whole file comes."""
         if self._open_part.received.ranges.total():
             self._refuse_page(response)
@@ -372,9 +462,11 @@ class Transfer:
         received.encoded = body.encoded
         if not body.encoded:
             received.size = self.size = body.length
-            received.validator = _validator(response)
+            received.validator = answers.validator(response)
         self._need_space()
-        return _Exchange(body, 0)
+        segment.offset = segment.overlap = 0
+        segment.open(body, received.size)
+        return None
 
     def _refuse_page(self, response: requests.Response) -> None:
         """Give up nothing that was received for a page to sign in. Raises TransferError."""
@@ -392,14 +484,15 @@ class Transfer:
             content_type=self._content_type,
         )
 
-    def _continue(self, response: requests.Response, start: int, end: int) -> _Exchange:
+    def _continue(self, response: requests.Response, segment: Segment) -> None:
         """A range comes: only if it is the one asked for, of the file that is on the disk."""
         received = self._open_part.received
         answered = parse_content_range(response.headers.get("Content-Range", ""))
-        if not answered or answered[0] != start or not self._is_same(response, answered[2]):
+        if not answered or answered[0] != segment.offset or not self._is_same(response, answered[2]):
             self._forget()
             raise _AskAgain
-        self._take_name(response)
+        if not self._named:
+            self._take_name(response)
         body = self._open_body(response)
         if body.encoded:
             self._forget()
@@ -407,12 +500,13 @@ class Transfer:
         if received.size is None:
             received.size = self.size = answered[2]
         self._need_space()
-        return _Exchange(body, start, overlap=end - start)
+        wanted = received.size if segment.end is None else segment.end
+        segment.open(body, None if wanted is None else min(wanted, answered[1]))
 
     def _is_same(self, response: requests.Response, size: int | None) -> bool:
         """Whether nothing in the answer says that it is another version of the file."""
         received = self._open_part.received
-        known, now = received.validator, _validator(response)
+        known, now = received.validator, answers.validator(response)
         return not (
             (size is not None and received.size is not None and size != received.size)
             or (now.etag and known.etag and now.etag != known.etag)
@@ -427,86 +521,91 @@ class Transfer:
         return Body(response, decode=not is_gzip_file)
 
     def _need_space(self) -> None:
-        if self.size is None:
-            return
-        missing, free = self.size - self.received, shutil.disk_usage(self.job.directory).free
-        if missing > free:
-            raise TransferError(
-                f"Not enough space: {_amount(missing)} are needed in “{self.job.directory}”,"
-                f" {_amount(free)} are free. Make room, then press Retry"
-            )
+        if self.size is not None:
+            self._space.claim(self, self.job.directory)
 
     # -- Receiving.
 
-    def _receive(self, exchange: _Exchange, control: Control, buffer: memoryview) -> None:
-        """Read the body to its end, into the file."""
+    def _receive(self, segment: Segment, control: Control, buffer: memoryview) -> None:
+        """Read a body to the segment's end, into the file."""
         control.enter(Phase.BODY)
-        part = self._open_part
-        while count := exchange.body.read(buffer, control):
-            data = buffer[:count]
-            self._refuse_surplus(exchange.offset + count)
-            if exchange.overlap:
-                data = self._compare(exchange, data)
+        part, body = self._open_part, segment.body
+        assert body
+        if part.can_resume:
+            self._segments.welcome()
+        while not segment.is_done and (count := body.read(buffer, control)):
+            data = self._fitting(segment, buffer[:count])
+            if segment.overlap:
+                data = self._compare(segment, data)
             if data:
-                part.write(data, exchange.offset)
-                self._record(exchange, data)
-                if part.checkpoint_due():
-                    part.checkpoint()
-        self._exchange = None
-        if exchange.was_kept:  # the connection is not of this worker's client, which counts its own
-            exchange.body.close()
-        else:
-            exchange.body.finish(self._settings.timeout)
-        self._know_size(exchange.offset)
+                part.write(data, segment.offset)
+                self._record(segment, data)
+                self._checkpoint(part)
+        if not segment.is_done and not segment.was_kept:
+            body.finish(self._settings.timeout)
+            segment.body = None  # the connection is the client's again
+        self._know_size(segment)
 
-    def _refuse_surplus(self, end: int) -> None:
+    def _fitting(self, segment: Segment, data: memoryview) -> memoryview:
+        """What belongs to the segment; what lies behind it is somebody else's."""
+        end = segment.offset + len(data)
         if self.size is not None and end > self.size:
             self._forget()
             raise TryAgain("The server sent more than it had announced")
+        if segment.end is None or end <= segment.end:
+            return data
+        segment.is_cut = True
+        return data[: max(0, segment.end - segment.offset)]
 
-    def _record(self, exchange: _Exchange, data: memoryview) -> None:
+    def _record(self, segment: Segment, data: memoryview) -> None:
         """Count what has been written."""
-        start, end = exchange.offset, exchange.offset + len(data)
+        start, end = segment.offset, segment.offset + len(data)
         if self._hash and self._hashed == start:
             self._hash.update(data)
             self._hashed = end
-        self._open_part.received.ranges.add(start, end)
-        exchange.offset = end
-        self.received += len(data)
-        if end > self._furthest:
-            self._furthest, self._fruitless, self._asked_at = end, 0.0, time.monotonic()
-            self._tries.progress(end)
-        else:
+        segment.offset = end
+        ranges = self._open_part.received.ranges
+        with self._segments.lock:
+            ranges.add(start, end)
+            self.received = ranges.total()
+            is_new = self.received > self._tries.furthest
+            if is_new:
+                self._since = time.monotonic()
+                self._tries.progress(self.received)
+        if not is_new:
             self._end_if_fruitless()
 
-    def _compare(self, exchange: _Exchange, data: memoryview) -> memoryview:
+    def _compare(self, segment: Segment, data: memoryview) -> memoryview:
         """Check the overlap against the disk. Returns what lies behind it. Raises _AskAgain."""
-        count = min(exchange.overlap, len(data))
-        if self._open_part.read(exchange.offset, count) != data[:count]:
+        count = min(segment.overlap, len(data))
+        if self._open_part.read(segment.offset, count) != data[:count]:
             self._forget()
             raise _AskAgain
-        exchange.overlap -= count
-        exchange.offset += count
+        segment.overlap -= count
+        segment.offset += count
         self._end_if_fruitless()
         return data[count:]
 
-    def _know_size(self, end: int) -> None:
+    def _checkpoint(self, part: Part) -> None:
+        """One worker does it, the others go on."""
+        if part.checkpoint_due() and self._saving.acquire(blocking=False):
+            try:
+                part.checkpoint()
+            finally:
+                self._saving.release()
+
+    def _know_size(self, segment: Segment) -> None:
         """The body has ended where it should, or where only its end could tell."""
         received = self._open_part.received
-        if received.size is None:
-            received.size = self.size = end
-        if not received.is_whole:
+        if segment.end is None:
+            segment.end = received.size = self.size = segment.offset
+        if segment.offset < segment.end:
             raise TryAgain("The server sent less than it had announced")
 
     def _end_if_fruitless(self) -> None:
-        if self._fruitless + time.monotonic() - self._asked_at > MAX_FRUITLESS * self._settings.timeout:
+        """Raises TransferError where too much time went by on the network; waits do not count."""
+        if time.monotonic() - self._since > MAX_FRUITLESS * self._settings.timeout:
             raise TransferError("The server keeps the connection busy, but the download does not get on")
-
-    def _count_fruitless(self) -> None:
-        """Add up the time that failed requests took; backoff and Retry-After do not count."""
-        self._end_if_fruitless()
-        now = time.monotonic()
-        self._fruitless, self._asked_at = self._fruitless + now - self._asked_at, now
 
     # -- The end.
 
@@ -531,7 +630,7 @@ class Transfer:
     def _publish(self, part: Part) -> tuple[Have | None, str | None]:
         is_update = self.job.if_exists is IfExists.UPDATE
         validator, size = part.received.validator, part.received.size or 0
-        mtime = _timestamp(validator.last_modified) if is_update else None
+        mtime = answers.timestamp(validator.last_modified) if is_update else None
         path = part.publish(self.name, self.job.if_exists, mtime=mtime)
         if not path:
             return None, None
@@ -541,22 +640,27 @@ class Transfer:
         return Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag), str(path)
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
-        """Compare the digest, reading from the disk only what was not seen while it came."""
-        expected, size = self.job.digest, self.size or 0
-        if not expected or not self._hash:
+        """Compare the digest."""
+        if not self.job.digest or not self._hash:
+            return
+        self._hash_up_to(self.size or 0, control, buffer)
+        if not digest.matches(self._hash, self.job.digest):
+            self._drop_part()
+            raise TransferError("The file is not the one expected: its digest differs. Ask for a new link")
+
+    def _hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
+        """Read from the disk what the digest has not seen while it came."""
+        if not self._hash or self._hashed >= end:
             return
         control.enter(Phase.VERIFY)
-        while self._hashed < size:
+        while self._hashed < end:
             control.check()
-            data = self._open_part.read(self._hashed, min(len(buffer), size - self._hashed))
+            data = self._open_part.read(self._hashed, min(len(buffer), end - self._hashed))
             if not data:
                 raise TransferError("The partial file was cut by something else. Press Retry")
             self._hash.update(data)
             self._hashed += len(data)
             control.touch()
-        if not digest.matches(self._hash, expected):
-            self._drop_part()
-            raise TransferError("The file is not the one expected: its digest differs. Ask for a new link")
 
     def _known_name(self) -> str:
         return self.job.have.name if self.job.have else self.name
@@ -571,93 +675,12 @@ class Transfer:
         return os.path.join(self.job.directory, name)
 
 
-_REDIRECTS = (301, 302, 303, 307, 308)
+def _log_unforeseen(error: BaseException) -> None:
+    if not isinstance(error, (Stopped, TransferError)):
+        log_defect(error)
 
 
-def _redirected(url: str, location: str) -> str:
-    """The absolute target of a redirect; user and password go along only to the same origin."""
-    try:
-        target = names.quoted(urljoin(url, _as_sent(location)))
-    except ValueError as error:
-        raise TransferError("The server sends this download to an address that cannot be read") from error
-    old, new = urlsplit(url), urlsplit(target)
-    if new.scheme not in ("http", "https"):
-        raise TransferError("The server sends this download to a place that is not a web address")
-    if old.username is not None and new.username is None and _origin(old) == _origin(new):
-        target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
-    return target
-
-
-def _as_sent(location: str) -> str:
-    """The text of a header that http.client has read as Latin-1: UTF-8, else escapes for its bytes."""
-    sent = location.encode("latin-1", "replace")
-    try:
-        return sent.decode()
-    except UnicodeDecodeError:
-        return "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in sent)
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port
-
-
-def _validator(response: requests.Response) -> Validator:
-    return Validator(*(_sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
-
-
-def _sane(value: str) -> str:
-    """What can go back to the server as it came; anything else is as good as nothing."""
-    return value if len(value) <= VALIDATOR_SIZE and "\n" not in value and "\r" not in value else ""
-
-
-def _certainly_same(known: Validator, response: requests.Response) -> bool:
-    """Whether the answer carries the very validator that was sent as If-Range."""
-    now = _validator(response)
-    return bool(known.if_range) and known.if_range in (now.etag, now.last_modified)
-
-
-def _timestamp(date: str) -> float | None:
-    """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
-    try:
-        return email.utils.parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _refusal(response: requests.Response) -> TransferError:
-    """What to say of a status that brings no file."""
-    status = response.status_code
-    sentence = _REFUSALS.get(status, f"The server answered with an error ({status})")
-    if not retry.retryable(status):
-        return TransferError(sentence)
-    wait = retry.retry_after(response.headers.get("Retry-After", ""), time.time())
-    return TryAgain(sentence, retry_after=wait)
-
-
-_REFUSALS = {
-    204: "The server has nothing to download at this link",
-    400: "The server does not understand this link (400)",
-    401: "This download needs a user name and a password (401)",
-    403: "The server does not allow this download (403). The link may have expired: ask for a new one",
-    404: "There is no file at this link (404)",
-    407: "The proxy asks for a user name and a password (407)",
-    408: "The server gave up waiting (408)",
-    410: "The file is no longer at this link (410)",
-    416: "The server does not offer the file from its beginning (416)",
-    429: "The server asks for fewer downloads at a time (429)",
-    451: "The server may not offer this file for legal reasons (451)",
-    500: "The server has a problem of its own (500)",
-    502: "A server on the way has a problem (502)",
-    503: "The server is busy (503)",
-    504: "A server on the way did not answer (504)",
-}
-
-
-def _amount(count: int) -> str:
-    """Bytes as Blender writes them."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+def log_defect(error: BaseException) -> None:
+    """Where it happened, without its message and those of what caused it: they may hold the URL."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("A download met something that nobody foresaw: %s\n%s", type(error).__name__, where)

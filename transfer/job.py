@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .part import Mark, Received
+    from .retry import Tries
 
 
 class IfExists(StrEnum):
@@ -67,6 +72,10 @@ class Job:
     digest: Digest | None = None
     have: Have | None = None
     """For UPDATE: the file that an earlier download of this URL left here."""
+    partial: str = ""
+    """The name of an earlier partial file in `directory` that this download goes on with."""
+    carried: Carried | None = field(default=None, compare=False)
+    """What another process has done of it, which gave it away."""
 
     def __repr__(self) -> str:
         return f"Job({self.uid})"
@@ -82,6 +91,18 @@ class Have:
     mtime: float
     """Seconds since the epoch, as the file system had it when the file was published."""
     etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What a stopped transfer knows that is not in its sidecar yet; another process goes on from it."""
+
+    received: Received
+    mark: Mark
+    """How the partial file looked."""
+    tries: Tries
+    fruitless: float = 0.0
+    """Seconds on the network without progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,22 +62,44 @@ class Part:
     `Part(…)` raises TransferError when it cannot be had, in a sentence.
     """
 
-    def __init__(self, url: str, directory: str, digest: Digest | None) -> None:
+    def __init__(self, url: str, directory: str, digest: Digest | None, *, earlier: str = "") -> None:
         self.path = Path(directory, names.part_name(url, directory))
         shown = names.shown(url)
         expected = digest and [digest.algorithm, digest.hex]
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
         self._has_digest = digest is not None
-        with told(directory):
-            self.fd = self._open()
         self.received = Received()
-        self._read_sidecar()
+        with told(directory):
+            old = Path(directory, os.path.basename(earlier))
+            if earlier and os.path.lexists(old) and not os.path.lexists(self.path):
+                self._take_over(old)
+            else:
+                self.fd = self._open()
+                self._read_sidecar(shown)
         self._saved = (self.received.ranges.total(), time.monotonic())
 
     @property
     def sidecar(self) -> Path:
         """The file that describes the partial file."""
         return self.path.with_name(self.path.name + ".json")
+
+    def _take_over(self, old: Path) -> None:
+        """Go on with the partial file of a link that this one replaces, under our own name.
+
+        First the new sidecar, then the file, then the old sidecar goes: cut anywhere, it can be
+        taken over again, or it is ours.
+        """
+        own, self.path = self.path, old
+        self.fd, old_sidecar = self._open(), self.sidecar
+        try:
+            self._read_sidecar(None)
+            self.path = own
+            self.checkpoint()
+            os.rename(old, own)
+            old_sidecar.unlink(missing_ok=True)
+        except BaseException:
+            self.release()
+            raise
 
     def _open(self) -> int:
         """Open or make the file, and lock it."""
@@ -168,11 +190,11 @@ class Part:
         write_atomically(self.sidecar, json.dumps(about).encode())
         self._saved = (self.received.ranges.total(), time.monotonic())
 
-    def _read_sidecar(self) -> None:
-        """Take up what an earlier process wrote down; what it did not is not trusted."""
+    def _read_sidecar(self, url: str | None) -> None:
+        """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
         try:
             about = json.loads(_read_small(self.sidecar))
-            self.received = _parse(about, self._about["url"], os.fstat(self.fd).st_size)
+            self.received = _parse(about, url, os.fstat(self.fd).st_size)
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             self.received = Received()
 
@@ -299,9 +321,9 @@ def _read_small(path: Path) -> bytes:
         os.close(fd)
 
 
-def _parse(about: Any, url: str, on_disk: int) -> Received:
+def _parse(about: Any, url: str | None, on_disk: int) -> Received:
     """Read a sidecar. Raises ValueError, TypeError, KeyError where it is not one that holds here."""
-    if about["version"] != 1 or about["url"] != url:
+    if about["version"] != 1 or (url is not None and about["url"] != url):
         raise ValueError("another download's")
     size, etag, date = about["size"], about["etag"], about["last_modified"]
     if not (size is None or isinstance(size, int)) or not isinstance(etag, str) or not isinstance(date, str):

@@ -47,6 +47,10 @@ class Ranges:
         """How many bytes are there from the beginning of the file, without a gap."""
         return self._ranges[0][1] if self._ranges and self._ranges[0][0] == 0 else 0
 
+    def before(self, position: int) -> int:
+        """How many bytes are there right before a position that is not in the set, without a gap."""
+        return next((end - start for start, end in self._ranges if end == position), 0)
+
     def clear(self) -> None:
         """Forget all."""
         self._ranges.clear()

@@ -1,0 +1,96 @@
+"""What the head of an answer means: where it leads, what it refuses, which version it is of."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from . import names, retry
+from .job import TransferError, TryAgain, Validator
+
+if TYPE_CHECKING:
+    import requests
+
+VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def redirected(url: str, location: str) -> str:
+    """The absolute target of a redirect; user and password go along only to the same origin."""
+    try:
+        target = names.quoted(urljoin(url, _as_sent(location)))
+    except ValueError as error:
+        raise TransferError("The server sends this download to an address that cannot be read") from error
+    old, new = urlsplit(url), urlsplit(target)
+    if new.scheme not in ("http", "https"):
+        raise TransferError("The server sends this download to a place that is not a web address")
+    if old.username is not None and new.username is None and _origin(old) == _origin(new):
+        target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
+    return target
+
+
+def _as_sent(location: str) -> str:
+    """The text of a header that http.client has read as Latin-1: UTF-8, else escapes for its bytes."""
+    sent = location.encode("latin-1", "replace")
+    try:
+        return sent.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in sent)
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port
+
+
+def validator(response: requests.Response) -> Validator:
+    return Validator(*(_sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
+
+
+def _sane(value: str) -> str:
+    """What can go back to the server as it came; anything else is as good as nothing."""
+    return value if len(value) <= VALIDATOR_SIZE and "\n" not in value and "\r" not in value else ""
+
+
+def certainly_same(known: Validator, response: requests.Response) -> bool:
+    """Whether the answer carries the very validator that was sent as If-Range."""
+    now = validator(response)
+    return bool(known.if_range) and known.if_range in (now.etag, now.last_modified)
+
+
+def timestamp(date: str) -> float | None:
+    """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def refusal(response: requests.Response) -> TransferError:
+    """What to say of a status that brings no file."""
+    status = response.status_code
+    sentence = _REFUSALS.get(status, f"The server answered with an error ({status})")
+    if not retry.retryable(status):
+        return TransferError(sentence)
+    wait = retry.retry_after(response.headers.get("Retry-After", ""), time.time())
+    return TryAgain(sentence, retry_after=wait)
+
+
+_REFUSALS = {
+    204: "The server has nothing to download at this link",
+    400: "The server does not understand this link (400)",
+    401: "This download needs a user name and a password (401)",
+    403: "The server does not allow this download (403). The link may have expired: ask for a new one",
+    404: "There is no file at this link (404)",
+    407: "The proxy asks for a user name and a password (407)",
+    408: "The server gave up waiting (408)",
+    410: "The file is no longer at this link (410)",
+    416: "The server does not offer the file from its beginning (416)",
+    429: "The server asks for fewer downloads at a time (429)",
+    451: "The server may not offer this file for legal reasons (451)",
+    500: "The server has a problem of its own (500)",
+    502: "A server on the way has a problem (502)",
+    503: "The server is busy (503)",
+    504: "A server on the way did not answer (504)",
+}

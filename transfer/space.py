@@ -1,0 +1,54 @@
+"""Room on the disks, for all downloads that run at the same time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from typing import Protocol
+
+from .job import TransferError
+
+
+class Wants(Protocol):
+    """A download that runs."""
+
+    def missing(self) -> int:
+        """Bytes that the disk will have to take yet."""
+
+
+class Space:
+    """What the running downloads still want of each disk. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wants: dict[Wants, int] = {}  # with the disk's device number
+
+    def claim(self, download: Wants, directory: str) -> None:
+        """Have room for what a download misses, beside the others. Raises TransferError, OSError."""
+        device = os.stat(directory).st_dev
+        with self._lock:
+            self._wants[download] = device
+            others = sum(d.missing() for d, on in self._wants.items() if on == device and d is not download)
+        missing, free = download.missing(), shutil.disk_usage(directory).free
+        if missing + others > free:
+            also = f" and {amount(others)} for the other downloads" if others else ""
+            raise TransferError(
+                f"Not enough space: {amount(missing)} are needed{also} in “{directory}”,"
+                f" {amount(free)} are free. Make room, then press Retry"
+            )
+
+    def free(self, download: Wants) -> None:
+        """A download does not run any more."""
+        with self._lock:
+            self._wants.pop(download, None)
+
+
+def amount(count: int) -> str:
+    """Bytes as Blender writes them."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
