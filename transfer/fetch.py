@@ -71,7 +71,7 @@ class Transfer:
         self.size: int | None = None
         self._settings = settings
         self._space = space or Space()
-        self._segments = Segments()
+        self._segments = Segments(settings.split_seconds)
         self._part: Part | None = None
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
         # What the last partial file held, and how that file looked when it was let go of.

@@ -114,6 +114,8 @@ class Settings:
     connections: int = 16
     """Connections open at once, over all downloads."""
     user_agent: str = "background_downloads"
+    split_seconds: float = 2.0
+    """The rest of a segment that would take longer is worth another connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,7 @@ from .ranges import Ranges
 if TYPE_CHECKING:
     from .body import Body
 
-SPLIT_SECONDS = 2.0  # what would take longer is worth another connection
-SPLIT_BYTES = 64 << 10  # but a half is at least this long
+SPLIT_BYTES = 64 << 10  # half of what is split is at least this long
 MEASURE_SECONDS = 0.1  # after which the speed of a connection is known
 REGAIN_SECONDS = 30.0  # without a failure, after which one more connection is tried
 
@@ -65,11 +64,10 @@ class Segment:
             return 0.0
         return (self.end - self.start) * elapsed / max(1, self.start - self.began)
 
-    @property
-    def is_long(self) -> bool:
-        """Whether its rest is worth another connection."""
+    def takes_longer(self, seconds: float) -> bool:
+        """Whether its rest does, and can be halved."""
         is_large = self.end is not None and self.end - self.start >= 2 * SPLIT_BYTES
-        return is_large and self.seconds_left > SPLIT_SECONDS
+        return is_large and self.seconds_left > seconds
 
     def open(self, body: Body, end: int | None) -> None:
         """Its response is there; `end` may come earlier than asked for."""
@@ -86,9 +84,10 @@ class Segment:
 class Segments:
     """The workers of one transfer, and what each of them fetches. Any thread may call."""
 
-    def __init__(self) -> None:
+    def __init__(self, split_seconds: float) -> None:
         self.lock = threading.Lock()
         """Guards the transfer's counters too."""
+        self._split_seconds = split_seconds
         self._workers: set[Control] = set()
         self._segments: list[Segment] = []
         self._welcomes = False  # others
@@ -153,7 +152,7 @@ class Segments:
         with self.lock:
             if not self._workers or size is None or not self._has_room(now):
                 return 0
-            places = len(self._free(received, size)) + sum(segment.is_long for segment in self._segments)
+            places = len(self._free(received, size)) + len(self._long())
             return min(len(self._workers), places)
 
     # -- Who fetches what.
@@ -194,12 +193,16 @@ class Segments:
 
     def _split(self) -> Segment | None:
         """Halve the segment that would take longest."""
-        longest = max(self._segments, key=lambda segment: segment.seconds_left, default=None)
-        if not longest or not longest.is_long or longest.end is None:
+        longest = max(self._long(), key=lambda segment: segment.seconds_left, default=None)
+        if not longest or longest.end is None:
             return None
         middle, end = longest.start + (longest.end - longest.start) // 2, longest.end
         longest.end, longest.is_cut = middle, True
         return Segment(middle, end)
+
+    def _long(self) -> list[Segment]:
+        """Those whose rest is worth another connection."""
+        return [segment for segment in self._segments if segment.takes_longer(self._split_seconds)]
 
     def drop(self, segment: Segment) -> None:
         """A worker does not fetch it any more."""

@@ -190,10 +190,10 @@ def test_exception_in_a_worker_fails_only_its_download(
 
 BROKEN_TRANSFER = """
 Transfer = part("transfer.fetch").Transfer
-def run(self, control, client, buffer, run=Transfer.run):
+def run(self, control, client, buffer, run=Transfer.run, **options):
     if self.job.url.endswith("broken.bin"):
         raise ZeroDivisionError("a defect")
-    return run(self, control, client, buffer)
+    return run(self, control, client, buffer, **options)
 patch(Transfer, "run", run)
 """
 
