@@ -385,6 +385,8 @@ class SocketServer:
         self._threads: list[threading.Thread] = []
         self._accepted = self._peak = 0
         self.errors: list[Exception] = []
+        self.hijack: Callable[[Connection], None] | None = None
+        """While it is there, it gets each new connection as it is, before a TLS handshake."""
         self._acceptor = threading.Thread(
             target=self._accept_all, name=f"server-{self.port}-accept", daemon=True
         )
@@ -437,6 +439,10 @@ class SocketServer:
         self._hold = self.gate()
         return self._hold
 
+    def use_tls(self, tls: Path | ssl.SSLContext | None) -> None:
+        """From now on; None: plain."""
+        self._context = _server_context(tls)
+
     @property
     def connections(self) -> Counts:
         with self._condition:
@@ -475,7 +481,7 @@ class SocketServer:
     def _start(self, sock: socket.socket) -> None:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._context:
+            if self._context and not self.hijack:
                 # Wrapped before the thread starts, so that the socket to shut down never changes.
                 sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError:
@@ -497,9 +503,11 @@ class SocketServer:
         try:
             if self._hold:
                 self._hold.wait(connection)
-            if isinstance(connection.sock, ssl.SSLSocket):
+            is_tls = isinstance(connection.sock, ssl.SSLSocket)
+            if is_tls:
                 connection.sock.do_handshake()
-            self.handle(connection)
+            handle = self.handle if is_tls or not self.hijack else self.hijack
+            handle(connection)
             polite = True
         except OSError:
             pass  # hung up, reset, a client that does not trust us: part of the trade
@@ -684,9 +692,15 @@ class Exchange:
         self.connection.reset()
         raise HungUpError("reset")
 
-    def wait(self, gate: Gate) -> None:
-        """Wait for the gate; ends with HungUpError if the client or the server goes away first."""
-        gate.wait(self.connection)
+    def wait(self, gate: Gate | None) -> None:
+        """Wait for the gate; ends with HungUpError if the client or the server goes away first.
+
+        None is a gate that never opens.
+        """
+        if gate:
+            gate.wait(self.connection)
+        else:
+            self.connection.wait_for()
 
     def pause(self, seconds: float) -> None:
         self.connection.wait_for(timeout=seconds)
@@ -1156,7 +1170,7 @@ def on_range(*behaviours: Behaviour, start: int | None = None) -> Behaviour:
 # Behaviours: time
 
 
-def stall_before_headers(gate: Gate) -> Behaviour:
+def stall_before_headers(gate: Gate | None = None) -> Behaviour:
     def behave(exchange: Exchange) -> None:
         exchange.wait(gate)
         exchange.go_on()
@@ -1164,7 +1178,7 @@ def stall_before_headers(gate: Gate) -> Behaviour:
     return behave
 
 
-def stall_in_headers(gate: Gate, position: int = 20) -> Behaviour:
+def stall_in_headers(gate: Gate | None = None, position: int = 20) -> Behaviour:
     """Stop inside the head, after so many bytes (negative: so many before its end)."""
 
     def behave(exchange: Exchange) -> None:
@@ -1174,7 +1188,7 @@ def stall_in_headers(gate: Gate, position: int = 20) -> Behaviour:
     return behave
 
 
-def stall_after(n: int, gate: Gate) -> Behaviour:
+def stall_after(n: int, gate: Gate | None = None) -> Behaviour:
     """Stop when `n` bytes of the body are out (0: after the head), then go on."""
 
     def behave(exchange: Exchange) -> None:

@@ -760,6 +760,21 @@ def test_stall_in_handshake(tls_server: Server, certificates: Certificates) -> N
         tls.do_handshake()
 
 
+def test_a_port_may_speak_something_else_first(tls_server: Server, certificates: Certificates) -> None:
+    tls_server.hijack = lambda connection: connection.send(b"220 mail\r\n")
+    with socket.create_connection((tls_server.host, tls_server.port), timeout=DEADLINE) as sock:
+        assert read_all(sock) == b"220 mail\r\n"
+    tls_server.hijack = None
+    tls_server.add("/x", body=BODY)
+    with socket.create_connection((tls_server.host, tls_server.port), timeout=DEADLINE) as sock:
+        tls = certificates.client_context().wrap_socket(sock, server_hostname="localhost")
+        with tls:
+            tls.sendall(b"GET /x HTTP/1.0\r\n\r\n")
+            assert read_all(tls).endswith(BODY)
+    tls_server.use_tls(None)
+    assert get(tls_server, "/x")[2] == BODY
+
+
 def test_exit_frees_a_handshake_that_the_client_never_begins(certificates: Certificates) -> None:
     with Server(tls=certificates.good) as server:
         sock = socket.create_connection((server.host, server.port), timeout=DEADLINE)

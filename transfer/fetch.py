@@ -274,7 +274,8 @@ class Transfer:
             control.yields = False  # it is alone by now
             return
         self._end_if_fruitless()
-        delay, began = self._tries.delay(str(error), error.retry_after), time.monotonic()
+        first_delay, began = self._settings.first_delay, time.monotonic()
+        delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay)
         try:
             control.enter(Phase.BACKOFF)
             control.sleep(delay)

@@ -116,6 +116,8 @@ class Settings:
     user_agent: str = "background_downloads"
     split_seconds: float = 2.0
     """The rest of a segment that would take longer is worth another connection."""
+    first_delay: float | None = None
+    """Seconds before the first try again; None: as `retry` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

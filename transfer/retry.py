@@ -87,25 +87,32 @@ class Tries:
             self.asked = 0.0
 
     def delay(
-        self, reason: str, retry_after: float | None = None, *, rng: random.Random | None = None
+        self,
+        reason: str,
+        retry_after: float | None = None,
+        *,
+        first_delay: float | None = None,
+        rng: random.Random | None = None,
     ) -> float:
         """Count a failure and answer how many seconds to wait before the next request.
 
         :param reason: what went wrong, a sentence for a person; it ends up in the final error.
         :param retry_after: seconds the server asked for, None if it did not.
+        :param first_delay: seconds before the first try again, `FIRST_DELAY` if None.
         :param rng: where the jitter comes from; Python's own if None.
         :raises TransferError: the tries are used up, or the server asks for too long a wait.
         """
         self.reason = reason
+        first = FIRST_DELAY if first_delay is None else first_delay
         jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * (rng or random).random()
         if retry_after is not None:
             # "0", or a date that has passed here, still leaves the server a moment.
-            return self._asked_wait(max(retry_after, FIRST_DELAY * jitter), retry_after)
+            return self._asked_wait(max(retry_after, first * jitter), retry_after)
         self.failures += 1
         self.asked = 0.0
         if self.failures >= TRIES:
             raise self._given_up(self.failures)
-        return jitter * min(FIRST_DELAY * (1 << self.failures - 1), LONGEST_DELAY)
+        return jitter * min(first * (1 << self.failures - 1), LONGEST_DELAY)
 
     def _asked_wait(self, wait: float, asked: float) -> float:
         if self.waited + wait > ASKED_WAITS:

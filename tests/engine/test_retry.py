@@ -163,6 +163,14 @@ def test_no_wait_at_all_still_leaves_the_server_a_moment() -> None:
     assert tries.failures == 0
 
 
+def test_the_first_delay_may_be_set() -> None:
+    assert [Tries().delay("The server is busy", wait, first_delay=0.0) for wait in (None, 0.0, 2.0)] == [
+        0.0,
+        0.0,
+        2.0,
+    ]
+
+
 def test_without_progress_there_are_forty_requests_at_most() -> None:
     tries = Tries()
     for _ in range(40):
