@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import requests
 
 VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
+_ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -45,12 +47,12 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 def validator(response: requests.Response) -> Validator:
-    return Validator(*(_sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
+    return Validator(*(sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
 
 
-def _sane(value: str) -> str:
+def sane(value: str) -> str:
     """What can go back to the server as it came; anything else is as good as nothing."""
-    return value if len(value) <= VALIDATOR_SIZE and "\n" not in value and "\r" not in value else ""
+    return value if len(value) <= VALIDATOR_SIZE and re.fullmatch(_ONE_LINE, value) else ""
 
 
 def certainly_same(known: Validator, response: requests.Response) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import names, portable
+from . import answers, names, portable
 from .job import Digest, IfExists, TransferError, Validator
 from .ranges import Ranges
 
@@ -21,6 +21,7 @@ CHECKPOINT_BYTES = 64 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
 SIDECAR_RANGES = 1000  # likewise
+LARGEST_FILE = (1 << 63) - 1  # bytes, what systems count with
 _MODE = 0o666  # less the umask, as for any file that a user saves
 
 
@@ -325,15 +326,27 @@ def _parse(about: Any, url: str | None, on_disk: int) -> Received:
     """Read a sidecar. Raises ValueError, TypeError, KeyError where it is not one that holds here."""
     if about["version"] != 1 or (url is not None and about["url"] != url):
         raise ValueError("another download's")
-    size, etag, date = about["size"], about["etag"], about["last_modified"]
-    if not (size is None or isinstance(size, int)) or not isinstance(etag, str) or not isinstance(date, str):
-        raise ValueError("not a sidecar")
     if len(about["ranges"]) > SIDECAR_RANGES:
         raise ValueError("more ranges than we make")
-    ranges = Ranges((int(start), int(end)) for start, end in about["ranges"])
+    size = None if about["size"] is None else _offset(about["size"])
+    ranges = Ranges((_offset(start), _offset(end)) for start, end in about["ranges"])
     if ranges.end() > on_disk or (size is not None and ranges.end() > size):
         raise ValueError("it says more than there is")
-    return Received(ranges, size, Validator(etag, date))
+    return Received(ranges, size, Validator(_header(about["etag"]), _header(about["last_modified"])))
+
+
+def _offset(value: Any) -> int:
+    """A number of bytes that a file can have; JSON's numbers may be infinite, too."""
+    if type(value) is not int or not 0 <= value <= LARGEST_FILE:
+        raise ValueError("not a number of bytes")
+    return value
+
+
+def _header(value: str) -> str:
+    """What a server may be sent: whoever can write to the folder can write the sidecar."""
+    if answers.sane(value) != value:
+        raise ValueError("not a header that came from a server")
+    return value
 
 
 @contextmanager
