@@ -2,21 +2,25 @@
 # make run                          download three files made by Blender from a server of its own
 # make run URLS="…" DIRECTORY=…     download yours
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
+# make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named
 # make bench · build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER
+export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test bench build lint clean
+.PHONY: run test fuzz bench build lint clean
 
 run:
 	$(tool) run.py
 
 test:
 	$(tool) test.py
+
+fuzz:
+	$(tool) fuzz.py
 
 bench:
 	$(tool) bench.py

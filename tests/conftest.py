@@ -39,8 +39,8 @@ _stub_package()
 
 
 def _is_checked(path: Path) -> bool:
-    """The engine's tests and the server's own; tests in a window or a wheel look for leaks inside."""
-    return TESTS / "engine" in path.parents or path == TESTS / "test_server.py"
+    """The tests of the engine and of the server; tests in a window or a wheel look for leaks inside."""
+    return path.parent.name in ("engine", "fuzz") or path == TESTS / "test_server.py"
 
 
 @pytest.fixture(autouse=True)

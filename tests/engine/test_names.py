@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os.path
 import re
-import unicodedata
 from urllib.parse import quote
 
 import pytest
 import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rules import is_safe
 
 from background_downloads.transfer import names
 from background_downloads.transfer.job import Digest, TransferError
@@ -26,22 +25,6 @@ url_like = st.text("hHtps:/ab.[]@#?&=%;\\ \t\n\u200b\u202eéßa\u0301\ud800漢0:
     "http://{}".format, st.text("ab.[]@#?&=%;\\ \u202eéß\ud800漢0:/", max_size=40)
 )
 secret = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ!$%/?#@:&=+[]<ß ", min_size=3, max_size=20).map("Q{}Z".format)
-
-
-def is_safe(name: str) -> bool:
-    """The rules of section 4, written down a second time."""
-    bare = name.split(".")[0].rstrip(" ").upper()
-    return (
-        0 < len(name.encode()) <= 255
-        and unicodedata.is_normalized("NFC", name)
-        and not re.search(
-            r'[/\\<>:"|?*\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\u200e\u200f\ufeff]', name
-        )
-        and name[0] not in ".- "
-        and name[-1] not in ". "
-        and not re.fullmatch("CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(COM|LPT)[1-9¹²³]", bare)
-        and os.path.dirname(os.path.normpath(os.path.join("/folder", name))) == "/folder"
-    )
 
 
 # --- parse_links -------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
 
 KINDS = ("engine", "wheel", "window")
-ENGINE_TESTS = ("tests/engine", "tests/test_server.py")
+ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
 DEADLINE = {"engine": 900, "wheel": 900, "window": 1500}

@@ -85,6 +85,10 @@ def engine_venv() -> Path:
     return venv("venv-3.11-engine", "3.11", TOOLS / "requirements-engine-3.11.txt", "the engine's tests")
 
 
+def fuzz_venv() -> Path:
+    return venv("venv-fuzz", "3.13", TOOLS / "requirements-fuzz.txt", "the fuzzer")
+
+
 def lint_venv() -> Path:
     version = next(iter(blender_pythons()), "{}.{}".format(*sys.version_info))
     return venv("venv-lint", version, TOOLS / "requirements-lint.txt", "ruff and mypy")
