@@ -293,10 +293,18 @@ class _Restarts(_OnRows):
 
     def restart(self, *statuses: Status) -> set[str]:
         result = self.each(current().queue, *statuses)
+        cut = next((row for row in self.several(*statuses) or () if row.is_cut), None)
+        if cut:
+            self.report({"WARNING"}, f"{cut.name}: {cut.error}")
+        self.start_run()
+        return result
+
+    def start_run(self) -> None:
+        """Have what is QUEUED run, unless a run goes on that takes it."""
         session = current()
+        session.mirror.flush()
         if session.is_waiting and not session.run:
             watch.invoke()
-        return result
 
 
 class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):
@@ -317,6 +325,54 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
 
     def execute(self, context: Any) -> set[str]:
         return self.restart(Status.FAILED, Status.CANCELLED)
+
+
+class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
+    """Go on with another link to the same file, using what was received: the old one may have expired"""
+
+    bl_idname = "downloads.replace_link"
+    bl_label = "Replace Link"
+
+    url: bpy.props.StringProperty(
+        name="New Link",
+        description="Where the same file can be had. It may end in #sha256=…",
+        options={"SKIP_SAVE"},
+    )
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        if self.url.strip() or bpy.app.background:
+            return self.execute(context)
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        self.uid = row.uid  # whichever is active when the dialog is done
+        self.url = next(iter(clipboard_links(context)), "")
+        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
+
+    def draw(self, context: Any) -> None:
+        self.layout.use_property_split = True
+        self.layout.prop(self, "url")
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        try:
+            current().replace_link(row, self._link())
+        except TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.start_run()
+        return {"FINISHED"}
+
+    def _link(self) -> names.Link:
+        """The one link that was given. Raises TransferError."""
+        links, problems = names.parse_links(self.url)
+        if problems:
+            raise TransferError(problems[0])
+        if len(links) != 1:
+            raise TransferError("Give one link: the new one of this download")
+        return links[0]
 
 
 class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
@@ -429,6 +485,7 @@ _CLASSES = (
     DOWNLOADS_OT_pause,
     DOWNLOADS_OT_resume,
     DOWNLOADS_OT_retry,
+    DOWNLOADS_OT_replace_link,
     DOWNLOADS_OT_remove,
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,

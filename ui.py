@@ -46,6 +46,7 @@ NEXT_STEPS = {
     Status.CANCELLED: ("downloads.retry", "FILE_REFRESH"),
 }
 """The operator and icon of a row's button: what makes sense now."""
+REPLACE = ("downloads.replace_link", "URL")
 
 
 class DOWNLOADS_PT_panel(bpy.types.Panel):
@@ -135,8 +136,10 @@ def _draw_active(column: Any, context: Any, row: Download) -> None:
         return
     _draw_text(column, context, message)
     buttons = column.row(align=True)
-    if row.status in (Status.FAILED, Status.CANCELLED):
+    if row.status in (Status.FAILED, Status.CANCELLED) and not row.is_cut:
         buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
+    if words.asks_for_link(row):
+        _draw_replace(buttons, row)
     buttons.operator("downloads.copy_message", text="Copy", icon="COPYDOWN").uid = row.uid
 
 
@@ -156,7 +159,7 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         width = context.region.width - ROW_MARGINS * scale
         draw = _draw_with_bar if row.status in (Status.RUNNING, Status.PAUSED) else _draw_without_bar
         line = draw(layout, row, width, PADDING * scale, measure)
-        operator, icon = NEXT_STEPS[row.status]
+        operator, icon = REPLACE if row.is_cut else NEXT_STEPS[row.status]
         line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
 
 
@@ -225,6 +228,8 @@ def _draw_for_active(layout: Any, row: Download) -> None:
         layout.operator("downloads.cancel", icon="X").uid = row.uid
     if row.error or row.note:
         layout.operator("downloads.copy_message", icon="COPYDOWN").uid = row.uid
+    if row.is_unfinished:
+        _draw_replace(layout, row)
     layout.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
     for direction, icon in (("TOP", "TRIA_UP_BAR"), ("BOTTOM", "TRIA_DOWN_BAR")):
         move = layout.operator("downloads.move", text=f"Move to {direction.title()}", icon=icon)
@@ -233,6 +238,10 @@ def _draw_for_active(layout: Any, row: Download) -> None:
         text = "Remove and Delete Partial File"
         remove = layout.operator("downloads.remove", text=text, icon="TRASH")
         remove.uid, remove.delete_partial = row.uid, True
+
+
+def _draw_replace(layout: Any, row: Download) -> None:
+    layout.operator("downloads.replace_link", text="Replace Link...", icon="URL").uid = row.uid
 
 
 def _draw_for_all(layout: Any) -> None:

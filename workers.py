@@ -91,6 +91,10 @@ class Download:
     if_exists: IfExists = IfExists.RENAME
     when_done: str = "NOTHING"
     digest: Digest | None = None
+    partial: str = ""
+    """The name of the partial file of an earlier link, which this one goes on with."""
+    is_cut: bool = False
+    """Whether `url` lost its user, password or query: then nothing can be fetched with it."""
     status: Status = Status.QUEUED
     name: str = ""
     filepath: str = ""

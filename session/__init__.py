@@ -100,6 +100,7 @@ class Session:
         self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
         self._queue_is_sorted = True
         self._wanted: dict[int, Status | None] = {}  # what rows become once let go; None: gone
+        self._links: dict[int, names.Link] = {}  # which links they have then
         self._delete: set[int] = set()
 
     # -- Looking.
@@ -245,11 +246,39 @@ class Session:
         self._stop(row, None)
 
     def queue(self, row: Download) -> None:
-        """Have a stopped row go on."""
+        """Have a stopped row go on; not one whose link nobody knows any more."""
+        if row.is_cut:
+            return
         if row.uid in self._wanted:
             self._wanted[row.uid] = Status.QUEUED
         else:
             self.put(row, Status.QUEUED)
+
+    def replace_link(self, row: Download, link: names.Link) -> None:
+        """Have a row go on with another link, at once or when it is let go; what was received stays.
+
+        Raises TransferError in a sentence where that cannot be.
+        """
+        if not row.is_unfinished:
+            raise TransferError("This download is done: there is no link to replace")
+        if any(other is not row and _is_of(other, link.url, row.directory) for other in self.downloads):
+            raise TransferError("This link is in the list already")
+        if self.run and self.run.has(row.uid):
+            self._links[row.uid] = link
+            self._wanted[row.uid] = Status.QUEUED
+            self.run.stop(row.uid)
+        else:
+            self._relink(row, link)
+            self.put(row, Status.QUEUED)
+
+    def _relink(self, row: Download, link: names.Link) -> None:
+        old = names.part_name(row.url, row.directory)
+        if not row.is_cut and os.path.lexists(os.path.join(row.directory, old)):
+            row.partial = old
+        row.url, row.digest, row.is_cut = link.url, link.digest or row.digest, False
+        row.error = row.note = ""
+        self.mirror.relink(row)
+        self.changed(row)
 
     def clear(self) -> int:
         """Take the rows that are done out of the list. Returns how many."""
@@ -306,9 +335,12 @@ class Session:
 
     def ended(self, uid: int, outcome: Outcome) -> None:
         """The terminal event of a row."""
-        wanted = self._wanted.pop(uid, Status.QUEUED)
+        wanted, link = self._wanted.pop(uid, Status.QUEUED), self._links.pop(uid, None)
         if not (row := self.find(uid)):
             return
+        if link and isinstance(outcome, (Halted, Failed)):
+            self._relink(row, link)
+            outcome = Halted()
         if isinstance(outcome, Halted):
             self._become(row, wanted)
         else:
@@ -336,6 +368,7 @@ class Session:
             if_exists=row.if_exists,
             digest=row.digest,
             have=have,
+            partial=row.partial,
         )
 
     # -- The ends.
@@ -357,6 +390,11 @@ class Session:
             self.host.shut(forced=True)
             self.host = None
         self.store.close()
+
+
+def _is_of(row: Download, url: str, directory: str) -> bool:
+    """Whether a row stands for this link into this folder, now or when asked."""
+    return row.is_unfinished and not row.is_cut and (row.url, row.directory) == (url, directory)
 
 
 def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:

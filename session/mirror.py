@@ -123,6 +123,12 @@ class Mirror:
         self._reindex(state)
         state.active_index = self._index.get(active, 0)
 
+    def relink(self, row: Download) -> None:
+        """A row has another link, which is not looked at again for each change of the others."""
+        state, index = state_of(bpy.context), self._index.get(row.uid)
+        if state and index is not None and index < len(state.items):
+            state.items[index].url = names.shown(row.url)
+
     def _reindex(self, state: Any) -> None:
         rows = self._session.downloads[: len(state.items)]
         self._index = {row.uid: index for index, row in enumerate(rows)}
@@ -218,7 +224,7 @@ def _uid_at(state: Any, index: int) -> int:
 
 def _copy(row: Download, item: Any) -> None:
     """Write a row into its copy; only what differs, since each write makes Blender look."""
-    if item.uid != row.uid:  # a new copy; its link never changes
+    if item.uid != row.uid:  # a new copy; for a new link there is `relink`
         item.uid, item.url = row.uid, names.shown(row.url)
     values = {
         "name": row.name,

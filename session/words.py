@@ -5,6 +5,7 @@ What a draw method shows comes from here; it only has to choose what fits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from ..transfer.job import Phase
 from ..workers import Download, Status
 
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
+EXPIRED = r"\((?:401|403|404|410)\)"  # in an error: what servers say of signed links that have expired
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NAMES = {
     Status.RUNNING: "running",
@@ -76,6 +78,11 @@ def state(row: Download) -> str:
     if row.phase is Phase.BODY:
         return f"stalled for {row.idle:.0f} s" if row.idle >= STALLED else ""
     return "starting" if row.phase is Phase.IDLE else row.phase.value
+
+
+def asks_for_link(row: Download) -> bool:
+    """Whether another link would help a download that failed more than another try."""
+    return row.status is Status.FAILED and (row.is_cut or bool(re.search(EXPIRED, row.error)))
 
 
 def line(row: Download) -> tuple[str, ...]:

@@ -72,8 +72,11 @@ class Job:
     digest: Digest | None = None
     have: Have | None = None
     """For UPDATE: the file that an earlier download of this URL left here."""
-    partial: str = ""
-    """The name of an earlier partial file in `directory` that this download goes on with."""
+    partial: str = field(default="", compare=False)
+    """The name of an earlier partial file in `directory` that this download goes on with.
+
+    Not compared: once it was taken over it says nothing any more.
+    """
     carried: Carried | None = field(default=None, compare=False)
     """What another process has done of it, which gave it away."""
 

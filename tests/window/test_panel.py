@@ -314,6 +314,20 @@ def test_a_failed_row_shows_the_whole_error_and_is_retried(b: Blender, server: S
     assert error not in said(b)
 
 
+def test_an_expired_link_is_replaced_by_the_one_on_the_clipboard(b: Blender, server: Server) -> None:
+    download(b, add_failing_once(server))
+    wait_statuses(b, "FAILED")
+    uid = b.eval("state().items[0].uid")
+    assert ["downloads.replace_link", uid] in offered(b, "DOWNLOADS_MT_specials")
+    (b.clipboard,) = add(server, "new.bin")
+    press(b, "downloads.replace_link")
+    b.steps("pause(0.3)")
+    assert b.eval("statuses()") == ["FAILED"]
+    b.key("RET")
+    wait_statuses(b, "FINISHED")
+    assert b.eval("state().items[0].url") == server.url("/new.bin")
+
+
 def test_the_error_is_copied_without_secrets(b: Blender, server: Server) -> None:
     download(b, add_failing_once(server).replace("://", "://me:secret@") + "?token=secret")
     wait_statuses(b, "FAILED")

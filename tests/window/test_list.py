@@ -1,0 +1,143 @@
+"""What is kept of the list: another link for a row, the list on disk, a list that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blender import Blender, BlenderError
+from downloading import HOSTS, OVERLAP, Downloads
+from server import Gate, Server, after, cut_after, pattern, stall_after, status
+
+SIZE = 3_000_000  # bytes of a file
+HELD = 1_000_000  # bytes that come before the gate
+BODY = pattern(SIZE)
+OLD, NEW = "/old.bin?signature=1", "/new.bin?signature=2"
+THE_SAME = {"etag": '"the same"', "body": BODY}
+
+
+@pytest.fixture
+def downloads(blender: Blender, tmp_path: Path) -> Iterator[Downloads]:
+    """The module's Blender with an empty list, its workers threads where it bears them."""
+    d = Downloads(blender, tmp_path / "files", "threads")
+    yield d
+    d.act_if_any("cancel")
+    d.wait_over()
+
+
+def held(server: Server, path: str) -> tuple[str, Gate]:
+    """A file that stops in its middle until the gate opens."""
+    gate = server.gate()
+    server.add(path.partition("?")[0], stall_after(HELD, gate), **THE_SAME)
+    return server.url(path), gate
+
+
+def start_held(d: Downloads, server: Server) -> tuple[str, Gate]:
+    """A run that has a file in mid body."""
+    url, gate = held(server, OLD)
+    d.start(url)
+    gate.wait_reached()
+    d.wait_progress(HELD / SIZE)
+    return url, gate
+
+
+def add_new(server: Server) -> str:
+    """The same file at another link."""
+    server.add(NEW.partition("?")[0], **THE_SAME)
+    return server.url(NEW)
+
+
+def check_went_on(d: Downloads, server: Server) -> None:
+    """The new link brought the rest, and nothing else is in the folder."""
+    d.wait("FINISHED")
+    d.wait_over()
+    assert server.requests_for("/new.bin")[0].range_start == HELD - OVERLAP
+    assert [path.read_bytes() for path in d.folder.iterdir()] == [BODY]
+
+
+# Another link.
+
+
+def test_an_expired_link_is_replaced_and_the_rest_comes_from_the_new_one(
+    downloads: Downloads, server: Server
+) -> None:
+    server.add("/old.bin", after(1, status(403)), cut_after(HELD), **THE_SAME)
+    downloads.start(server.url(OLD))
+    downloads.wait("FAILED")
+    downloads.wait_over()
+    old = downloads.rows()[0]
+    assert downloads.act("replace_link", uid=old.uid, url=add_new(server)) == ["FINISHED"]
+    row = downloads.rows()[0]
+    assert (row.uid, row.url, row.error) == (old.uid, server.url("/new.bin"), "")
+    check_went_on(downloads, server)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_running_row_is_let_go_and_goes_on_with_the_new_link(
+    blender: Blender, host: str, server: Server, tmp_path: Path
+) -> None:
+    d = Downloads(blender, tmp_path / "files", host)
+    start_held(d, server)
+    uid = d.rows()[0].uid
+    assert d.act("replace_link", uid=uid, url=add_new(server)) == ["FINISHED"]
+    check_went_on(d, server)
+    assert d.rows()[0].uid == uid
+
+
+def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) -> None:
+    start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.act("replace_link", index=0, url=add_new(server) + "#md5=" + "0" * 32)
+    downloads.wait("FAILED")
+    assert "its digest differs" in downloads.rows()[0].error
+    downloads.wait_over()
+
+
+def test_what_a_replaced_link_received_goes_when_the_row_goes(downloads: Downloads, server: Server) -> None:
+    start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.b.run(f"links, _ = part('transfer.names').parse_links({add_new(server)!r})")
+    downloads.b.run("session().replace_link(session().downloads[0], links[0])")
+    downloads.b.run("session().pause(session().downloads[0])")
+    assert len(downloads.partial_files()) == 1
+    downloads.act("remove", index=0, delete_partial=True)
+    assert list(downloads.folder.iterdir()) == []
+
+
+def test_what_is_no_link_is_an_error(downloads: Downloads, server: Server) -> None:
+    url, _ = start_held(downloads, server)
+    for wrong, error in WRONG_LINKS.items():
+        with pytest.raises(BlenderError, match=error) as caught:
+            downloads.act("replace_link", index=0, url=wrong)
+        assert "secret" not in str(caught.value).partition("\nin: ")[0].rpartition("Error:")[2]
+    assert downloads.statuses() == ["RUNNING"]
+    assert url.startswith(downloads.rows()[0].url)
+
+
+WRONG_LINKS = {
+    "": "Give one link",
+    "http://a/1 http://a/2": "Give one link",
+    "ftp://a/1": "Only http and https links",
+    "http://user:secret@a:b/": "its server or its port cannot be read",
+}
+
+
+def test_the_link_of_another_row_is_not_taken(downloads: Downloads, server: Server) -> None:
+    start_held(downloads, server)
+    other, _ = held(server, "/other.bin")
+    downloads.start(other)
+    with pytest.raises(BlenderError, match="This link is in the list already"):
+        downloads.act("replace_link", index=0, url=other)
+
+
+def test_a_finished_row_has_no_link_to_replace(downloads: Downloads, server: Server) -> None:
+    downloads.start(add_new(server))
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    with pytest.raises(BlenderError, match="there is no link to replace"):
+        downloads.act("replace_link", index=0, url="http://a/1")
