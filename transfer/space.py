@@ -25,18 +25,23 @@ class Space:
         self._wants: dict[Wants, int] = {}  # with the disk's device number
 
     def claim(self, download: Wants, directory: str) -> None:
-        """Have room for what a download misses, beside the others. Raises TransferError, OSError."""
-        device = os.stat(directory).st_dev
+        """Have room for what a download misses, beside the others. Raises TransferError, OSError.
+
+        One that cannot have it takes none from the others, however much it says it wants.
+        """
+        device, missing = os.stat(directory).st_dev, download.missing()
         with self._lock:
-            self._wants[download] = device
-            others = sum(d.missing() for d, on in self._wants.items() if on == device and d is not download)
-        missing, free = download.missing(), shutil.disk_usage(directory).free
-        if missing + others > free:
-            also = f" and {amount(others)} for the other downloads" if others else ""
-            raise TransferError(
-                f"Not enough space: {amount(missing)} are needed{also} in “{directory}”,"
-                f" {amount(free)} are free. Make room, then press Retry"
-            )
+            self._wants.pop(download, None)
+            others = sum(other.missing() for other, on in self._wants.items() if on == device)
+            free = shutil.disk_usage(directory).free
+            if missing + others <= free:
+                self._wants[download] = device
+                return
+        also = f" and {amount(others)} for the other downloads" if others else ""
+        raise TransferError(
+            f"Not enough space: {amount(missing)} are needed{also} in “{directory}”,"
+            f" {amount(free)} are free. Make room, then press Retry"
+        )
 
     def free(self, download: Wants) -> None:
         """A download does not run any more."""
