@@ -21,15 +21,22 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 def redirected(url: str, location: str) -> str:
     """The absolute target of a redirect; user and password go along only to the same origin."""
-    try:
-        target = names.quoted(urljoin(url, _as_sent(location)))
-    except ValueError as error:
-        raise TransferError("The server sends this download to an address that cannot be read") from error
+    target = _quoted(url, location)
     old, new = urlsplit(url), urlsplit(target)
-    if new.scheme not in ("http", "https"):
-        raise TransferError("The server sends this download to a place that is not a web address")
     if old.username is not None and new.username is None and _origin(old) == _origin(new):
         target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
+    return target
+
+
+def _quoted(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, _as_sent(location))
+        is_web = urlsplit(target).scheme in ("http", "https")
+        target = names.quoted(target) if is_web else target
+    except (ValueError, TransferError) as error:
+        raise TransferError("The server sends this download to an address that cannot be read") from error
+    if not is_web:
+        raise TransferError("The server sends this download to a place that is not a web address")
     return target
 
 
