@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from email.errors import MissingHeaderBodySeparatorDefect
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ from .control import Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
+LONGEST = 1 << 63  # bytes; nothing has so many
 SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` may look elsewhere
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -226,14 +228,51 @@ def _has_default_certificates(context: ssl.SSLContext) -> bool:
     return bool(context.get_ca_certs() or (folder and os.path.isdir(folder) and os.listdir(folder)))
 
 
+class _Head:
+    """The lines of a head, and whether the last one was whole."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.is_cut = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        self.is_cut = not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
 class _Response(http.client.HTTPResponse):
-    """Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2)."""
+    """Refuses heads that the standard library would misread without a word, and so bodies too.
+
+    Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2).
+    """
 
     def begin(self) -> None:
-        """Forget what is odd about the headers: urllib3 would log it, with the whole URL."""
-        super().begin()
+        """Read the head. Raises HTTPException where it was cut, or says what nobody can be sure of."""
+        file: Any = self.fp
+        head: Any = _Head(file)
+        self.fp = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:
+                self.fp = file
+        if head.is_cut or not self._is_readable():
+            raise http.client.HTTPException("a head that cannot be read")
+        # urllib3 would log what is odd about the headers, with the whole URL.
         self.headers.defects.clear()
         self.headers.set_payload("")
+
+    def _is_readable(self) -> bool:
+        """Whether no line ended the headers early, and the body's framing is one that we know."""
+        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
+            return False
+        codings = [coding.strip().lower() for coding in self.headers.get_all("Transfer-Encoding", ())]
+        is_possible = self.length is None or self.length < LONGEST
+        return is_possible and codings in ([], ["chunked"], ["identity"])
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
@@ -489,6 +528,7 @@ _PASSING: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLError, "A secure connection to {host} could not be made"),
     (http.client.RemoteDisconnected, "The server {host} closed the connection without an answer"),
     (ConnectionResetError, "The connection to {host} was reset"),
+    (urllib3.exceptions.InvalidHeader, "The server {host} sent an answer that cannot be understood"),
     (http.client.HTTPException, "The server {host} sent an answer that cannot be understood"),
     (TimeoutError, "The server {host} did not answer in time"),
 )

@@ -11,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from driving import (
@@ -71,6 +72,8 @@ from server import (
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import portable, retry
 from background_downloads.transfer.control import Control
+from background_downloads.transfer.job import TransferError
+from background_downloads.transfer.space import Space
 
 pytestmark = pytest.mark.usefixtures("no_delays")
 
@@ -147,9 +150,15 @@ def test_too_little_space_is_known_before_the_body_is_read(
     assert names(tmp_path) == []
 
 
-def test_a_full_disk(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_says_it_is_too_large_takes_no_room_from_the_others(tmp_path: Path) -> None:
+    space = Space()
+    huge, small = Mock(missing=lambda: 1 << 62), Mock(missing=lambda: 1)
+    with pytest.raises(TransferError, match="Not enough space"):
+        space.claim(huge, str(tmp_path))
+    space.claim(small, str(tmp_path))
+
+
+def test_a_full_disk(fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
         if offset >= 100_000:
             raise OSError(28, "No space left on device")
@@ -222,12 +231,20 @@ def test_twenty_redirects_and_no_more(fetch: Fetcher, server: Server, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "target", ["ftp://127.0.0.1/a", "file:///etc/passwd", "javascript:alert(1)", "data:,x", "http://[bad/"]
+    "target",
+    [
+        "ftp://127.0.0.1/a",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:,x",
+        "http://[bad/",
+        "http://a:99999/",
+    ],
 )
 def test_redirects_lead_to_web_addresses_only(
     fetch: Fetcher, server: Server, tmp_path: Path, target: str
 ) -> None:
-    assert failed(fetch(server.add("/a.bin", redirect(target)), tmp_path))
+    assert failed(fetch(server.add("/a.bin", redirect(target)), tmp_path)).startswith("The server sends")
     assert len(server.requests) == 1
     assert names(tmp_path) == []
 
@@ -345,9 +362,7 @@ def test_a_login_from_netrc_is_used(
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_comes_encoded_is_decoded(
-    fetch: Fetcher, server: Server, tmp_path: Path, encoding: str
-) -> None:
+def test_what_comes_encoded_is_decoded(fetch: Fetcher, server: Server, tmp_path: Path, encoding: str) -> None:
     path = finished(fetch(server.add("/a.bin", body=DATA, encoding=encoding), tmp_path))
     assert path.read_bytes() == DATA
     assert server.requests[0].headers["Accept-Encoding"] == "identity"
@@ -410,9 +425,7 @@ def test_a_web_page_in_place_of_a_file(fetch: Fetcher, server: Server, tmp_path:
     assert names(tmp_path) == []
 
 
-def test_a_web_page_costs_nothing_that_was_received(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_a_web_page_costs_nothing_that_was_received(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     data = b"BLENDER" + DATA
     url = server.add("/a.blend", first(1, cut_after(200_000)), at(1, html_instead()), body=data)
     assert failed(fetch(url, tmp_path)) == PAGE
@@ -494,6 +507,36 @@ def test_informational_answers_are_skipped(fetch: Fetcher, server: Server, tmp_p
 def test_heads_that_cannot_be_read(fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any) -> None:
     sentence = failed(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path))
     assert sentence.endswith("Tried 5 times, try again later")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("position", [16, 17, 60, -5, -2, -1])
+def test_a_head_that_is_cut_is_no_head(fetch: Fetcher, server: Server, tmp_path: Path, position: int) -> None:
+    """The standard library takes the end of the connection for the end of the headers."""
+    url = server.add("/a.bin", cut_in_headers(position), body=DATA)
+    assert "cannot be understood" in failed(fetch(url, tmp_path))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no colon here",
+        "X-Return: a\rb",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: nonsense",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Content-Length: 5",
+        "Content-Length: " + "9" * 300,
+    ],
+)
+def test_a_head_that_leaves_the_length_in_doubt_is_refused(
+    fetch: Fetcher, server: Server, tmp_path: Path, line: str
+) -> None:
+    head = f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: {len(DATA)}\r\n\r\n"
+    sentence = failed(fetch(server.add("/a.bin", raw(head.encode(), DATA)), tmp_path))
+    host = "The server 127.0.0.1 sent an answer that cannot be understood"
+    assert sentence == f"{host}. Tried 5 times, try again later"
     assert names(tmp_path) == []
 
 
