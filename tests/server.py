@@ -561,6 +561,10 @@ class Headers:
         if value is not None:
             self._items.insert(at, (name, value))
 
+    def extend(self, items: Iterable[tuple[str, str]]) -> None:
+        """Add fields, also of names that are there."""
+        self._items += items
+
     def without(self, *names: str) -> Headers:
         left_out = {name.lower() for name in names}
         return Headers(item for item in self._items if item[0].lower() not in left_out)
@@ -663,6 +667,8 @@ class Exchange:
         self.route = route
         self.close = False
         """Close the connection after this exchange."""
+        self.rewrite: Callable[[bytes], bytes] = bytes
+        """What becomes of the head before it is sent."""
         self.each: tuple[int, Callable[[], None]] | None = None
         """Stop after each so many bytes of the body and call this."""
         self._received = request
@@ -749,7 +755,7 @@ class Exchange:
             response.headers.set("Connection", "close")
         self.close = response.close
         self._received.status = response.status
-        self._send_head(_head_bytes(response.status, response.headers))
+        self._send_head(self.rewrite(_head_bytes(response.status, response.headers)))
         if self.request.method != "HEAD" and response.status not in (204, 304):
             self._send_body(response)
 
@@ -1380,6 +1386,26 @@ def with_headers(headers: HeaderFields) -> Behaviour:
                 response.headers.set(name, value)
 
         exchange.alter(replace)
+        exchange.go_on()
+
+    return behave
+
+
+def add_headers(*fields: tuple[str, str]) -> Behaviour:
+    """Fields beside those that are there, also of the same names."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.alter(lambda response: response.headers.extend(fields))
+        exchange.go_on()
+
+    return behave
+
+
+def rewrite_head(change: Callable[[bytes], bytes]) -> Behaviour:
+    """The head in other bytes."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.rewrite = change
         exchange.go_on()
 
     return behave
