@@ -230,7 +230,7 @@ class Transfer:
     def _remember(self) -> None:
         """So that the next run knows whether the file is as this one left it."""
         with suppress(OSError):  # given up by the main thread just now
-            if part := self._part:
+            if (part := self._part) and not part.is_doubtful:
                 self._received, self._mark = part.received, part.mark()
 
     def _prepare(self, control: Control, buffer: memoryview) -> Skipped | None:

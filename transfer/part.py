@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +70,7 @@ class Part:
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
         self._has_digest = digest is not None
         self.received = Received()
+        self._lost: OSError | None = None
         with told(directory):
             old = Path(directory, os.path.basename(earlier))
             if earlier and os.path.lexists(old) and not os.path.lexists(self.path):
@@ -83,6 +84,11 @@ class Part:
     def sidecar(self) -> Path:
         """The file that describes the partial file."""
         return self.path.with_name(self.path.name + ".json")
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether bytes since the last checkpoint were lost by the disk, nobody knows which."""
+        return self._lost is not None
 
     def _take_over(self, old: Path) -> None:
         """Go on with the partial file of a link that this one replaces, under our own name.
@@ -178,7 +184,7 @@ class Part:
     def checkpoint(self) -> None:
         """Make what was received survive a power cut: first the bytes, then the sidecar that says so."""
         ranges = self.received.ranges.as_list()
-        portable.sync_data(self.fd)
+        self._sync(portable.sync_data)
         validator = self.received.validator
         about = {
             **self._about,
@@ -190,6 +196,19 @@ class Part:
         }
         write_atomically(self.sidecar, json.dumps(about).encode())
         self._saved = (self.received.ranges.total(), time.monotonic())
+
+    def _sync(self, sync: Callable[[int], None]) -> None:
+        """Make the bytes durable. Raises OSError, and then again and again.
+
+        A system tells only once that it could not write, and then takes the bytes for written.
+        """
+        if self._lost:
+            raise self._lost
+        try:
+            sync(self.fd)
+        except OSError as error:
+            self._lost = error
+            raise
 
     def _read_sidecar(self, url: str | None) -> None:
         """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
@@ -209,7 +228,9 @@ class Part:
         if self.fd < 0:
             return
         with suppress(OSError):  # a full disk, say: the last checkpoint stands
-            if self.received.ranges.total() and not self.received.encoded:
+            if self.is_doubtful:
+                pass
+            elif self.received.ranges.total() and not self.received.encoded:
                 self.checkpoint()
             else:
                 self._remove()
@@ -228,7 +249,7 @@ class Part:
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
-        os.fsync(self.fd)
+        self._sync(os.fsync)
         if not self.is_in_place():
             raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
         if mtime is not None:

@@ -329,20 +329,40 @@ def test_a_folder_under_the_name_is_not_replaced(part: Part, tmp_path: Path, if_
     assert part.is_in_place()
 
 
-@pytest.mark.parametrize("call", ["fsync", "link"])
-def test_when_publishing_fails_nothing_stands_under_the_name(
-    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    def fail(*args: object, **options: object) -> None:
-        raise OSError(5, "Input/output error")
+def fail(*args: object, **options: object) -> None:
+    raise OSError(5, "Input/output error")
 
+
+def test_when_publishing_fails_nothing_stands_under_the_name(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _fill(part, 1000)
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, fail)
+        patch.setattr(os, "link", fail)
         with pytest.raises(OSError, match="error"):
             part.publish("b.bin", IfExists.RENAME)
     assert names(tmp_path) == [part.path.name]
     assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b.bin"
+
+
+@pytest.mark.parametrize("call", ["checkpoint", "publish"])
+def test_after_the_disk_lost_bytes_only_the_last_checkpoint_counts(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Systems tell only once that they could not write, and then take the bytes for written."""
+    _fill(part, 1000)
+    part.checkpoint()
+    _fill(part, 2000)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        patch.setattr(portable, "sync_data", fail)
+        with pytest.raises(OSError, match="error"):
+            part.checkpoint() if call == "checkpoint" else part.publish("b.bin", IfExists.RENAME)
+    with pytest.raises(OSError, match="error"):
+        part.publish("b.bin", IfExists.RENAME)
+    part.close()
+    assert names(tmp_path) == [part.path.name, part.sidecar.name]
+    assert _reopened(tmp_path) == [[0, 1000]]
 
 
 def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: Part, tmp_path: Path) -> None:
