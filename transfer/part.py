@@ -183,7 +183,7 @@ class Part:
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut: first the bytes, then the sidecar that says so."""
-        ranges = self.received.ranges.as_list()
+        ranges, saved = self.received.ranges.as_list(), (self.received.ranges.total(), time.monotonic())
         self._sync(portable.sync_data)
         validator = self.received.validator
         about = {
@@ -195,7 +195,7 @@ class Part:
             "ranges": ranges,
         }
         write_atomically(self.sidecar, json.dumps(about).encode())
-        self._saved = (self.received.ranges.total(), time.monotonic())
+        self._saved = saved  # others go on writing meanwhile
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         """Make the bytes durable. Raises OSError, and then again and again.

@@ -81,3 +81,20 @@ else:
 def sync_data(fd: int) -> None:
     """`os.fdatasync`; macOS and Windows have only the slower `os.fsync`."""
     getattr(os, "fdatasync", os.fsync)(fd)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in a folder survive a power cut, where the system can. Raises OSError."""
+    if os.name == "nt":
+        return  # folders cannot be opened there, and NTFS keeps a journal of names
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder that may be written to, but not read
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
+            raise
+    finally:
+        os.close(fd)

@@ -198,6 +198,7 @@ __all__ = [
     "Settings",
     "Skipped",
     "Transfer",
+    "TransferError",
     "failed",
     "finished",
     "names",

@@ -365,6 +365,19 @@ def test_after_the_disk_lost_bytes_only_the_last_checkpoint_counts(
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
+def test_what_is_written_while_a_checkpoint_waits_for_the_disk_belongs_to_the_next_one(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync_data(fd: int) -> None:
+        if fd == part.fd:
+            part.received.ranges.add(1000, 1000 + part_module.CHECKPOINT_BYTES)
+
+    monkeypatch.setattr(portable, "sync_data", sync_data)
+    _fill(part, 1000)
+    part.checkpoint()
+    assert part.checkpoint_due()
+
+
 def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: Part, tmp_path: Path) -> None:
     _fill(part, 1000)
     part.path.unlink()
