@@ -3,15 +3,16 @@
 # make run URLS="…" DIRECTORY=…     download yours
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
 # make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named
+# make crash SEED= SEEDS=           die at every operation on a disk, twice, with any damage (tests/engine/test_crash.py)
 # make bench · build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET
+export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz bench build lint clean
+.PHONY: run test fuzz crash bench build lint clean
 
 run:
 	$(tool) run.py
@@ -21,6 +22,9 @@ test:
 
 fuzz:
 	$(tool) fuzz.py
+
+crash:
+	$(tool) crash.py
 
 bench:
 	$(tool) bench.py

@@ -183,7 +183,8 @@ class Transfer:
 
     def _open_existing(self) -> Part | None:
         own = names.part_name(self.job.url, self.job.directory)
-        if any(name and os.path.lexists(self._path(name)) for name in (own, self.job.partial)):
+        some = (own, own + names.SIDECAR, self.job.partial)
+        if any(name and os.path.lexists(self._path(name)) for name in some):
             return self._new_part()
         return None
 
@@ -239,6 +240,8 @@ class Transfer:
         names.check(self.job.url)
         prepare_folder(self.job.directory)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
+            with suppress(TransferError):  # another Blender has it
+                self.discard()
             return skipped
         self._take_part(control)
         if self._open_part.can_resume:
@@ -344,8 +347,7 @@ class Transfer:
         if not self._segments.is_alone():
             raise _NotAlone("The server sends something else to one of several connections")
         self.hang_up()
-        self._open_part.received.forget()
-        self._open_part.truncate()
+        self._open_part.forget()
         self.received, self.size, self._bare_range = 0, None, False
         self._restart_hash()
 

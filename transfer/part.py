@@ -70,25 +70,35 @@ class Part:
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
         self._has_digest = digest is not None
         self.received = Received()
+        self._has_sidecar = False  # perhaps: only then it has to be taken away
         self._lost: OSError | None = None
         with told(directory):
             old = Path(directory, os.path.basename(earlier))
             if earlier and os.path.lexists(old) and not os.path.lexists(self.path):
                 self._take_over(old)
             else:
-                self.fd = self._open()
-                self._read_sidecar(shown)
+                self._begin(shown, _sidecar(old) if earlier and not os.path.lexists(old) else None)
         self._saved = (self.received.ranges.total(), time.monotonic())
 
     @property
     def sidecar(self) -> Path:
         """The file that describes the partial file."""
-        return self.path.with_name(self.path.name + ".json")
+        return _sidecar(self.path)
 
     @property
     def is_doubtful(self) -> bool:
         """Whether bytes since the last checkpoint were lost by the disk, nobody knows which."""
         return self._lost is not None
+
+    def _begin(self, url: str, orphan: Path | None) -> None:
+        self.fd = self._open()
+        try:
+            self._read_sidecar(url)
+            if orphan:  # of a partial file that was taken over by a process that died before the last step
+                _remove_small(orphan)
+        except BaseException:
+            self.release()
+            raise
 
     def _take_over(self, old: Path) -> None:
         """Go on with the partial file of a link that this one replaces, under our own name.
@@ -103,7 +113,8 @@ class Part:
             self.path = own
             self.checkpoint()
             os.rename(old, own)
-            old_sidecar.unlink(missing_ok=True)
+            portable.sync_folder(own.parent)
+            _remove_small(old_sidecar)
         except BaseException:
             self.release()
             raise
@@ -171,6 +182,19 @@ class Part:
         """Cut the file off behind `size` bytes."""
         os.ftruncate(self.fd, size)
 
+    def forget(self) -> None:
+        """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
+        if self._has_sidecar:
+            self._disown()
+        self.received.forget()
+        self.truncate()
+
+    def _disown(self) -> None:
+        with suppress(IsADirectoryError):  # then it vouches for nothing
+            self.sidecar.unlink(missing_ok=True)
+        portable.sync_folder(self.path.parent)
+        self._has_sidecar = False
+
     # -- The sidecar.
 
     def checkpoint_due(self) -> bool:
@@ -194,6 +218,7 @@ class Part:
             "last_modified": validator.last_modified,
             "ranges": ranges,
         }
+        self._has_sidecar = True
         write_atomically(self.sidecar, json.dumps(about).encode())
         self._saved = saved  # others go on writing meanwhile
 
@@ -215,8 +240,12 @@ class Part:
         try:
             about = json.loads(_read_small(self.sidecar))
             self.received = _parse(about, url, os.fstat(self.fd).st_size)
+            self._has_sidecar = True
+        except FileNotFoundError:
+            self.received = Received()
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             self.received = Received()
+            self._disown()
 
     # -- The ends.
 
@@ -249,18 +278,20 @@ class Part:
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
-        self._sync(os.fsync)
-        if not self.is_in_place():
-            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
         if mtime is not None:
             with suppress(OSError, OverflowError):  # a date that this file system does not know
                 os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
+        self._sync(os.fsync)
+        if not self.is_in_place():
+            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
         if os.name == "nt":  # an open file cannot be renamed there
             self.release()
         path = self._place(name, if_exists)
         if path:
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
-                self.sidecar.unlink(missing_ok=True)
+                _remove_small(self.sidecar)
+            with suppress(OSError):
+                portable.sync_folder(path.parent)
             self.release()
         return path
 
@@ -279,7 +310,7 @@ class Part:
 
     def _remove(self) -> None:
         if self.is_in_place():  # else both names are somebody else's by now
-            self.sidecar.unlink(missing_ok=True)
+            _remove_small(self.sidecar)
             self.path.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -315,9 +346,23 @@ def _move_no_clobber(source: Path, target: Path) -> None:
             os.unlink(source)
 
 
+def _sidecar(part: Path) -> Path:
+    return part.with_name(part.name + names.SIDECAR)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + "~")
+
+
+def _remove_small(path: Path) -> None:
+    """Delete a small file, and what a process left that died while it wrote it."""
+    path.unlink(missing_ok=True)
+    _temporary(path).unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
     """Replace a small file whole, durably, and never through a link. Raises OSError."""
-    temporary = path.with_name(path.name + "~")
+    temporary = _temporary(path)
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW, mode)
     try:
@@ -329,6 +374,7 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    portable.sync_folder(path.parent)
 
 
 def _read_small(path: Path) -> bytes:
