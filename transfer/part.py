@@ -142,11 +142,13 @@ class Part:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise TransferError(f"“{self.path.name}” is in the way and is not a file")
-        if status.st_nlink == 1:
-            return True
         if status.st_nlink > 1:
             self.path.unlink(missing_ok=True)
-        return False
+            return False
+        try:
+            return os.path.samestat(status, os.lstat(self.path))
+        except FileNotFoundError:
+            return False
 
     def is_in_place(self) -> bool:
         """Whether the file still stands under its name; somebody may have deleted it."""

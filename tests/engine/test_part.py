@@ -95,6 +95,27 @@ def test_a_partial_file_that_was_published_by_a_process_that_died_is_let_go(tmp_
     assert names(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_a_file_that_is_published_between_open_and_lock_is_let_go(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, if_exists: IfExists
+) -> None:
+    """By then its one name is the final one: to write it would damage the file."""
+    _fill(part, 1000)
+    lock = portable.lock_file
+
+    def publish_first(fd: int) -> bool:
+        if part.fd >= 0:
+            part.publish("a.bin", if_exists)
+        return lock(fd)
+
+    monkeypatch.setattr(portable, "lock_file", publish_first)
+    other = Part(URL, str(tmp_path), None)
+    other.write(memoryview(b"x" * 1000), 0)
+    assert (tmp_path / "a.bin").read_bytes() == pattern(1000)
+    other.discard()
+    assert names(tmp_path) == ["a.bin"]
+
+
 def test_nothing_is_removed_that_somebody_else_put_there(part: Part) -> None:
     part.path.unlink()
     part.path.write_text("of somebody else")
