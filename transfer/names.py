@@ -45,7 +45,7 @@ _AROUND_LINKS = (
 # Regular expressions are compiled on first use: enabling the add-on must not pay for them.
 _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
-_HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[.*\]"
+_HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
 _LONE_PERCENT = r"%(?![0-9A-Fa-f]{2})"
 _ESCAPE = r"%([0-9A-Fa-f]{2})"
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -169,9 +169,22 @@ def _ascii_host(host: str) -> str:
         except UnicodeError:
             raise TransferError("This link is broken: there can be no server of that name") from None
     host = host.lower()
-    if not re.fullmatch(_HOST, host):
+    if not (_is_address(host) if host.startswith("[") else re.fullmatch(_HOST, host)):
         raise TransferError("This link is broken: there can be no server of that name")
     return host
+
+
+def _is_address(host: str) -> bool:
+    """Whether an IPv6 address stands in the brackets. A zone (RFC 6874) would be one machine's own."""
+    from ipaddress import AddressValueError, IPv6Address  # for few links, too
+
+    if "%" in host:
+        raise TransferError("This link has a “%” in its address, which leads nowhere from another machine")
+    try:
+        IPv6Address(host[1:-1])
+    except AddressValueError:
+        return False
+    return True
 
 
 def _requoted(text: str, safe: str) -> str:

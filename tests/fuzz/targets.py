@@ -188,7 +188,10 @@ def _check_secrets(data: bytes) -> None:
     # What ends the authority, or the entry, would make a path of the password: nobody could tell.
     user, host = (re.sub(r"[/?#\\\s]", "", source.text()) for _ in range(2))
     path, query = (re.sub(r"[?#\s]", "", source.text()) for _ in range(2))
-    for scheme in ("https", "ftp", re.sub(r"[/?#\s]", "", source.text()) or "x"):
+    schemes = ("https", "ftp", re.sub(r"[/?#\s]", "", source.text()) or "x")
+    if SECRET in "".join([*schemes, user, host, path, query]):
+        return  # a fuzzer that sees comparisons finds the word
+    for scheme in schemes:
         entry = f"{scheme}://{user}:{SECRET}@{host}/{path}?{query}{SECRET}#{SECRET}"
         said = [names.shown(entry), *names.parse_links(entry)[1]]
         assert not any(SECRET in text for text in said)
