@@ -8,6 +8,7 @@ it serves. Nothing of urllib3 is patched: its pools take other connection classe
 
 from __future__ import annotations
 
+import glob
 import http.client
 import logging
 import os
@@ -223,9 +224,13 @@ def _load_bundle(context: ssl.SSLContext, bundle: str) -> None:
 
 
 def _has_default_certificates(context: ssl.SSLContext) -> bool:
-    """A folder of hashed certificates is read at need, so it counts while it holds any."""
+    """OpenSSL reads a folder at need, and only what stands there under its hash (openssl-rehash)."""
     folder = ssl.get_default_verify_paths().capath
-    return bool(context.get_ca_certs() or (folder and os.path.isdir(folder) and os.listdir(folder)))
+    hashed = os.path.join(glob.escape(folder), _HASHED) if folder else ""
+    return bool(context.get_ca_certs() or glob.glob(hashed))
+
+
+_HASHED = "[0-9a-f]" * 8 + ".[0-9]*"
 
 
 class _Head:
