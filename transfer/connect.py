@@ -128,13 +128,18 @@ class Client:
         request.method, request.hooks = "GET", {}
         request.url = names.quoted(url)
         request.headers = requests.structures.CaseInsensitiveDict({**self._headers, **headers})
-        key = "/".join(request.url.split("/", 3)[:3])
+        key = _place(request.url)
         host = self._hosts.get(key)
         if not host:
             host = self._hosts[key] = _Host(self._session, request.url)
         if host.auth:
             host.auth(request)
         return request, host
+
+    def asks_proxy(self, response: requests.Response) -> bool:
+        """Whether a proxy has answered: it may keep a whole file for other machines, but no part of one."""
+        host = self._hosts.get(_place(str(response.url)))
+        return host is not None and host.asks_proxy
 
     def hang_up(self) -> None:
         """Close the idle connection. Any thread, while no request is under way."""
@@ -145,6 +150,11 @@ class Client:
         """Release everything."""
         self.hang_up()
         self._session.close()
+
+
+def _place(url: str) -> str:
+    """The URL up to its path: scheme, user, password, host, port."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 _NETWORK_ERRORS = (
@@ -165,6 +175,8 @@ class _Host:
         proxy = requests.utils.select_proxy(url, self.proxies)
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
+        self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http")
+        """Whether requests are the proxy's to answer; for https, and with SOCKS, it only makes a tunnel."""
         own = requests.utils.get_auth_from_url(url)
         login = own if any(own) else requests.utils.get_netrc_auth(url)
         self.auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None

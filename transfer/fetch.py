@@ -378,6 +378,7 @@ class Transfer:
                 self._tries.requests -= 1  # interrupted by us: not a try
             raise
         try:
+            segment.is_for_all = response.status_code == 200 and client.asks_proxy(response)
             return self._judge(response, segment, is_range)
         except BaseException:
             response.close()
@@ -534,7 +535,7 @@ class Transfer:
         control.enter(Phase.BODY)
         part, body = self._open_part, segment.body
         assert body
-        if part.can_resume:
+        if part.can_resume and not segment.is_for_all:
             self._segments.welcome()
         while not segment.is_done and (count := body.read(buffer, control)):
             data = self._fitting(segment, buffer[:count])

@@ -41,6 +41,8 @@ class Segment:
     """Whether the response goes on behind `end`."""
     was_kept: bool = False
     """Whether the worker that reads may be another than the one that asked."""
+    is_for_all: bool = False
+    """Whether its response, if it is taken whole, will serve other machines too."""
     began: int = 0
     """Where its response began to bring something new,"""
     began_at: float = field(default_factory=time.monotonic)
