@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests" / "tools"
 EXTENSION_ID = "background_downloads"
 
+# Programs are wanted, not running servers: for systemd, and for what starts services without it.
+NO_SERVICES = {"SYSTEMD_OFFLINE": "1", "RUNLEVEL": "1"}
+
 INTERRUPTED = 128 + signal.SIGINT  # the exit code a shell gives to Ctrl-C
 
 
@@ -82,7 +85,7 @@ def _apt(action: str, *packages: str) -> bool:
     options = ["-y", "-q", "--no-install-recommends"] if action == "install" else ["-q"]
     return not subprocess.run(
         ["apt-get", action, *options, *packages],
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"} | NO_SERVICES,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

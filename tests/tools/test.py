@@ -34,7 +34,13 @@ LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
 OLD_REQUESTS = "Python 3.11 with requests 2.27, as in Blender 4.2"
 HARNESS_TESTS = "tests/window/test_harness.py"
-PEERS = {"curl": "curl"}  # the package by its command
+PEERS = {  # the package by its command
+    "curl": "curl",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+    "setpriv": "util-linux",
+    "squid": "squid",
+}
 
 NOTHING_MORE: Mapping[str, str] = {}
 NOTHING_COLLECTED = 5  # pytest's exit code
