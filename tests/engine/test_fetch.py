@@ -68,6 +68,7 @@ from server import (
     with_headers,
     wrong_length,
 )
+from services import until
 
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import portable, retry
@@ -891,8 +892,12 @@ def test_skip_knows_the_name_when_the_server_has_told_it(
 
 
 def test_skip_where_the_name_was_taken_meanwhile(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    def take_the_name() -> None:
+        until(lambda: part_of(tmp_path).stat().st_size, lambda: "nothing was received")
+        (tmp_path / "a.bin").write_text("mine")
+
     def take(exchange: Any) -> None:
-        exchange.at_body(1000, lambda: (tmp_path / "a.bin").write_text("mine"))
+        exchange.at_body(1000, take_the_name)
         exchange.go_on()
 
     url = server.add("/a.bin", take, body=DATA)
