@@ -76,7 +76,7 @@ def _fuzz(python: Path, target: str, seconds: int) -> Result:
 def _last_words(log: Path) -> str:
     """How often it ran and how much it reached, in libFuzzer's words."""
     lines = [line.split("exec/s")[0] for line in log.read_text(errors="replace").splitlines()]
-    return next((line.strip() for line in reversed(lines) if line.startswith("#")), f"see {log}")
+    return next((line.strip() for line in reversed(lines) if " cov: " in line), f"see {log}")
 
 
 if __name__ == "__main__":
