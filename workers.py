@@ -17,7 +17,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -180,10 +180,11 @@ class Host(Protocol):
     def is_quiet(self) -> bool:
         """Whether no worker is left, so that `close` will not wait. `poll` meanwhile."""
 
-    def close(self, *, forced: bool = False) -> Report:
+    def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         """Join every worker; returns the last events. Stopped transfers stay with the host.
 
         `forced`: Blender takes the operator away; a worker in a name look-up is left behind.
+        `keep`: a child process stays, its workers stopped; `dismiss` was told so, and it is quiet.
         """
 
     def shut(self, *, forced: bool = False) -> Report:
@@ -347,6 +348,7 @@ class ThreadHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._limit = settings.connections
         self._trust: Trust | None = None
         self._space = Space()
         self._clerk = _Clerk()
@@ -385,12 +387,12 @@ class ThreadHost:
                 return
             if known:  # the link was replaced
                 self._kept.pop(job.uid, None)
-                self._clerk.do(known.close)
+                self._do(known.close)
             self._transfers[job.uid] = Transfer(job, self.settings, self._space)
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
-        if len(self._workers) >= self.settings.connections:
+        if len(self._workers) >= self._limit:
             return False
         with ExitStack() as undo:
             try:
@@ -425,12 +427,55 @@ class ThreadHost:
             if self._is_active(uid) or not (transfer := self._transfers.pop(uid, None)):
                 return
             self._kept.pop(uid, None)
-            chore = partial(_discard, transfer) if delete else transfer.close
-            if not self._dismissed:
-                self._clerk.do(chore)
-                return
+            self._do(partial(_discard, transfer) if delete else transfer.close)
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        """What waits for the disk: soon, or now where no thread may be started."""
+        if not self._dismissed:
+            self._clerk.do(chore)
+            return
         self._clerk.settle()
         chore()
+
+    # -- Giving transfers to another host, while no worker runs them.
+
+    @property
+    def kept(self) -> int:
+        """How many connections stopped downloads hold."""
+        with self._changed:
+            return sum(transfer.connections for transfer in self._kept.values())
+
+    def shrink(self, limit: int) -> None:
+        """Have at most so many connections from now on; the longest stopped ones are closed."""
+        surplus = self.kept - limit
+        with self._changed:
+            self._limit = limit
+            for uid, transfer in list(self._kept.items()):
+                if surplus > 0 and (count := transfer.connections):
+                    surplus -= count
+                    self.hang_up(uid)
+
+    def look(self, uid: int) -> Progress | None:
+        """The counters of a download that is not running."""
+        with self._changed:
+            transfer = self._transfers.get(uid)
+            return transfer.progress(time.monotonic()) if transfer else None
+
+    def hand_over(self, job: Job) -> Job | None:
+        """Give a download up that is not running: the job with which another process goes on.
+
+        None, and it stays, where only the open connection brings the rest.
+        """
+        with self._changed:
+            if job.uid not in self._transfers:
+                return job
+            self.adopt(job)
+            carried = self._transfers[job.uid].carry()
+            if not carried:
+                return None
+            self._kept.pop(job.uid, None)
+            del self._transfers[job.uid]
+            return replace(job, carried=carried)
 
     def _is_active(self, uid: int) -> bool:
         return uid in self._pending or uid in self._taken
@@ -461,7 +506,7 @@ class ThreadHost:
 
     def _send_help(self, now: float) -> None:
         """Idle workers, and some more up to the limit, help with what takes longest."""
-        room = self.settings.connections - sum(worker.uid != 0 for worker in self._workers)
+        room = self._limit - sum(worker.uid != 0 for worker in self._workers)
         if self._pending or self._helped or self._dismissed or room <= 0:
             return
         for uid in self._taken:
@@ -503,7 +548,7 @@ class ThreadHost:
         with self._changed:
             return not self._workers and self._clerk.is_quiet
 
-    def close(self, *, forced: bool = False) -> Report:
+    def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss()
         deadline = time.monotonic() + LOOKUP_PATIENCE
         with self._changed:
@@ -598,7 +643,7 @@ class ThreadHost:
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
         spare = [self._kept[uid] for uid in kept]
         spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
-        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self.settings.connections
+        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self._limit
         surplus += sum(transfer.connections for transfer in spare) + max(0, first.connections - 1)
         for worker in idle[: max(0, surplus)]:
             worker.hang_up()
@@ -631,7 +676,7 @@ class ThreadHost:
     def _keep(self, uid: int) -> None:
         """Leave a stopped transfer's file and connection open, but not more of them than may run."""
         self._kept[uid] = self._transfers[uid]
-        if len(self._kept) > self.settings.connections:
+        if len(self._kept) > self._limit:
             self._kept.pop(next(iter(self._kept))).release()
 
     def _put(self, uid: int, outcome: Outcome) -> None:
@@ -922,8 +967,8 @@ class ProcessHost:
             return False
         return self._child_is_quiet and not (self._child and self._child.is_leaving)
 
-    def close(self, *, forced: bool = False) -> Report:
-        return self.shut(forced=forced)
+    def close(self, *, forced: bool = False, keep: bool = False) -> Report:
+        return self.poll() if keep else self.shut(forced=forced)
 
     def shut(self, *, forced: bool = False) -> Report:
         self.dismiss()
@@ -1141,3 +1186,195 @@ class _Server:
         self._leaving = True
         self._supervise(self._host.shut(forced=True))
         self._answer()
+
+
+# -- Threads, and a child process while this process cannot bear them.
+
+
+class YieldingHost:
+    """Threads in this process; while it is held, a child process goes on with what they did.
+
+    What went to the child stays there until it ends, and so does what is submitted meanwhile; then
+    threads do the work again. What only an open connection brings to its end waits, held. See `Host`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._held = threading.Event()
+        self._threads = ThreadHost(settings)
+        self._child: ProcessHost | None = None
+        self._active: dict[int, Job] = {}  # submitted, and not ended since
+        self._parked: dict[int, Job] = {}  # of these: nobody runs them now
+        self._in_child: set[int] = set()
+        self._stopping: set[int] = set()  # by threads, because somebody asked
+        self._events: list[Event] = []
+        self._is_leaving = False  # the child
+        self._is_dismissed = True
+
+    def hold(self) -> None:
+        """Have no worker thread in this process from now on. Does not wait. Any thread."""
+        self._held.set()
+        self._threads.dismiss()
+
+    def let_go(self) -> None:
+        """Threads may live here again."""
+        self._held.clear()
+
+    def submit(self, job: Job) -> None:
+        if job.uid in self._active:
+            raise ValueError("submitted twice")
+        self._is_dismissed = False
+        self._active[job.uid] = self._parked[job.uid] = job
+        if not self._held.is_set() and not self._child:
+            self._place(job)
+
+    def stop(self, uid: int) -> None:
+        if uid in self._parked:
+            self._end(uid, Halted())
+        elif uid in self._in_child and self._child:
+            self._child.stop(uid)
+        elif uid in self._active:
+            self._stopping.add(uid)
+            self._threads.stop(uid)
+
+    def hang_up(self, uid: int) -> None:
+        if uid not in self._active:
+            self._threads.hang_up(uid)
+            if self._child:
+                self._child.hang_up(uid)
+
+    def forget(self, uid: int, *, delete: bool = False) -> None:
+        if uid not in self._active:
+            self._threads.forget(uid, delete=delete)
+            if self._child:
+                self._child.forget(uid, delete=delete)
+
+    def store(self, path: str, data: bytes) -> None:
+        if self._child and not self._is_leaving:
+            self._child.store(path, data)
+        elif self._held.is_set() and self._threads.is_quiet():
+            _write(path, data)
+        else:
+            self._threads.store(path, data)
+
+    def wait(self, seconds: float) -> None:
+        if self._child:
+            self._child.wait(seconds)
+        else:
+            self._threads.wait(seconds)
+
+    def poll(self) -> Report:
+        if self._held.is_set():
+            self._threads.dismiss()  # again: a submit may have crossed the first one
+        report = self._threads.poll()
+        for event in report.events:
+            self._hear_thread(event)
+        if self._child:
+            theirs = self._child.poll()
+            report.progress |= theirs.progress
+            for event in theirs.events:
+                self._hear(event)
+        self._move()
+        for uid in self._parked:
+            if progress := self._threads.look(uid):
+                report.progress[uid] = replace(progress, text=HELD if self._held.is_set() else "")
+        report.events, self._events = self._events, []
+        return report
+
+    def _hear_thread(self, event: Event) -> None:
+        """What threads tell; not that they had to leave a download because of the hold."""
+        match event:
+            case Ended(uid=uid, outcome=Halted()) if uid not in self._stopping:
+                self._parked[uid] = self._active[uid]
+            case _:
+                self._hear(event)
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._events.append(event)
+            case Ended(uid=uid, outcome=outcome):
+                self._end(uid, outcome)
+            case _:
+                assert_never(event)
+
+    def _end(self, uid: int, outcome: Outcome) -> None:
+        del self._active[uid]
+        self._parked.pop(uid, None)
+        self._in_child.discard(uid)
+        self._stopping.discard(uid)
+        self._events.append(Ended(uid, outcome))
+
+    # -- From here to there and back.
+
+    def _move(self) -> None:
+        """Place what nobody runs, and let a child go that has nothing left to do."""
+        if self._is_leaving:
+            if self._child and self._child.is_quiet():
+                self._drop_child()
+            return
+        for job in list(self._parked.values()):
+            self._place(job)
+        if self._child and not (self._in_child or self._held.is_set() or self._is_dismissed):
+            self._child.dismiss()
+            self._is_leaving = True
+
+    def _place(self, job: Job) -> None:
+        """Have a download run where it can; it stays parked where that is nowhere."""
+        is_held = self._held.is_set()
+        theirs = self._threads.hand_over(job) if is_held or self._child else None
+        if theirs:
+            self._child = self._child or self._new_child()
+            self._child.submit(theirs)
+            self._in_child.add(job.uid)
+        elif not is_held:
+            self._threads.submit(job)
+        if theirs or not is_held:
+            del self._parked[job.uid]
+
+    def _new_child(self) -> ProcessHost:
+        """Connections that stay open here count towards the limit, and one at least is the child's."""
+        limit = max(1, self.settings.connections - self._threads.kept)
+        self._threads.shrink(self.settings.connections - limit)
+        return ProcessHost(replace(self.settings, connections=limit))
+
+    def _drop_child(self, *, forced: bool = False) -> None:
+        """It leaves, or has left."""
+        child, self._child = self._child, None
+        self._is_leaving = False
+        if child:
+            for event in child.shut(forced=forced).events:
+                self._hear(event)
+        self._threads.shrink(self.settings.connections)
+
+    # -- The ends.
+
+    def dismiss(self, *, keep: bool = False) -> None:
+        self._is_dismissed = True
+        for uid in list(self._parked):
+            self._end(uid, Halted())
+        self._stopping |= self._active.keys() - self._in_child
+        self._threads.dismiss()
+        if self._child and not self._is_leaving:
+            self._child.dismiss(keep=keep)
+            self._is_leaving = not keep
+
+    def is_quiet(self) -> bool:
+        is_child_quiet = self._child is None or self._child.is_quiet()
+        return not self._parked and self._threads.is_quiet() and is_child_quiet
+
+    def close(self, *, forced: bool = False, keep: bool = False) -> Report:
+        self.dismiss(keep=keep)
+        for event in self._threads.close(forced=forced).events:
+            self._hear(event)
+        if not keep:
+            self._drop_child(forced=forced)
+        return self.poll()
+
+    def shut(self, *, forced: bool = False) -> Report:
+        report = self.close(forced=forced)
+        self._threads.shut(forced=forced)
+        return report
+
+
+HELD = "held while rendering"

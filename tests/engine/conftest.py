@@ -14,10 +14,10 @@ from driving import PATIENT, Driver, Fetcher
 
 from background_downloads.transfer import retry
 from background_downloads.transfer.job import Settings
-from background_downloads.workers import Host, ProcessHost, ThreadHost
+from background_downloads.workers import Host, ProcessHost, ThreadHost, YieldingHost
 
 
-@pytest.fixture(params=[ThreadHost, ProcessHost], ids=["threads", "process"])
+@pytest.fixture(params=[YieldingHost, ProcessHost], ids=["threads", "process"])
 def new_driver(request: pytest.FixtureRequest) -> Iterator[Callable[..., Driver]]:
     """Drivers of hosts of either kind; at the end each submission must have ended exactly once."""
     yield from _drivers(request.param)
