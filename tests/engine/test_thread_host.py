@@ -28,7 +28,7 @@ from server import Server, pattern, stall_after, stall_before_headers, status
 from background_downloads import workers
 from background_downloads.transfer import part
 from background_downloads.transfer.fetch import Transfer
-from background_downloads.workers import ThreadHost
+from background_downloads.workers import Host, ThreadHost
 
 DATA = pattern(150_000)
 
@@ -173,6 +173,8 @@ def test_a_slow_disk_is_no_slow_network(
 class Calls(RuleBasedStateMachine):
     """Whatever is called in whatever order: one end for each submission, and nothing left."""
 
+    host_class: Callable[[Settings], Host] = ThreadHost
+
     def __init__(self) -> None:
         super().__init__()
         self.stack = contextlib.ExitStack()
@@ -180,7 +182,7 @@ class Calls(RuleBasedStateMachine):
         self.stack.enter_context(LeakCheck())
         self.server = self.stack.enter_context(Server())
         self.gates = {kind: self.server.gate() for kind in ("headers", "body")}
-        self.driver = Driver(ThreadHost(Settings(timeout=90.0, connections=2)))
+        self.driver = Driver(self.host_class(Settings(timeout=90.0, connections=2)))
         self.jobs: list[Job] = []
         self.numbers = itertools.count()
 
