@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -54,7 +55,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         if bpy.app.background:
             return self.execute(context)
         self._is_invoked = True
-        if self.urls.strip() or (current().is_waiting and not current().run):
+        if self.urls.strip() or current().wants_run:
             return self.execute(context)
         self.urls = " ".join(clipboard_links(context))
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
@@ -91,7 +92,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             self.report({"WARNING"}, problem)
         if session.run:
             return {"FINISHED"}
-        if not session.is_waiting:
+        if not session.wants_run:
             if not problems:
                 self.report({"WARNING"}, "Nothing to download: paste a link first")
             return {"CANCELLED"}
@@ -121,7 +122,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     def _end(self) -> set[str]:
         session = current()
+        if self._run and self._run.is_interrupted:
+            session.began = time.monotonic()
+            watch.start_again()
+            return {"FINISHED"}
         tally = session.end_tally()
+        session.mirror.flush()
         self.report({"WARNING" if tally.failed else "INFO"}, tally.sentence)
         return {"FINISHED"}
 
@@ -303,7 +309,7 @@ class _Restarts(_OnRows):
         """Have what is QUEUED run, unless a run goes on that takes it."""
         session = current()
         session.mirror.flush()
-        if session.is_waiting and not session.run:
+        if session.wants_run:
             watch.invoke()
 
 

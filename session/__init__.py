@@ -27,13 +27,14 @@ from ..transfer.job import (
     Skipped,
     TransferError,
 )
-from ..workers import Download, Host, Status
+from ..workers import Download, ProcessHost, Status, YieldingHost
 from .mirror import Mirror
 from .store import Etags, Store
 
 if TYPE_CHECKING:
     from .run import Run
 
+Host = YieldingHost | ProcessHost
 NOT_IMPORTED = "Downloaded; importing by itself is not there yet, use File > Import"
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
@@ -88,6 +89,9 @@ class Session:
         self.host: Host | None = None
         """Stays between runs while it keeps stopped transfers."""
         self.tally = Tally()
+        self.began = 0.0
+        """When Blender could last autosave: the run first began, a file was loaded, or the run was
+        interrupted for that. In seconds of `time.monotonic`; 0 while no run goes on."""
         self.mirror = Mirror(self)
         self.store = Store()
         self.etags = Etags()
@@ -120,6 +124,16 @@ class Session:
     def is_waiting(self) -> bool:
         """Whether rows wait that no run has taken."""
         return bool(self._queued)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run has begun and not come to its end, interrupted though it may be."""
+        return self.began > 0.0
+
+    @property
+    def wants_run(self) -> bool:
+        """Whether one is to be started: rows wait, or an interrupted one has to come to its end."""
+        return not self.run and (self.is_waiting or self.goes_on)
 
     # -- Changing the list.
 
@@ -225,7 +239,7 @@ class Session:
             self._queued.pop(row.uid, None)
         if status is not Status.RUNNING:
             row.speed = 0.0
-        if self.run:
+        if self.goes_on:
             self.tally.count(status, row.error)
         self.changed(row)
 
@@ -351,6 +365,7 @@ class Session:
     def end_tally(self) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
         tally, self.tally = self.tally, Tally()
+        self.began = 0.0
         return tally
 
     def interrupted(self, status: Status) -> None:
@@ -370,6 +385,15 @@ class Session:
             have=have,
             partial=row.partial,
         )
+
+    def hold(self, is_held: bool) -> None:
+        """Have no thread of ours in this process while Blender renders. Any thread; does not wait."""
+        host = self.host
+        if isinstance(host, YieldingHost):
+            if is_held:
+                host.hold()
+            else:
+                host.let_go()
 
     # -- The ends.
 

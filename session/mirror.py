@@ -136,7 +136,7 @@ class Mirror:
 
     def flush(self, *, all_rows: bool = False) -> None:
         """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
-        is_over = self.pace is not None and not self._session.run
+        is_over = self.pace is not None and not self._session.goes_on
         if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered:
@@ -188,12 +188,12 @@ class Mirror:
     def _pace(self, now: float) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
         session = self._session
-        if bool(session.run) == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
+        if session.goes_on == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
             return
         self._paced = now
         said = self.pace
         self.pace = (
-            pace(session.tally.ended, session.counts, session.running.values()) if session.run else None
+            pace(session.tally.ended, session.counts, session.running.values()) if session.goes_on else None
         )
         if self.pace != said:
             tag_status_bar()

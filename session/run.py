@@ -17,10 +17,11 @@ from typing import Any
 import bpy
 
 from ..transfer.job import Outcome, Progress, Settings
-from ..workers import Download, Ended, Host, ProcessHost, Report, Started, ThreadHost
-from . import Session, settle
+from ..workers import Download, Ended, ProcessHost, Report, Started, ThreadHost, YieldingHost
+from . import Host, Session, settle
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
+AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
 TERMINAL_INTERVAL = 0.2  # seconds between two lines of progress
@@ -41,12 +42,15 @@ class Run:
         self._ahead = 0
         self._looked = time.monotonic()
         self._is_leaving = False
+        self.is_interrupted = False
+        """Whether it is closed for a moment, so that Blender can autosave, and shall start again."""
         self.is_closed = False
         self._stack = ExitStack()
         self._stack.callback(self._leave_session)
         timer = bpy.context.window_manager.event_timer_add(TICK, window=window)
         self._stack.callback(_remove_timer, timer)
         session.run = self
+        session.began = session.began or self.beat
 
     def has(self, uid: int) -> bool:
         """Whether the row was handed to a worker."""
@@ -62,18 +66,39 @@ class Run:
             self.host.stop(uid)
 
     def tick(self) -> bool:
-        """Take what the workers tell, hand out what comes next. False: nothing is left, and all is closed."""
+        """Take what the workers tell, hand out what comes next. False: it is over, and all is closed."""
         now = time.monotonic()
         if now - self.beat < TICK / 2:  # other people's timers reach us too
             return True
         self.beat = now
+        self._session.hold(bpy.app.is_job_running("RENDER"))
         self._take(self.host.poll(), now)
+        if self.is_interrupted or self._is_autosave_late(now):
+            return self._interrupt()
         self._feed()
         self._session.mirror.flush()
         if self._submitted:
             self._session.store.flush(now, self.host)
             return True
         return self._leave()
+
+    def _is_autosave_late(self, now: float) -> bool:
+        """Whether Blender waits for us to autosave: it does not while a modal operator runs."""
+        files = bpy.context.preferences.filepaths
+        late = self._session.began + files.auto_save_time * 60.0 + AUTOSAVE_LATE
+        if now < late or not files.use_auto_save_temporary_files:
+            return False
+        return bpy.data.is_dirty and not _others_run()
+
+    def _interrupt(self) -> bool:
+        """Close for a moment, transfers keeping their connections, as soon as no worker is left."""
+        if not self.is_interrupted:
+            self.is_interrupted = True
+            self.host.dismiss(keep=True)
+        if not self.host.is_quiet():
+            return True
+        self.close(keep=True)
+        return False
 
     def _take(self, report: Report, now: float) -> None:
         ended = 0
@@ -115,16 +140,16 @@ class Run:
         self.close()
         return False
 
-    def close(self, *, forced: bool = False) -> None:
+    def close(self, *, forced: bool = False, keep: bool = False) -> None:
         """Join every worker and release all. Waits for what cannot be interrupted; see `Host.close`."""
         self.is_closed = True
         with self._stack.pop_all():
-            self._take(self.host.close(forced=forced), time.monotonic())
+            self._take(self.host.close(forced=forced, keep=keep), time.monotonic())
 
     def _leave_session(self) -> None:
         if self._session.run is self:
             self._session.run = None
-        if isinstance(self.host, ProcessHost):
+        if isinstance(self.host, ProcessHost) and not self.is_interrupted:
             self._session.host = None
         self._session.store.save()
         self._session.mirror.flush()
@@ -133,6 +158,12 @@ class Run:
 def _first(rows: Iterable[Download], count: int) -> Iterator[Download]:
     for _, row in zip(range(count), rows, strict=False):
         yield row
+
+
+def _others_run() -> bool:
+    """Whether somebody else's modal operator runs."""
+    windows = bpy.context.window_manager.windows
+    return sum(len(window.modal_operators) for window in windows) > 1
 
 
 def _remove_timer(timer: Any) -> None:
@@ -178,7 +209,7 @@ def wants_process() -> bool:
 
 def _host(session: Session) -> Host:
     """The host of a run: the one that keeps stopped transfers, while it is of the right kind."""
-    wanted = ProcessHost if wants_process() else ThreadHost
+    wanted = ProcessHost if wants_process() else YieldingHost
     now = settings()
     if session.host and (type(session.host) is not wanted or session.host.settings != now):
         session.host.shut(forced=True)

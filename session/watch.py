@@ -32,6 +32,7 @@ def register() -> None:
     """Begin to watch."""
     bpy.app.handlers.load_pre.append(_load_pre)
     bpy.app.handlers.load_post.append(_load_post)
+    bpy.app.handlers.render_init.append(_render_init)
     bpy.app.timers.register(_watchdog, first_interval=WATCH_INTERVAL, persistent=True)
     bpy.app.timers.register(_adopt, first_interval=ADOPT_AFTER, persistent=True)
 
@@ -40,6 +41,7 @@ def unregister() -> None:
     """Stop watching."""
     bpy.app.handlers.load_pre.remove(_load_pre)
     bpy.app.handlers.load_post.remove(_load_post)
+    bpy.app.handlers.render_init.remove(_render_init)
     for function in (_watchdog, _adopt, _again):
         _forget_timer(function)
 
@@ -56,9 +58,17 @@ def _load_pre(*_: Any) -> None:
 
 @persistent
 def _load_post(*_: Any) -> None:
-    mirror = current().mirror
-    mirror.rebuild()
-    mirror.restore_fields()
+    session = current()
+    session.mirror.rebuild()
+    session.mirror.restore_fields()
+    if session.began:  # Blender counts anew until it autosaves
+        session.began = time.monotonic()
+
+
+@persistent
+def _render_init(*_: Any) -> None:
+    """On the render's thread, in an interactive render; ticks see its end, and those that began before us."""
+    current().hold(True)
 
 
 def _adopt() -> None:
@@ -109,8 +119,7 @@ def start_again() -> None:
 
 
 def _again() -> None:
-    session = current()
-    if session.is_waiting and not session.run:
+    if current().wants_run:
         invoke()
 
 
@@ -122,5 +131,6 @@ def invoke() -> bool:
             bpy.ops.downloads.start("INVOKE_DEFAULT")
     except (IndexError, RuntimeError):  # no window, or its poll says no: offline
         current().interrupted(Status.PAUSED)
+        current().end_tally()
         return False
     return True

@@ -86,18 +86,22 @@ class Blender:
         arguments: Sequence[str | Path] = (),
         environment: Mapping[str, str] | None = None,
         folders: Sequence[Path] = (),
+        simulate: bool = True,
     ) -> None:
         """`folder` holds its home, settings and temporary files; use it again to start again.
 
         `profile` is a prepared folder to copy into a new one; `enable` names its
         extensions that are to be enabled; `online` is Blender's own switch, None
         leaves it to the preferences. `factory=False` is a start as users have
-        it, with the preferences that were saved in the folder.
+        it, with the preferences that were saved in the folder. `simulate=False`:
+        it takes the screen's events, not those that a test makes up.
         """
         self.installation = installation
         self.folder = folder
         self.enable = list(enable)
         self._options = _options(factory, online) + [str(argument) for argument in arguments]
+        self._options += ["--enable-event-simulate"] * simulate
+        self._simulate = simulate
         self._environment = dict(environment or {})
         self._folders = [folder, PROJECT, cache_folder(), *folders]
         self._stack = ExitStack()
@@ -385,7 +389,8 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
         self.steps("pause(0)", START_DEADLINE)
         for identifier in self.enable:
             self.enable_extension(identifier)
-        self.steps("move(*middle(region_of(view3d())))", START_DEADLINE)
+        if self._simulate:
+            self.steps("move(*middle(region_of(view3d())))", START_DEADLINE)
         self.steps("pause(0)", START_DEADLINE)
 
     def _end_processes(self) -> None:
@@ -570,7 +575,7 @@ def prepare_profile(installation: Installation, folder: Path, zip_path: Path) ->
 def _options(factory: bool, online: bool | None) -> list[str]:
     width, height = SCREEN
     options = ["--factory-startup"] if factory else []
-    options += ["--gpu-backend", "opengl", "--enable-event-simulate", "-setaudio", "None"]
+    options += ["--gpu-backend", "opengl", "-setaudio", "None"]
     options += ["--window-geometry", "0", "0", str(width), str(height)]
     if online is not None:
         options.append("--online-mode" if online else "--offline-mode")

@@ -12,7 +12,7 @@ from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads
 from server import Gate, Server, pattern, stall_after, stall_before_headers
 
 SIZE = 3_000_000  # bytes of a file
-HELD = 1_000_000  # bytes that come before the gate
+HELD = SIZE - 100_000  # bytes that come before the gate: what is left is not worth another connection
 PAUSED = "Downloads were paused: something unforeseen went wrong"
 CHILD_LEAVES = 5.0  # seconds after Blender's death
 

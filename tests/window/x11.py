@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 INTERN_ATOM, QUERY_TREE, GET_PROPERTY, SEND_EVENT, GET_GEOMETRY, GET_IMAGE = 16, 15, 20, 25, 14, 73
+QUERY_EXTENSION, FAKE_INPUT = 98, 2
 CLIENT_MESSAGE = 33
+KEY_PRESS, KEY_RELEASE = 2, 3
+ESCAPE, N = 9, 57  # the codes of keys on every PC keyboard
 Z_PIXMAP = 2
 LONGEST_VALUE = 1024  # of a property, in units of four bytes
 
@@ -45,6 +48,14 @@ class Display:
         data = struct.pack("<5I", self._delete, 0, 0, 0, 0)
         event = struct.pack("<BBHII", CLIENT_MESSAGE, 32, 0, window, self._protocols) + data
         self._send(SEND_EVENT, struct.pack("<II", window, 0) + event)
+        self._atom("WM_DELETE_WINDOW")  # An answer: the server has read the message.
+
+    def press_key(self, code: int) -> None:
+        """A key goes down and up, for the window under the pointer (XTEST's FakeInput)."""
+        extension = self._ask(QUERY_EXTENSION, struct.pack("<Hxx8s", 5, b"XTEST"))[9]
+        for kind in (KEY_PRESS, KEY_RELEASE):
+            event = struct.pack("<BBxxII8xhh8x", kind, code, 0, self._root, 0, 0)
+            self._send(extension, event, FAKE_INPUT)
         self._atom("WM_DELETE_WINDOW")  # An answer: the server has read the message.
 
     def picture(self) -> tuple[int, int, bytes]:

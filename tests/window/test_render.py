@@ -1,0 +1,209 @@
+"""Downloads beside renders: no thread of ours in a Blender that renders, and nothing lost by it.
+
+A render lasts as long as a test wants: a handler of the test waits in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blender import Blender, BlenderFactory, wait_until
+from downloading import HOSTS, OVERLAP, SOON, Downloads
+from server import Gate, Server, first, stall_after
+from test_lifecycle import HELD, SIZE, body, check_files, hold, serve, start_held
+from x11 import ESCAPE, N
+
+RENDERS = """
+go_on, rendered, seen = threading.Event(), [], []
+
+def wait(*_):
+    seen.append(workers())
+    go_on.wait(60)
+
+def until_no_thread(*_):
+    end = time.monotonic() + 30
+    while workers() and time.monotonic() < end:
+        time.sleep(0.005)
+    seen.append(workers())
+
+def complete(*_): rendered.append("complete")
+def cancelled(*_): rendered.append("cancelled")
+
+scene = bpy.context.scene
+scene.render.engine = "CYCLES"
+scene.cycles.samples, scene.cycles.use_denoising = 1, False
+scene.render.resolution_x = scene.render.resolution_y = 16
+scene.render.filepath = folder + "/frame"
+scene.frame_start, scene.frame_end = 1, 2
+bpy.context.preferences.view.render_display_type = "NONE"
+handlers = bpy.app.handlers
+handlers.render_complete.append(complete)
+handlers.render_cancel.append(cancelled)
+
+def begin(during, **options):
+    handlers.render_pre.append(during)
+    with in_view3d():
+        return bpy.ops.render.render("INVOKE_DEFAULT", **options)
+
+def renders():
+    return bpy.app.is_job_running("RENDER")
+"""
+
+
+def prepare(b: Blender, folder: Path) -> None:
+    b.run(f"import threading, time; folder = {str(folder)!r}")
+    b.run(RENDERS)
+
+
+@pytest.fixture
+def b(blender: Blender, tmp_path: Path) -> Iterator[Blender]:
+    """A Blender that has something to render."""
+    prepare(blender, tmp_path)
+    yield blender
+    blender.run("go_on.set()")
+    blender.wait("not renders()")
+    blender.run("for name in ('render_pre', 'render_complete', 'render_cancel'): getattr(handlers, name).clear()")
+
+
+@pytest.fixture(params=list(HOSTS))
+def host(request: pytest.FixtureRequest) -> str:
+    """Where the workers live."""
+    return str(request.param)
+
+
+@pytest.fixture
+def threads(b: Blender, tmp_path: Path) -> Iterator[Downloads]:
+    d = Downloads(b, tmp_path / "files", "threads")
+    yield d
+    d.act_if_any("cancel")
+    d.wait_over()
+
+
+def hold_once(server: Server, name: str = "held.bin", **options: object) -> tuple[str, Gate]:
+    """A file whose first answer stops in the middle."""
+    gate = server.gate()
+    return server.add(f"/{name}", first(1, stall_after(HELD, gate)), body=body(name), **options), gate
+
+
+def start_and_render(d: Downloads, url: str, gate: Gate, **options: object) -> None:
+    """A run in mid body, and a render that has begun and waits."""
+    d.start(url)
+    gate.wait_reached()
+    d.wait_progress(HELD / SIZE)
+    d.b.run(f"begin(wait, **{options!r})")
+    d.b.wait("seen and renders()")
+
+
+def finish_render(b: Blender, end: str = "complete") -> None:
+    b.run("go_on.set()")
+    b.wait("not renders()")
+    assert b.eval("rendered") == [end]
+
+
+@pytest.mark.parametrize("animation", [False, True], ids=["still", "animation"])
+def test_downloads_go_on_in_a_child(threads: Downloads, server: Server, animation: bool) -> None:
+    url, gate = hold_once(server)
+    start_and_render(threads, url, gate, animation=animation)
+    threads.b.wait("not workers()")
+    wait_until(lambda: len(threads.children()) == 1, SOON)
+    (later,) = serve(server, "later.bin")
+    assert threads.start(later) == ["FINISHED"]
+    threads.wait("FINISHED")
+    assert threads.b.eval("renders() and not workers()"), "it was to render, with no thread of ours"
+    finish_render(threads.b)
+    threads.wait_over()
+    threads.check_reported_once("2 downloaded")
+    check_files(threads, "held.bin", "later.bin")
+    assert [r.range_start for r in server.requests_for("/held.bin")] == [None, HELD - OVERLAP]
+
+
+def test_what_cannot_move_is_held_and_goes_on_after(threads: Downloads, server: Server) -> None:
+    url, gate = hold_once(server, etag=None, last_modified=None)
+    start_and_render(threads, url, gate)
+    threads.b.wait("not workers()")
+    threads.b.wait("session().downloads[0].text == 'held while rendering'")
+    assert threads.statuses() == ["RUNNING"]
+    gate.open()
+    finish_render(threads.b)
+    threads.wait("FINISHED")
+    threads.wait_over()
+    threads.check_reported_once("1 downloaded")
+    check_files(threads, "held.bin")
+    assert len(server.requests) == 1
+    assert threads.children() == []
+
+
+def test_escape_cancels_the_render_and_nothing_of_ours(
+    blender_factory: BlenderFactory, server: Server, host: str, tmp_path: Path
+) -> None:
+    """A key of the screen's: one that is made up cancels no render."""
+    b = blender_factory(online=True, simulate=False)
+    prepare(b, tmp_path)
+    d = Downloads(b, tmp_path / "files", host)
+    url, gate = hold(server)
+    start_and_render(d, url, gate)
+    is_shown = b.eval("view3d().spaces.active.show_region_ui")
+    b.display.press_key(ESCAPE)
+    b.display.press_key(N)  # once this has been read, so has the other
+    b.wait(f"view3d().spaces.active.show_region_ui is not {is_shown}")
+    finish_render(b, "cancelled")
+    assert d.statuses() == ["RUNNING"]
+    assert b.eval("modal()") == ["DOWNLOADS_OT_start"]
+    gate.open()
+    d.wait("FINISHED")
+    b.wait("not modal() and not workers()")
+    d.check_reported_once("1 downloaded")
+    check_files(d, "held.bin")
+    assert b.quit() == 0
+
+
+def test_a_run_that_starts_while_blender_renders_is_a_childs(threads: Downloads, server: Server) -> None:
+    threads.b.run("begin(wait)")
+    threads.b.wait("seen and renders()")
+    _, gate = start_held(threads, server)
+    assert threads.b.eval("workers()") == []
+    assert len(threads.children()) == 1
+    finish_render(threads.b)
+    gate.open()
+    threads.wait("FINISHED")
+    threads.wait_over()
+    check_files(threads, "held.bin")
+
+
+def test_a_blocking_render_holds_the_threads(threads: Downloads, server: Server) -> None:
+    """No tick in it, so nothing moves; the connections stay."""
+    _, gate = start_held(threads, server)
+    threads.b.run("handlers.render_pre.append(until_no_thread)")
+    threads.b.run("assert bpy.ops.render.render() == {'FINISHED'}")
+    assert threads.b.eval("seen") == [[]]
+    gate.open()
+    threads.wait("FINISHED")
+    threads.wait_over()
+    threads.check_reported_once("1 downloaded")
+    check_files(threads, "held.bin")
+    assert len(server.requests) == 1
+
+
+def test_a_child_goes_on_beside_a_blocking_render(b: Blender, server: Server, tmp_path: Path) -> None:
+    d = Downloads(b, tmp_path / "files", "child")
+    _, gate = start_held(d, server)
+    gate.open()
+    b.run(f"whole = {str(d.folder / 'held.bin')!r}")
+    b.run(UNTIL_WHOLE)
+    b.run("assert bpy.ops.render.render() == {'FINISHED'}")
+    assert b.eval("seen") == [True]
+    d.wait("FINISHED")
+    d.wait_over()
+    check_files(d, "held.bin")
+
+
+UNTIL_WHOLE = """
+def until_whole(*_):
+    end = time.monotonic() + 30
+    while not os.path.exists(whole) and time.monotonic() < end:
+        time.sleep(0.005)
+    seen.append(os.path.exists(whole))
+handlers.render_pre.append(until_whole)
+"""
