@@ -11,8 +11,8 @@ from blender import Blender, BlenderError, BlenderFactory, wait_until
 from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads
 from server import Gate, Server, pattern, stall_after, stall_before_headers
 
-SIZE = 3_000_000  # bytes of a file
-HELD = SIZE - 100_000  # bytes that come before the gate: what is left is not worth another connection
+SIZE = 200_000  # bytes of a file
+HELD = 100_000  # bytes of an answer before the gate; what is left is not worth another connection
 PAUSED = "Downloads were paused: something unforeseen went wrong"
 CHILD_LEAVES = 5.0  # seconds after Blender's death
 
