@@ -32,11 +32,16 @@ SLOW_AFTER = 512 << 10  # bytes, as nginx.conf has it
 USER, PASSWORD = "me", "p4ss"
 TOKEN = "t0ken"
 
-needs_nginx = pytest.mark.skipif(not find("nginx"), reason="nginx is not installed (nginx-light)")
-needs_squid = pytest.mark.skipif(not find("squid"), reason="Squid is not installed (squid)")
-needs_openssl = pytest.mark.skipif(not find("openssl"), reason="openssl is not installed")
+
+def needs(program: str, package: str) -> pytest.MarkDecorator:
+    missing = not (find(program) and find("setpriv"))
+    return pytest.mark.skipif(missing, reason=f"{program} is not installed (Debian: {package}, util-linux)")
+
+
+needs_squid = needs("squid", "squid")
+needs_openssl = needs("openssl", "openssl")
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6, not even ::1")
-pytestmark = needs_nginx
+pytestmark = needs("nginx", "nginx-light")
 
 LOCATIONS = """
     location /private/ { auth_basic "tests"; auth_basic_user_file passwords; }
@@ -477,12 +482,14 @@ def test_a_resume(
     new_driver: Callable[..., Driver],
     fetch: Fetcher,
     nginx: Nginx,
+    squid: Squid,
+    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     way: str,
 ) -> None:
     """nginx is slow after half a mebibyte to whoever asks for the whole file."""
     if "Squid" in way:
-        request.getfixturevalue("proxied")
+        monkeypatch.setenv("all_proxy", squid.url())
     path = f"/slow/a.bin?{request.node.callspec.id.replace(' ', '-')}"
     url = nginx.url(path, host="files.example" if "Squid" in way else "localhost",
                     tls="TLS" in way or "tunnel" in way)  # fmt: skip
@@ -503,11 +510,17 @@ def test_a_resume(
 @pytest.mark.parametrize("way", ["nginx", "a tunnel through Squid"])
 @pytest.mark.usefixtures("trusted")
 def test_segments(
-    request: pytest.FixtureRequest, new_driver: Callable[..., Driver], nginx: Nginx, tmp_path: Path, way: str
+    request: pytest.FixtureRequest,
+    new_driver: Callable[..., Driver],
+    nginx: Nginx,
+    squid: Squid,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    way: str,
 ) -> None:
     """nginx gives each connection 1 MiB/s."""
     if "Squid" in way:
-        request.getfixturevalue("proxied")
+        monkeypatch.setenv("all_proxy", squid.url())
     path = f"/paced/a.bin?{request.node.callspec.id.replace(' ', '-')}"
     url = nginx.url(path, host="files.example" if "Squid" in way else "localhost", tls="Squid" in way)
     eager = Settings(timeout=90.0, connections=4, split_seconds=0.2)
