@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driving import Driver, Fetcher, Halted, Settings, failed, finished, names, new_job
+from driving import Driver, Fetcher, Halted, IfExists, Settings, failed, finished, names, new_job, skipped
 from server import (
     Certificates,
     Server,
@@ -197,7 +197,8 @@ def test_a_second_machine_costs_the_origin_nothing(
     assert finished(new_driver().run(new_job(url, tmp_path / "one"))).read_bytes() == DATA
     assert server.body_sent("/a.bin") == len(DATA)
     assert finished(fetch(url, tmp_path / "two")).read_bytes() == DATA
-    assert finished(fetch(url, tmp_path / "three", if_exists="UPDATE")).read_bytes() == DATA
+    assert finished(fetch(url, tmp_path / "three", if_exists=IfExists.UPDATE)).read_bytes() == DATA
+    assert skipped(fetch(url, tmp_path / "three", if_exists=IfExists.UPDATE))
     assert len(server.requests) == 1
     assert server.body_sent("/a.bin") == len(DATA)
 
