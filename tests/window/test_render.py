@@ -5,15 +5,19 @@ A render lasts as long as a test wants: a handler of the test waits in it.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from blender import Blender, BlenderFactory, wait_until
 from downloading import HOSTS, OVERLAP, SOON, Downloads
-from server import Gate, Server, first, stall_after
+from server import Gate, Generated, Server, drip, first, stall_after
 from test_lifecycle import HELD, SIZE, body, check_files, hold, serve, start_held
 from x11 import ESCAPE, N
+
+RENDER_SECONDS = float(os.environ.get("BACKGROUND_DOWNLOADS_RENDERS", "5"))
 
 RENDERS = """
 go_on, rendered, seen = threading.Event(), [], []
@@ -206,3 +210,60 @@ def until_whole(*_):
     seen.append(os.path.exists(whole))
 handlers.render_pre.append(until_whole)
 """
+
+
+# The case of which Blender's manual says that it crashes.
+
+
+DRIVEN = """
+import math
+bpy.app.driver_namespace["wave"] = lambda frame, phase: math.sin(frame / 7 + phase)
+for number in range(40):
+    bpy.ops.mesh.primitive_ico_sphere_add(location=(number % 8 - 4, number // 8 - 4, 0))
+    curve = bpy.context.object.driver_add("location", 2)
+    curve.driver.expression = f"wave(frame, {number})"
+scene.frame_end = 24
+scene.render.resolution_x = scene.render.resolution_y = 64
+scene.cycles.samples = 8
+
+def driven():
+    return scene.objects["Icosphere"].location.z
+
+def play(seconds):
+    with in_view3d():
+        bpy.ops.screen.animation_play()
+    yield from pause(seconds)
+    with in_view3d():
+        bpy.ops.screen.animation_cancel()
+"""
+
+
+@pytest.mark.timeout(RENDER_SECONDS + 240)
+def test_cycles_renders_scripted_drivers_while_files_come_down(
+    blender_factory: BlenderFactory, server: Server, host: str, tmp_path: Path
+) -> None:
+    """Interactive and blocking renders and playback, one after the other, beside downloads that never pause."""
+    b = blender_factory(online=True, arguments=["--enable-autoexec"])
+    prepare(b, tmp_path)
+    b.run(DRIVEN)
+    d = Downloads(b, tmp_path / "files", host)
+    files = [Generated(16 << 20, seed) for seed in range(3)]
+    urls = [server.add(f"/{n}.bin", drip(128 << 10, 0.01), body=file) for n, file in enumerate(files)]
+    end, fetched = time.monotonic() + RENDER_SECONDS, 0
+    while not fetched or time.monotonic() < end:
+        d.start(*urls, if_exists="OVERWRITE")
+        b.run("with in_view3d(): bpy.ops.render.render('INVOKE_DEFAULT', animation=True)")
+        b.wait("not renders()")
+        b.steps("play(1.0)")
+        b.run("bpy.ops.render.render()")
+        assert b.eval("abs(driven()) <= 1 and driven() != 0")
+        d.wait("FINISHED")
+        d.wait_over()
+        for number, file in enumerate(files):
+            assert (d.folder / f"{number}.bin").read_bytes() == file.read(0, file.size)
+        d.act("clear")
+        fetched += len(files)
+    assert set(b.eval("rendered")) == {"complete"}
+    assert b.quit() == 0
+    for word in ("Traceback", "Segmentation", "crash"):
+        assert word not in b.console
