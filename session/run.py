@@ -71,7 +71,7 @@ class Run:
         if now - self.beat < TICK / 2:  # other people's timers reach us too
             return True
         self.beat = now
-        self._session.hold(bpy.app.is_job_running("RENDER"))
+        self._session.hold(is_rendering())
         self._take(self.host.poll(), now)
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt()
@@ -170,6 +170,11 @@ def _remove_timer(timer: Any) -> None:
     bpy.context.window_manager.event_timer_remove(timer)
 
 
+def is_rendering() -> bool:
+    """Whether Blender renders on a thread of its own."""
+    return bool(bpy.app.is_job_running("RENDER"))
+
+
 # -- Settings.
 
 
@@ -224,11 +229,12 @@ def _host(session: Session) -> Host:
 def run_blocking(session: Session, rows: list[Download]) -> bool:
     """Download `rows` with this thread waiting: the case that Blender's manual supports.
 
-    Threads are started, joined, and gone when it returns; bpy is not touched in between. The rows
-    are in no list yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which
-    is heard in background mode.
+    Threads are started, joined, and gone when it returns; bpy is not touched in between. While
+    Blender renders on a thread of its own they are in a child process. The rows are in no list
+    yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which is heard in
+    background mode.
     """
-    host = ThreadHost(settings())
+    host = (ProcessHost if is_rendering() else ThreadHost)(settings())
     jobs = [session.job(row) for row in rows]
     outcomes: dict[int, Outcome] = {}
     terminal = _Terminal(len(rows))

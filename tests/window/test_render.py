@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def begin(during, **options):
 
 def renders():
     return bpy.app.is_job_running("RENDER")
+
+def events_until_it_is_over():
+    'Its operator ends at an event after the render.'
+    while "RENDER_OT_render" in modal():
+        yield from move(*middle(region_of(view3d())))
+        yield from move(5, 5)
 """
 
 
@@ -172,6 +179,22 @@ def test_a_run_that_starts_while_blender_renders_is_a_childs(threads: Downloads,
     gate.open()
     threads.wait("FINISHED")
     threads.wait_over()
+    check_files(threads, "held.bin")
+
+
+def test_what_is_executed_while_blender_renders_is_a_childs(threads: Downloads, server: Server) -> None:
+    threads.b.run("begin(wait)")
+    threads.b.wait("seen and renders()")
+    url, gate = hold(server)
+    with ThreadPoolExecutor() as pool:
+        executed = pool.submit(threads.execute, url)
+        gate.wait_reached()
+        assert len(threads.children()) == 1
+        assert not any("downloads-" in name for name in threads.b.system_threads())
+        gate.open()
+        assert executed.result() == ["FINISHED"]
+    finish_render(threads.b)
+    threads.b.steps("events_until_it_is_over()")
     check_files(threads, "held.bin")
 
 
