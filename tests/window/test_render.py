@@ -265,8 +265,8 @@ def play(seconds):
 def test_cycles_renders_scripted_drivers_while_files_come_down(
     blender_factory: BlenderFactory, server: Server, host: str, tmp_path: Path
 ) -> None:
-    """Interactive and blocking renders and playback, one after the other, beside downloads that never pause."""
-    b = blender_factory(online=True, arguments=["--enable-autoexec"])
+    """Interactive renders, blocking ones and playback in turn, beside downloads that never pause."""
+    b = blender_factory(online=True)
     prepare(b, tmp_path)
     b.run(DRIVEN)
     d = Downloads(b, tmp_path / "files", host)
