@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -357,6 +357,7 @@ class ThreadHost:
         self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
         self._pending: OrderedDict[int, None] = OrderedDict()
         self._taken: set[int] = set()  # by workers, and not ended since
+        self._stopping: set[int] = set()  # of those: asked to stop, so that no helper goes on with them
         self._helped: deque[int] = deque()  # those that idle workers may help with
         self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
         self._workers: set[_Worker] = set()
@@ -413,9 +414,13 @@ class ThreadHost:
             if uid in self._pending:
                 del self._pending[uid]
                 self._put(uid, Halted())
-            for worker in self._workers:
-                if worker.uid == uid and worker.control:
-                    worker.control.stop()
+            self._stop_workers({uid})
+
+    def _stop_workers(self, uids: set[int]) -> None:
+        self._stopping |= uids & self._taken
+        for worker in self._workers:
+            if worker.uid in uids and worker.control:
+                worker.control.stop()
 
     def hang_up(self, uid: int) -> None:
         with self._changed:
@@ -509,7 +514,7 @@ class ThreadHost:
         room = self._limit - sum(worker.uid != 0 for worker in self._workers)
         if self._pending or self._helped or self._dismissed or room <= 0:
             return
-        for uid in self._taken:
+        for uid in self._taken - self._stopping:
             self._helped.extend([uid] * min(room - len(self._helped), self._transfers[uid].help_wanted(now)))
         for _ in range(len(self._helped) - self._idle):
             self._start_worker()
@@ -518,11 +523,10 @@ class ThreadHost:
 
     def _call_back_helper(self) -> None:
         """A download waits for a worker: one that helps another comes first to it."""
-        staying = [worker for worker in self._workers if worker.control and not worker.control.yields]
-        at_work = Counter(worker.uid for worker in staying)
-        for worker in staying:
-            if worker.control and at_work[worker.uid] > 1:
-                worker.control.give_way()
+        for uid in self._taken:
+            staying = [control for control in self._transfers[uid].controls if not control.yields]
+            if len(staying) > 1:
+                staying[-1].give_way()
                 return
 
     def wait(self, seconds: float) -> None:
@@ -538,9 +542,7 @@ class ThreadHost:
             self._dismissed = True
             while self._pending:
                 self._put(self._pending.popitem(last=False)[0], Halted())
-            for worker in self._workers:
-                if worker.control:
-                    worker.control.stop()
+            self._stop_workers(set(self._taken))
             self._changed.notify_all()
         self._clerk.leave()
 
@@ -628,6 +630,8 @@ class ThreadHost:
 
     def _assign(self, worker: _Worker, uid: int, *, helps: bool) -> Transfer:
         worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
+        if uid in self._stopping:
+            worker.control.stop()
         transfer = self._transfers[uid]
         if transfer.connections:
             worker.hang_up()  # it goes on with a connection that is there
@@ -681,6 +685,7 @@ class ThreadHost:
 
     def _put(self, uid: int, outcome: Outcome) -> None:
         self._taken.discard(uid)
+        self._stopping.discard(uid)
         self._helped = deque(helped for helped in self._helped if helped != uid)
         self._events.append(Ended(uid, outcome))
         self._news.set()

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from . import answers, content, digest, names, retry
 from .control import Control
@@ -33,7 +33,7 @@ from .job import (
 )
 from .part import Mark, Part, Received, TakenError, prepare_folder, told
 from .ranges import parse_content_range
-from .segments import Segment, Segments
+from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OVERLAP = 64 << 10  # bytes fetched again on a resume, and compared with the disk
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
 MAX_REDIRECTS = 20
 LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
 LOCK_LOOK = 0.02  # seconds between two looks
+NEIGHBOUR_LOOK = 0.02  # likewise, at how another worker gets on
 MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
 
 
@@ -74,6 +74,7 @@ class Transfer:
         self._segments = Segments(settings.split_seconds)
         self._part: Part | None = None
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
+        self._placing = threading.Lock()  # held by the worker that writes or compares what came
         # What the last partial file held, and how that file looked when it was let go of.
         self._received: Received | None = carried.received if carried else None
         self._mark: Mark | None = carried.mark if carried else None
@@ -83,6 +84,8 @@ class Transfer:
         self._hash = digest.new_hash(job.digest.algorithm) if job.digest else None
         self._hashed = 0  # bytes from the start that the hash has seen
         self._bare_range = False  # ask for a range without If-Range
+        self._fits = True  # what came in several answers, up to now
+        self._is_mixed = False  # what did not fit is on the disk
         self._content_type = ""
         self._named = False  # by an answer of the server
 
@@ -92,6 +95,11 @@ class Transfer:
     def connections(self) -> int:
         """How many connections it holds that nobody reads from."""
         return self._segments.connections
+
+    @property
+    def controls(self) -> list[Control]:
+        """Of the workers that run it just now."""
+        return self._segments.controls
 
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
@@ -256,23 +264,34 @@ class Transfer:
             segment = self._claim(control, may_split=may_split)
             may_split = False
             if not segment:
+                if self._open_part.received.is_whole:
+                    self._segments.call_off(control)
                 if self._segments.leave(control):
                     return None
                 segment = self._claim(control)  # what others have left meanwhile
-            if not segment:
-                return self._finish(control, buffer)
             try:
+                if not segment:
+                    return self._finish(control, buffer)
                 if skipped := self._fetch(segment, control, client, buffer):
                     return skipped
             except _AskAgain:
                 self._end_if_fruitless()
-            except TryAgain as error:
-                if self._segments.leave(control, failed=not control.yields):
+            except TransferError as error:
+                wait = (error.retry_after if isinstance(error, TryAgain) else None) or 0.0
+                if self._segments.leave(control, failed=not control.yields, wait=wait):
                     return None
-                self._back_off(error, control)
+                if not (segment and self._is_all_there):  # else others have brought it meanwhile
+                    self._back_off(error, control)
 
-    def _back_off(self, error: TryAgain, control: Control) -> None:
+    @property
+    def _is_all_there(self) -> bool:
+        """Whether no request is needed any more."""
+        return self._named and self._open_part.received.is_whole
+
+    def _back_off(self, error: TransferError, control: Control) -> None:
         """Wait until it may be tried again; raises TransferError where it may not."""
+        if not isinstance(error, TryAgain):
+            raise error
         if isinstance(error, _NotAlone) or control.yields:
             control.yields = False  # it is alone by now
             return
@@ -304,7 +323,7 @@ class Transfer:
             self._segments.stop(segment)
             raise
         except BaseException:
-            self._segments.drop(segment)
+            self._segments.drop(segment, failed=True)
             raise
         self._segments.drop(segment)
         return skipped
@@ -343,12 +362,14 @@ class Transfer:
             control.sleep(LOCK_LOOK)
 
     def _forget(self) -> None:
-        """Begin from zero, in the file and in the counters. Raises _NotAlone: others count on them."""
+        """Begin from zero, in the file and in the counters. Raises _NotAlone, _AskAgain where they stay."""
         if not self._segments.is_alone():
             raise _NotAlone("The server sends something else to one of several connections")
+        if self._is_all_there:
+            raise _AskAgain  # others have brought the rest meanwhile: nobody needs this answer
         self.hang_up()
         self._open_part.forget()
-        self.received, self.size, self._bare_range = 0, None, False
+        self.received, self.size, self._bare_range, self._is_mixed = 0, None, False, False
         self._restart_hash()
 
     def _restart_hash(self) -> None:
@@ -390,10 +411,10 @@ class Transfer:
         if not part.received.ranges.total():
             return False
         if not part.can_resume:
-            self._forget()
-            raise _AskAgain
-        segment.overlap = min(OVERLAP, part.received.ranges.before(segment.offset))
-        segment.offset -= segment.overlap
+            self._begin_anew()
+        is_last = segment.end in (None, part.received.size)
+        overlap = OVERLAP if is_last else OVERLAP - JOINT
+        segment.offset -= min(overlap, part.received.ranges.before(segment.offset))
         return True
 
     def _range_headers(self, segment: Segment) -> dict[str, str]:
@@ -437,8 +458,7 @@ class Transfer:
             self._continue(response, segment)
             return None
         if status == 416 and is_range:
-            self._forget()
-            raise _AskAgain
+            self._begin_anew()
         if status == 304 and self.job.if_exists is IfExists.UPDATE:
             response.close()
             self._drop_part()
@@ -468,8 +488,8 @@ class Transfer:
             received.size = self.size = body.length
             received.validator = answers.validator(response)
         self._need_space()
-        segment.offset = segment.overlap = 0
-        segment.open(body, received.size)
+        segment.offset = 0
+        segment.open(body, received.size, received.size)
         return None
 
     def _refuse_page(self, response: requests.Response) -> None:
@@ -492,25 +512,26 @@ class Transfer:
         """A range comes: only if it is the one asked for, of the file that is on the disk."""
         received = self._open_part.received
         answered = parse_content_range(response.headers.get("Content-Range", ""))
-        if not answered or answered[0] != segment.offset or not self._is_same(response, answered[2]):
-            self._forget()
-            raise _AskAgain
+        if not answered or answered[0] != segment.offset or not self._is_same(response, *answered):
+            self._begin_anew()
         if not self._named:
             self._take_name(response)
         body = self._open_body(response)
         if body.encoded:
-            self._forget()
-            raise _AskAgain
+            self._begin_anew()
         if received.size is None:
             received.size = self.size = answered[2]
         self._need_space()
         wanted = received.size if segment.end is None else segment.end
-        segment.open(body, None if wanted is None else min(wanted, answered[1]))
+        segment.open(body, None if wanted is None else min(wanted, answered[1]), answered[1])
 
-    def _is_same(self, response: requests.Response, size: int | None) -> bool:
+    def _is_same(self, response: requests.Response, start: int, _end: int, size: int | None) -> bool:
         """Whether nothing in the answer says that it is another version of the file."""
         received = self._open_part.received
         known, now = received.validator, answers.validator(response)
+        is_proven = not self._bare_range or received.ranges.has(start)  # by If-Range, or an overlap
+        if not is_proven and not answers.certainly_same(known, response):
+            return False
         return not (
             (size is not None and received.size is not None and size != received.size)
             or (now.etag and known.etag and now.etag != known.etag)
@@ -535,37 +556,74 @@ class Transfer:
         control.enter(Phase.BODY)
         part, body = self._open_part, segment.body
         assert body
-        if part.can_resume and not segment.is_for_all:
+        if part.can_resume and self._fits and not segment.is_for_all:
             self._segments.welcome()
-        while not segment.is_done and (count := body.read(buffer, control)):
-            data = self._fitting(segment, buffer[:count])
-            if segment.overlap:
-                data = self._compare(segment, data)
-            if data:
-                part.write(data, segment.offset)
-                self._record(segment, data)
-                self._checkpoint(part)
+        while self._is_due(segment, control) and (count := body.read(buffer, control)):
+            self._place(segment, self._fitting(segment, buffer[:count]))
+            self._checkpoint(part)
         if not segment.is_done and not segment.was_kept:
             body.finish(self._settings.timeout)
             segment.body = None  # the connection is the client's again
         self._know_size(segment)
 
+    def _is_due(self, segment: Segment, control: Control) -> bool:
+        """Whether to read on, which may be what another was to fetch."""
+        if not segment.is_done or segment.is_overlong:
+            return not segment.is_done
+        received, speed = self._open_part.received, segment.speed
+        while (goes_on := self._segments.go_on(segment, received.ranges, received.size or 0, speed)) is None:
+            control.sleep(NEIGHBOUR_LOOK)
+            control.touch()
+        return goes_on
+
     def _fitting(self, segment: Segment, data: memoryview) -> memoryview:
-        """What belongs to the segment; what lies behind it is somebody else's."""
+        """What the response was to bring, some of which may be somebody else's already."""
         end = segment.offset + len(data)
         if self.size is not None and end > self.size:
             self._forget()
             raise TryAgain("The server sent more than it had announced")
-        if segment.end is None or end <= segment.end:
+        if segment.reach is None or end <= segment.reach:
             return data
-        segment.is_cut = True
-        return data[: max(0, segment.end - segment.offset)]
+        segment.is_overlong = True
+        return data[: segment.reach - segment.offset]
+
+    def _place(self, segment: Segment, data: memoryview) -> None:
+        """Write what is new, compare what is there already. Raises _AskAgain, TryAgain."""
+        start = segment.offset
+        with self._placing:
+            if self._is_mixed:
+                self._begin_anew()
+            for begin, end, is_there in self._open_part.received.ranges.pieces(start, start + len(data)):
+                self._place_piece(segment, data[begin - start : end - start], begin, is_there)
+            self._record(segment, data)
+
+    def _place_piece(self, segment: Segment, data: memoryview, offset: int, is_there: bool) -> None:
+        if not is_there:
+            self._open_part.write(data, offset)
+            segment.is_new = True
+        elif self._open_part.read(offset, len(data)) != data:
+            self._fits = False
+            if segment.is_new:
+                self._spoil()
+            self._begin_anew()
+
+    def _spoil(self) -> None:
+        """Nobody knows which of the answers is the file's: of what they brought nothing counts."""
+        part = self._open_part
+        with self._saving, self._segments.lock:
+            part.received.ranges.clear()
+            self.received, self._is_mixed = 0, True
+        part.disown()
+
+    def _begin_anew(self) -> NoReturn:
+        self._forget()
+        raise _AskAgain
 
     def _record(self, segment: Segment, data: memoryview) -> None:
-        """Count what has been written."""
+        """Count what is there now."""
         start, end = segment.offset, segment.offset + len(data)
-        if self._hash and self._hashed == start:
-            self._hash.update(data)
+        if self._hash and start <= self._hashed < end:
+            self._hash.update(data[self._hashed - start :])
             self._hashed = end
         segment.offset = end
         ranges = self._open_part.received.ranges
@@ -578,17 +636,6 @@ class Transfer:
                 self._tries.progress(self.received)
         if not is_new:
             self._end_if_fruitless()
-
-    def _compare(self, segment: Segment, data: memoryview) -> memoryview:
-        """Check the overlap against the disk. Returns what lies behind it. Raises _AskAgain."""
-        count = min(segment.overlap, len(data))
-        if self._open_part.read(segment.offset, count) != data[:count]:
-            self._forget()
-            raise _AskAgain
-        segment.overlap -= count
-        segment.offset += count
-        self._end_if_fruitless()
-        return data[count:]
 
     def _checkpoint(self, part: Part) -> None:
         """One worker does it, the others go on."""

@@ -186,12 +186,14 @@ class Part:
 
     def forget(self) -> None:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
-        if self._has_sidecar:
-            self._disown()
+        self.disown()
         self.received.forget()
         self.truncate()
 
-    def _disown(self) -> None:
+    def disown(self) -> None:
+        """Have the sidecar vouch for nothing any more."""
+        if not self._has_sidecar:
+            return
         with suppress(IsADirectoryError):  # then it vouches for nothing
             self.sidecar.unlink(missing_ok=True)
         portable.sync_folder(self.path.parent)
@@ -246,8 +248,8 @@ class Part:
         except FileNotFoundError:
             self.received = Received()
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            self.received = Received()
-            self._disown()
+            self.received, self._has_sidecar = Received(), True
+            self.disown()
 
     # -- The ends.
 

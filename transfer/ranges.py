@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -34,6 +35,16 @@ class Ranges:
         """The ranges of a file of `size` bytes that are not in the set."""
         edges = [0, *(edge for r in self._ranges for edge in r), size]
         return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+    def pieces(self, start: int, end: int) -> list[tuple[int, int, bool]]:
+        """`start` to `end`, cut where the set begins or ends, each with whether it is in the set."""
+        inner = {edge for r in self._ranges for edge in r if start < edge < end}
+        edges = sorted({start, end} | inner)
+        return [(a, b, self.has(a)) for a, b in itertools.pairwise(edges)]
+
+    def has(self, position: int) -> bool:
+        """Whether it is in the set."""
+        return any(start <= position < end for start, end in self._ranges)
 
     def total(self) -> int:
         """How many bytes are in the set."""

@@ -4,6 +4,10 @@ A download is a list of byte ranges, usually one. Every worker on it is the same
 claims what nobody fetches, and leaves when there is nothing or when something goes wrong. What
 concerns the whole file (to begin anew, to wait, to fail, to finish) is decided only by one that is
 alone: so a refused or broken connection beside another costs nothing but speed.
+
+Neighbours both fetch the bytes at their joint, and compare them: so answers that are of different
+files are not put together. And an open response is surer than one that has to be asked for: it is
+not given up for another one before that one has brought something.
 """
 
 from __future__ import annotations
@@ -19,8 +23,11 @@ from .ranges import Ranges
 if TYPE_CHECKING:
     from .body import Body
 
+OVERLAP = 64 << 10  # bytes of a request that are there already, and are compared with the disk;
+JOINT = 16 << 10  # so many of them behind its end, where the file goes on there
 SPLIT_BYTES = 64 << 10  # half of what is split is at least this long
 MEASURE_SECONDS = 0.1  # after which the speed of a connection is known
+SOON_SECONDS = 2.0  # that one worker waits for what another has nearly fetched
 REGAIN_SECONDS = 30.0  # without a failure, after which one more connection is tried
 
 
@@ -35,46 +42,54 @@ class Segment:
     control: Control | None = None
     """Of the worker; None while nobody reads."""
     body: Body | None = None
-    overlap: int = 0
-    """Bytes still to be compared with what is on the disk."""
-    is_cut: bool = False
-    """Whether the response goes on behind `end`."""
+    reach: int | None = None
+    """Where its response ends, which may be behind `end`; None: not known."""
+    is_overlong: bool = False
+    """Whether the response goes on behind that."""
+    is_new: bool = False
+    """Whether the response has brought something that was not there."""
     was_kept: bool = False
     """Whether the worker that reads may be another than the one that asked."""
     is_for_all: bool = False
     """Whether its response, if it is taken whole, will serve other machines too."""
     began: int = 0
-    """Where its response began to bring something new,"""
+    """Where its response began,"""
     began_at: float = field(default_factory=time.monotonic)
     """and when, in seconds of `time.monotonic`."""
 
     @property
-    def start(self) -> int:
-        """The first byte that is missing."""
-        return self.offset + self.overlap
-
-    @property
     def is_done(self) -> bool:
         """Whether what is still to come is somebody else's."""
-        return self.is_cut and self.end is not None and self.offset >= self.end
+        goes_on = self.is_overlong or (self.reach or 0) > (self.end or 0)
+        return self.end is not None and self.offset >= self.end and goes_on
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from its answer to the last byte."""
+        return self.control.moved - self.began_at if self.control and self.body else 0.0
+
+    @property
+    def speed(self) -> float:
+        """Bytes a second up to the last byte; 0 while that is not known."""
+        elapsed = self.elapsed
+        return max(1, self.offset - self.began) / elapsed if elapsed > 0 else 0.0
 
     @property
     def seconds_left(self) -> float:
-        """How long the rest will take at its speed up to the last byte; 0 while that is not known."""
-        elapsed = self.control.moved - self.began_at if self.control else 0.0
-        if self.end is None or not self.body or elapsed < MEASURE_SECONDS:
-            return 0.0
-        return (self.end - self.start) * elapsed / max(1, self.start - self.began)
+        """How long the rest will take at its speed; 0 while that is not known."""
+        speed = self.speed
+        return (self.end - self.offset) / speed if speed and self.end is not None else 0.0
 
     def takes_longer(self, seconds: float) -> bool:
         """Whether its rest does, and can be halved."""
-        is_large = self.end is not None and self.end - self.start >= 2 * SPLIT_BYTES
-        return is_large and self.seconds_left > seconds
+        is_large = self.end is not None and self.end - self.offset >= 2 * SPLIT_BYTES
+        is_measured = self.offset > self.began and self.elapsed >= min(MEASURE_SECONDS, seconds)
+        return is_large and is_measured and self.seconds_left > seconds
 
-    def open(self, body: Body, end: int | None) -> None:
+    def open(self, body: Body, end: int | None, reach: int | None) -> None:
         """Its response is there; `end` may come earlier than asked for."""
-        self.body, self.end = body, end
-        self.began, self.began_at = self.start, time.monotonic()
+        self.body, self.end, self.reach = body, end, reach
+        self.began, self.began_at = self.offset, time.monotonic()
 
     def close(self) -> None:
         """End its connection."""
@@ -95,6 +110,7 @@ class Segments:
         self._welcomes = False  # others
         self._most = 1 << 30  # workers that the server seems to bear
         self._failed_at = 0.0
+        self._refused = False  # the last request
 
     @property
     def controls(self) -> list[Control]:
@@ -118,15 +134,18 @@ class Segments:
             self._workers.add(control)
             return True
 
-    def leave(self, control: Control, *, failed: bool = False) -> bool:
-        """A worker goes; False: it is alone, and stays so, for what only one can decide."""
+    def leave(self, control: Control, *, failed: bool = False, wait: float = 0.0) -> bool:
+        """A worker goes; False: it is alone, and stays so, for what only one can decide.
+
+        `wait`: seconds for which the server asks no more of it.
+        """
         with self.lock:
             if self._workers == {control}:
                 self._welcomes = False
                 return False
             self._workers.discard(control)
             if failed:
-                self._most, self._failed_at = max(1, len(self._workers)), time.monotonic()
+                self._most, self._failed_at = max(1, len(self._workers)), time.monotonic() + wait
             return True
 
     def exit(self, control: Control) -> None:
@@ -140,13 +159,19 @@ class Segments:
             self._welcomes = self._welcomes and len(self._workers) > 1
             return len(self._workers) == 1
 
+    def call_off(self, control: Control) -> None:
+        """All is there: the other workers need not wait for what they have asked for."""
+        for other in self.controls:
+            if other is not control:
+                other.give_way()
+
     def welcome(self) -> None:
         """Others may help: the server takes ranges, and what is received so far will stay."""
         with self.lock:
-            self._welcomes = True
+            self._welcomes, self._refused = True, False
 
     def _has_room(self, now: float) -> bool:
-        regained = int((now - self._failed_at) / REGAIN_SECONDS)
+        regained = max(0, int((now - self._failed_at) / REGAIN_SECONDS))
         return self._welcomes and len(self._workers) < self._most + regained
 
     def wanted(self, received: Ranges, size: int | None, now: float) -> int:
@@ -167,7 +192,8 @@ class Segments:
             if stopped := next((s for s in self._segments if not s.control), None):
                 stopped.control = control
                 return stopped
-            segment = self._next(received, size) or (self._split() if may_split else None)
+            is_whole = size is not None and received.head() == size
+            segment = self._next(received, size) or (self._split() if may_split and not is_whole else None)
             if segment:
                 segment.control = control
                 self._segments.append(segment)
@@ -183,14 +209,17 @@ class Segments:
         if size is None:  # then there is one segment only
             return None if self._segments else Segment(received.head(), None)
         free = self._free(received, size)
-        return Segment(*free[0]) if free else None
+        if not free:
+            return None
+        start, end = free[0]
+        return Segment(start, min(end + JOINT, size))
 
     def _free(self, received: Ranges, size: int) -> list[tuple[int, int]]:
         """What is missing and fetched by nobody, and responses that nobody reads."""
         taken = Ranges((start, end) for start, end in received.as_list())
         for segment in self._segments:
             if segment.control and segment.end is not None:
-                taken.add(segment.start, max(segment.start, segment.end))
+                taken.add(segment.offset, max(segment.offset, segment.end))
         return taken.missing(size)
 
     def _split(self) -> Segment | None:
@@ -198,18 +227,63 @@ class Segments:
         longest = max(self._long(), key=lambda segment: segment.seconds_left, default=None)
         if not longest or longest.end is None:
             return None
-        middle, end = longest.start + (longest.end - longest.start) // 2, longest.end
-        longest.end, longest.is_cut = middle, True
+        middle, end = longest.offset + (longest.end - longest.offset) // 2, longest.end
+        longest.end = middle + JOINT
         return Segment(middle, end)
 
     def _long(self) -> list[Segment]:
         """Those whose rest is worth another connection."""
         return [segment for segment in self._segments if segment.takes_longer(self._split_seconds)]
 
-    def drop(self, segment: Segment) -> None:
+    def go_on(self, segment: Segment, received: Ranges, size: int, speed: float) -> bool | None:
+        """Whether a response is read on behind the segment's end; None: that shows in a moment.
+
+        It is, into what nobody fetches and is near, or where whoever fetches it would take longer.
+        """
+        with self.lock:
+            gap = next((gap for gap in received.missing(size) if gap[1] > segment.offset), None)
+            if not gap or gap[0] >= (segment.reach or 0):
+                return False
+            owner = self._owner(gap[0], segment)
+            is_near = self._refused or gap[0] - segment.offset <= max(OVERLAP, speed * SOON_SECONDS)
+            if not owner:
+                return self._extend(segment, is_near, self._free_end(gap) + JOINT)
+            if not owner.body:  # has been asking since this one was split
+                return self._rob(owner, segment) if is_near else None
+            rest = _rest(owner, time.monotonic())
+            way = (owner.end or 0) - segment.offset
+            if not rest or rest <= way / max(1.0, speed):
+                return None if rest <= SOON_SECONDS else False
+            return self._extend(segment, True, owner.end or 0)
+
+    def _owner(self, position: int, but: Segment) -> Segment | None:
+        """Who fetches what."""
+        for segment in self._segments:
+            if segment is not but and segment.control and segment.offset <= position < (segment.end or 0):
+                return segment
+        return None
+
+    def _free_end(self, gap: tuple[int, int]) -> int:
+        """Up to where nobody fetches what is missing."""
+        starts = (segment.offset for segment in self._segments if segment.control)
+        return min((start for start in starts if gap[0] < start < gap[1]), default=gap[1])
+
+    def _rob(self, owner: Segment, segment: Segment) -> bool:
+        end, owner.end = owner.end or 0, owner.offset
+        return self._extend(segment, True, end)
+
+    @staticmethod
+    def _extend(segment: Segment, may: bool, end: int) -> bool:
+        if may:
+            segment.end = min(end, segment.reach or 0)
+        return may
+
+    def drop(self, segment: Segment, *, failed: bool = False) -> None:
         """A worker does not fetch it any more."""
+        was_refused = failed and not segment.body
         segment.close()
         with self.lock:
+            self._refused = self._refused or was_refused
             if segment in self._segments:
                 self._segments.remove(segment)
 
@@ -229,3 +303,10 @@ class Segments:
         with self.lock:
             segment.control, segment.was_kept = None, True
 
+
+def _rest(segment: Segment, now: float) -> float:
+    """Seconds that the rest takes, if it goes on as it did until now; 0: not known yet."""
+    elapsed, count = now - segment.began_at, segment.offset - segment.began
+    if not segment.control or segment.end is None or elapsed < MEASURE_SECONDS:
+        return 0.0
+    return max((segment.end - segment.offset) * elapsed / max(1, count), now - segment.control.moved)

@@ -361,6 +361,8 @@ class Segmented(Scene):
 def test_with_segments(new_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "MEASURE_SECONDS", 0.0)
     monkeypatch.setattr(segments, "SPLIT_BYTES", 8_000)
+    for module in (segments, fetch_module):
+        monkeypatch.setattr(module, "JOINT", OVERLAP // 4)
     scene = new_scene(drip(4_000, 0.001), kind=Segmented, has_old=True)
     hammer(scene, step=1 if IS_LONG else 3)
     starts = {request.range_start for request in scene.server.requests}
