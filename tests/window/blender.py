@@ -33,7 +33,7 @@ from x11 import Display, write_png
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
-SCREEN = (1600, 900)
+SCREEN = (1600, 900)  # pixels
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 REPOSITORY = "user_default"
 DEADLINE = 60.0  # s for anything that a busy machine may take long for
@@ -87,6 +87,7 @@ class Blender:
         environment: Mapping[str, str] | None = None,
         folders: Sequence[Path] = (),
         simulate: bool = True,
+        size: tuple[int, int] = SCREEN,
     ) -> None:
         """`folder` holds its home, settings and temporary files; use it again to start again.
 
@@ -94,18 +95,21 @@ class Blender:
         extensions that are to be enabled; `online` is Blender's own switch, None
         leaves it to the preferences. `factory=False` is a start as users have
         it, with the preferences that were saved in the folder. `simulate=False`:
-        it takes the screen's events, not those that a test makes up.
+        it takes the screen's events, not those that a test makes up. `size` is the
+        window's, in pixels: with software GL a small one is several times cheaper.
         """
         self.installation = installation
         self.folder = folder
         self.enable = list(enable)
-        self._options = _options(factory, online) + [str(argument) for argument in arguments]
+        self._size = size
+        self._options = _options(factory, online, size) + [str(argument) for argument in arguments]
         self._options += ["--enable-event-simulate"] * simulate
         self._simulate = simulate
         self._environment = dict(environment or {})
         self._folders = [folder, PROJECT, cache_folder(), *folders]
         self._stack = ExitStack()
         self._number = 0
+        self._told = 0
         self._received = bytearray()
         make_profile(folder, profile)
 
@@ -121,7 +125,7 @@ class Blender:
         _traceback: TracebackType | None,
     ) -> None:
         if error is not None:
-            error.add_note(self._console_text())
+            error.add_note(self.last_words)
         self.close()
 
     def start(self) -> Blender:
@@ -131,7 +135,7 @@ class Blender:
             self._start_process()
             self._settle()
         except BaseException as error:
-            error.add_note(self._console_text())
+            error.add_note(self.last_words)
             self.close()
             raise
         return self
@@ -150,6 +154,14 @@ class Blender:
         """Sends Blender itself a signal."""
         self._process.send_signal(number)
 
+    def rest(self) -> None:
+        """Stands still until `wake`: one that nobody asks anything would still use a processor."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Goes on after `rest`."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kills Blender itself, and only it."""
         self._process.kill()
@@ -159,7 +171,7 @@ class Blender:
         try:
             return self._process.wait(deadline)
         except subprocess.TimeoutExpired:
-            state = f"threads: {self.system_threads()}\n{self._console_text()}"
+            state = f"threads: {self.system_threads()}\n{self.last_words}"
             raise AssertionError(f"Blender did not end within {deadline:g} s; {state}") from None
 
     @property
@@ -188,7 +200,7 @@ class Blender:
         """Waits until an expression is true in Blender, and returns its value."""
 
         def said() -> str:
-            return f"{expression}\n{self._console_text()}"
+            return f"{expression}\n{self.last_words}"
 
         return wait_until(lambda: self.eval(expression, max(deadline, DEADLINE)), deadline, said)
 
@@ -207,7 +219,7 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
 """
         )
         added = self.eval("added")
-        assert len(added) == 1, f"not enabled: {zip_path}\n{self._console_text()}"
+        assert len(added) == 1, f"not enabled: {zip_path}\n{self.last_words}"
         return str(added[0])
 
     def enable_extension(self, identifier: str) -> None:
@@ -337,10 +349,20 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
     @property
     def console(self) -> str:
         """What Blender wrote to stdout and stderr so far."""
-        try:
-            return self._console.read_text("utf-8", "replace")
-        except OSError:
-            return ""
+        return _text_of(self._console)
+
+    def forget_console(self) -> None:
+        """What was written until now is no part of `last_words`."""
+        self._told = len(self.console)
+
+    @property
+    def last_words(self) -> str:
+        """What Blender wrote since `forget_console`, and the report of its crash, if there is one."""
+        text = self.console[self._told :]
+        cut = "…" if len(text) > SHOWN_CONSOLE else ""
+        said = f"Blender {self.installation.label} wrote:\n{cut}{text[-SHOWN_CONSOLE:]}"
+        crashes = [_text_of(path) for path in self.folder.glob("tmp/**/*.crash.txt")]
+        return "\n".join([said, *crashes])
 
     # How it is done.
 
@@ -348,13 +370,9 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
     def _console(self) -> Path:
         return self.folder / "console.txt"
 
-    def _console_text(self) -> str:
-        text = self.console
-        cut = "…" if len(text) > SHOWN_CONSOLE else ""
-        return f"Blender {self.installation.label} wrote:\n{cut}{text[-SHOWN_CONSOLE:]}"
-
     def _open_screen(self) -> None:
-        self._screen_number = self._stack.enter_context(screen(self.installation, self.folder))
+        new_screen = screen(self.installation, self.folder, self._size)
+        self._screen_number = self._stack.enter_context(new_screen)
         self.display = Display(self._screen_number)
         self._stack.callback(self.display.close)
 
@@ -415,7 +433,7 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
             self._socket.sendall(struct.pack("<I", len(request)) + request)
             answer = self._answer(end)
         except TimeoutError:
-            text = f"no answer within {deadline:g} s to: {source}\n{self._console_text()}"
+            text = f"no answer within {deadline:g} s to: {source}\n{self.last_words}"
             raise AssertionError(text) from None
         except OSError:
             raise self._gone() from None
@@ -447,17 +465,24 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(DEADLINE)
         code = self._process.poll()
-        return BlenderEndedError(f"Blender has ended (exit code {code})\n{self._console_text()}")
+        return BlenderEndedError(f"Blender has ended (exit code {code})\n{self.last_words}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 # Screens.
 
 
 @contextmanager
-def screen(installation: Installation, folder: Path) -> Iterator[int]:
+def screen(installation: Installation, folder: Path, size: tuple[int, int] = SCREEN) -> Iterator[int]:
     """An X server without a picture tube; yields its number."""
     theirs, ours = os.pipe()
-    width, height = SCREEN
+    width, height = size
     command: list[str | Path] = ["Xvfb", "-displayfd", str(ours), "-noreset", "+extension", "GLX"]
     command += ["-nolisten", "tcp", "-screen", "0", f"{width}x{height}x24"]
     with (folder / "xvfb.txt").open("ab") as log:
@@ -572,8 +597,8 @@ def prepare_profile(installation: Installation, folder: Path, zip_path: Path) ->
     return folder
 
 
-def _options(factory: bool, online: bool | None) -> list[str]:
-    width, height = SCREEN
+def _options(factory: bool, online: bool | None, size: tuple[int, int]) -> list[str]:
+    width, height = size
     options = ["--factory-startup"] if factory else []
     options += ["--gpu-backend", "opengl", "-setaudio", "None"]
     options += ["--window-geometry", "0", "0", str(width), str(height)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from blender import (
+    SCREEN,
     Blender,
     BlenderEndedError,
     BlenderError,
@@ -95,6 +96,11 @@ def unregister():
 PRESSED = "__import__('bl_ext.user_default.toy', fromlist=['pressed']).pressed"
 
 
+@pytest.fixture(scope="module")
+def window_size() -> tuple[int, int]:
+    return SCREEN
+
+
 @pytest.fixture(scope="session")
 def extension_zip(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("toy")
@@ -157,7 +163,7 @@ def test_typed_text_arrives(blender: Blender) -> None:
 def test_the_picture_shows_something(blender: Blender, tmp_path: Path) -> None:
     path = blender.screenshot(tmp_path / "shot.png")
     width, height, pixels = blender.display.picture()
-    assert (width, height) == (1600, 900)
+    assert (width, height) == SCREEN
     assert path.read_bytes().startswith(b"\x89PNG")
     assert len(set(pixels[::997])) > 20
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, BlenderFactory, wait_until
+from blender import Blender, BlenderError, wait_until
 from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads
 from server import Gate, Server, pattern, stall_after, stall_before_headers
 
@@ -381,6 +381,10 @@ def test_start_from_a_second_window(downloads: Downloads, server: Server) -> Non
 # The add-on goes.
 
 
+def disable(d: Downloads) -> None:
+    d.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+
+
 def enable(d: Downloads) -> None:
     d.b.run(f"with in_view3d(): assert bpy.ops.preferences.addon_enable(module={MODULE!r}) == {{'FINISHED'}}")
     d.b.run(f"set_workers({HOSTS[d.host]!r})")
@@ -403,7 +407,7 @@ def resume_held(d: Downloads, server: Server, gate: Gate, *others: str) -> None:
 
 def test_addon_disabled_and_enabled_again(downloads: Downloads, server: Server) -> None:
     _, gate = start_held(downloads, server)
-    downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    disable(downloads)
     assert downloads.b.eval("workers()") == []
     assert downloads.children() == []
     assert downloads.b.steps(f"timers_heard({LISTENED})") == 0
@@ -412,49 +416,48 @@ def test_addon_disabled_and_enabled_again(downloads: Downloads, server: Server) 
     assert server.requests[-1].range_start == HELD - OVERLAP
 
 
-def test_scripts_reloaded(
-    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
-) -> None:
-    """In a Blender of its own: from 5.2 on this starts Blender's own downloader."""
-    downloads = Downloads(blender_factory(online=True), tmp_path / "files", host)
-    _, gate = start_held(downloads, server)
+@pytest.fixture
+def rough(rough_blender: Blender, host: str, tmp_path: Path) -> Downloads:
+    """A Blender in which things may happen that change it."""
+    return Downloads(rough_blender, tmp_path / "files", host)
+
+
+def test_scripts_reloaded(rough: Downloads, server: Server) -> None:
+    """From 5.2 on this starts Blender's own downloader."""
+    _, gate = start_held(rough, server)
     with pytest.raises(BlenderError, match="running modal operators"):
-        downloads.b.run("with in_view3d(): bpy.ops.script.reload()")
-    assert downloads.statuses() == ["RUNNING"]
-    downloads.act("pause")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
-    downloads.new_reports()
-    downloads.b.run("with in_view3d(): assert bpy.ops.script.reload() == {'FINISHED'}")
-    downloads.b.run(f"set_workers({HOSTS[downloads.host]!r})")
-    resume_held(downloads, server, gate)
+        rough.b.run("with in_view3d(): bpy.ops.script.reload()")
+    assert rough.statuses() == ["RUNNING"]
+    rough.act("pause")
+    rough.wait("PAUSED")
+    rough.wait_over()
+    rough.new_reports()
+    rough.b.run("with in_view3d(): assert bpy.ops.script.reload() == {'FINISHED'}")
+    rough.b.run(f"set_workers({HOSTS[rough.host]!r})")
+    resume_held(rough, server, gate)
     assert server.requests[-1].range_start == HELD - OVERLAP
 
 
-def test_class_unregistered_by_someone_else(
-    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
-) -> None:
-    d = Downloads(blender_factory(online=True), tmp_path / "files", host)
-    start_held(d, server)
-    d.b.run("bpy.utils.unregister_class(bpy.types.DOWNLOADS_OT_start)")
-    d.wait("PAUSED")
-    wait_until(lambda: d.b.eval("[workers(), session().run is not None]") == [[], False], SOON)
-    wait_until(lambda: not d.children(), SOON)
-    assert d.b.steps(f"timers_heard({LISTENED})") == 0
-    assert d.b.quit() == 0
+def test_class_unregistered_by_someone_else(rough: Downloads, server: Server) -> None:
+    _, gate = start_held(rough, server)
+    rough.b.run("bpy.utils.unregister_class(bpy.types.DOWNLOADS_OT_start)")
+    rough.wait("PAUSED")
+    wait_until(lambda: rough.b.eval("[workers(), session().run is not None]") == [[], False], SOON)
+    wait_until(lambda: not rough.children(), SOON)
+    assert rough.b.steps(f"timers_heard({LISTENED})") == 0
+    disable(rough)
+    enable(rough)
+    resume_held(rough, server, gate)
 
 
-def test_factory_settings_loaded(
-    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path
-) -> None:
+def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
     """They disable every extension: what was unfinished is there when it is enabled again."""
-    d = Downloads(blender_factory(online=True), tmp_path / "files", host)
-    _, gate = start_held(d, server)
-    d.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
-    assert d.b.eval("workers()") == []
-    assert d.children() == []
-    enable(d)
-    resume_held(d, server, gate)
+    _, gate = start_held(rough, server)
+    rough.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
+    assert rough.b.eval("workers()") == []
+    assert rough.children() == []
+    enable(rough)
+    resume_held(rough, server, gate)
     assert server.requests[-1].range_start == HELD - OVERLAP
 
 
@@ -486,26 +489,6 @@ ENDS = {
     "sigterm": end_by_sigterm,
     "sigkill": end_by_sigkill,
 }
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_blender_ended_and_started_again(
-    blender_factory: BlenderFactory, host: str, server: Server, tmp_path: Path, end: str
-) -> None:
-    d = Downloads(blender_factory(online=True, factory=False, enable=[]), tmp_path / "files", host)
-    _, gate = start_held(d, server, *serve(server, "a.bin"))
-    d.wait("RUNNING", "FINISHED")
-    wait_until(lambda: d.listed_on_disk() == [server.url("/held.bin")], SOON, d.listed_on_disk)
-    check_ended(d.b, end)
-    assert list(d.files()) == ["a.bin"]
-    asked = len(server.requests)
-    d = Downloads(blender_factory(d.b.folder, online=True, factory=False, enable=[]), d.folder, host)
-    d.wait("PAUSED")
-    assert len(server.requests) == asked, "it was started without being asked"
-    resume_held(d, server, gate, "a.bin")
-    if end in ("quit", "window_manager") or host == "child":
-        assert server.requests[-1].range_start == HELD - OVERLAP
-    assert d.b.quit() == 0
 
 
 def check_ended(b: Blender, end: str) -> None:
@@ -643,11 +626,12 @@ def invoke(*arguments, invoke=invoke, **options):
 # Blender was started with a script.
 
 
-def test_a_child_beside_a_script(blender_factory: BlenderFactory, server: Server, tmp_path: Path) -> None:
+def test_a_child_beside_a_script(rough_blender: Blender, server: Server, tmp_path: Path) -> None:
     """`blender --python script.py` leaves `__main__.__file__` set: `multiprocessing` fails then."""
-    d = Downloads(blender_factory(online=True), tmp_path / "files", "child")
+    d = Downloads(rough_blender, tmp_path / "files", "child")
     d.b.run("__import__('__main__').__file__ = '/tmp/script.py'")  # what the driver's own start takes away
     _, gate = start_held(d, server)
     assert len(d.children()) == 1
     assert d.b.eval("__import__('__main__').__file__")
     finish_in_one_go(d, server, gate)
+    d.b.run("del __import__('__main__').__file__")

@@ -6,15 +6,15 @@ is blocked by a patch inside Blender, so only with threads: a child's modules ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderFactory, wait_until
-from downloading import HOSTS, MODULE, SOON, Downloads
+from blender import Blender, wait_until
+from downloading import HOSTS, OVERLAP, SOON, Downloads
 from server import Gate, Server, pattern, stall_after, stall_before_headers, status, unreachable_port
-from test_lifecycle import check_ended
+from test_lifecycle import ENDS, HELD, check_ended, disable, enable, resume_held, serve, start_held
 
 PATIENT = "bpy.context.preferences.system.network_timeout = 60"
 
@@ -48,10 +48,10 @@ class Stuck:
         gates: list[Gate] = [self.handshake, self.headers, self.body]
         for gate in gates:
             gate.wait_reached()
-        for index, phase in enumerate(self.urls):
+        for phase, url in self.urls.items():
             if phase.isupper():
-                d.b.wait(f"session().downloads[{index}].phase.name == {phase!r}", SOON)
-        d.wait("RUNNING")
+                phases = f"[row.phase.name for row in session().downloads if row.url == {url!r}]"
+                d.b.wait(f"{phases} == [{phase!r}]")
 
 
 @pytest.fixture
@@ -76,6 +76,7 @@ def test_cancel_frees_a_worker_in_each_phase(
     d.start(*stuck.urls.values())
     stuck.wait(d)
     expected = ["RUNNING"] * len(stuck.urls)
+    d.wait(*expected)
     for index in range(len(expected)):
         d.act("cancel", index=index)
         expected[index] = "CANCELLED"
@@ -97,19 +98,33 @@ def test_cancel_all_at_once(blender: Blender, patient: None, stuck: Stuck, host:
     d.check_reported_once(f"{len(stuck.urls)} cancelled")
 
 
-@pytest.mark.parametrize("end", ["quit", "window_manager", "sigterm", "sigkill"])
-def test_blender_ends_in_every_phase(
-    blender_factory: BlenderFactory, stuck: Stuck, host: str, tmp_path: Path, end: str
+@pytest.mark.parametrize("end", ENDS)
+def test_blender_ended_in_every_phase_and_started_again(
+    mortal_blender: Callable[..., Blender], stuck: Stuck, server: Server, host: str, tmp_path: Path, end: str
 ) -> None:
-    d = Downloads(blender_factory(online=True), tmp_path / "files", host)
-    d.b.run(PATIENT)
-    d.start(*stuck.urls.values())
+    d = Downloads(mortal_blender(), tmp_path / "files", host)
+    d.b.run(f"{PATIENT}; bpy.context.preferences.system.network_connection_limit = {len(stuck.urls) + 2}")
+    url, gate = start_held(d, server, *serve(server, "a.bin"), *stuck.urls.values())
     stuck.wait(d)
+    d.wait("RUNNING", "FINISHED", *["RUNNING"] * len(stuck.urls))
+    unfinished = [url, *stuck.urls.values()]
+    wait_until(lambda: d.listed_on_disk() == unfinished, SOON, d.listed_on_disk)
     check_ended(d.b, end)
-    for server in stuck.servers:
-        server.wait_open(0)
-    assert d.files() == {}
-    assert sorted(d.listed_on_disk()) == sorted(stuck.urls.values())
+    for each in (server, *stuck.servers):
+        each.wait_open(0)
+    assert list(d.files()) == ["a.bin"]
+    assert d.listed_on_disk() == unfinished
+    asked = len(server.requests)
+    d = Downloads(mortal_blender(d.b.folder), d.folder, host)
+    d.b.wait("session().downloads")
+    d.wait("PAUSED")
+    assert [row.url for row in d.rows()] == unfinished
+    assert len(server.requests) == asked, "it was started without being asked"
+    for row in d.rows()[1:]:
+        d.act("remove", uid=row.uid, delete_partial=True)
+    resume_held(d, server, gate, "a.bin")
+    if end in ("quit", "window_manager") or host == "child":
+        assert server.requests[-1].range_start == HELD - OVERLAP
 
 
 # The name look-up, which nothing can interrupt.
@@ -117,8 +132,8 @@ def test_blender_ends_in_every_phase(
 
 BLOCK_LOOKUP = """
 import socket
-looking, answer = threading.Semaphore(0), threading.Event()
-def getaddrinfo(*arguments, real=socket.getaddrinfo, **options):
+looking, answer, real = threading.Semaphore(0), threading.Event(), socket.getaddrinfo
+def getaddrinfo(*arguments, **options):
     looking.release()
     answer.wait()
     return real(*arguments, **options)
@@ -126,10 +141,9 @@ socket.getaddrinfo = getaddrinfo
 """
 
 
-@pytest.fixture
-def looking(blender_factory: BlenderFactory, server: Server, tmp_path: Path) -> Downloads:
-    """A Blender whose worker is inside the name look-up."""
-    d = Downloads(blender_factory(online=True), tmp_path / "files", "threads")
+def look_up(b: Blender, server: Server, folder: Path) -> Downloads:
+    """Have a worker be inside the name look-up."""
+    d = Downloads(b, folder, "threads")
     d.b.run(BLOCK_LOOKUP)
     url = server.add("/file.bin", body=pattern(100_000))
     d.start(url.replace("127.0.0.1", "localhost"))
@@ -138,8 +152,18 @@ def looking(blender_factory: BlenderFactory, server: Server, tmp_path: Path) -> 
     return d
 
 
-def test_quit_leaves_a_name_lookup_behind(looking: Downloads) -> None:
-    check_ended(looking.b, "quit")
+@pytest.fixture
+def looking(blender: Blender, server: Server, tmp_path: Path) -> Iterator[Downloads]:
+    """A Blender whose worker is there; in the end all are free again."""
+    yield look_up(blender, server, tmp_path / "files")
+    blender.run("answer.set(); socket.getaddrinfo = real")
+    wait_until(lambda: blender.eval("workers()") == [], SOON)
+
+
+def test_quit_leaves_a_name_lookup_behind(
+    mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
+) -> None:
+    check_ended(look_up(mortal_blender(), server, tmp_path / "files").b, "quit")
 
 
 def test_cancel_waits_for_a_name_lookup_with_the_window_usable(looking: Downloads) -> None:
@@ -165,9 +189,11 @@ def test_a_file_load_leaves_a_name_lookup_behind(looking: Downloads) -> None:
 
 
 def test_disabling_leaves_a_name_lookup_behind(looking: Downloads) -> None:
-    looking.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
-    assert looking.b.eval("workers()") == ["downloads-1"]
+    disable(looking)
+    assert len(looking.b.eval("workers()")) == 1
     looking.b.run("answer.set()")
     wait_until(lambda: looking.b.eval("workers()") == [], SOON)
     assert looking.files() == {}
-    assert looking.b.quit() == 0
+    enable(looking)
+    looking.b.wait("session().downloads")
+    looking.wait("PAUSED")
