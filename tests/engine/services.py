@@ -116,6 +116,7 @@ events {{ worker_connections 256; }}
 http {{
     log_format facts escape=json '{{"path": "$request_uri", "status": $status, "sent": $body_bytes_sent,'
         '"range": "$http_range", "if_range": "$http_if_range", "authorization": "$http_authorization",'
+        '"proxy_authorization": "$http_proxy_authorization",'
         '"encoding": "$http_accept_encoding", "agent": "$http_user_agent", "via": "$http_via",'
         '"referer": "$http_referer", "host": "$http_host", "address": "$server_addr"}}';
     access_log requests facts;

@@ -183,6 +183,39 @@ def test_hosts_that_are_asked_without_squid(
     assert "squid" in nginx.requests(path)[0]["via"]
 
 
+@needs_squid
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("tls", [False, True])
+def test_squid_and_the_server_get_each_its_own_password(
+    fetch: Fetcher, nginx: Nginx, squid: Squid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    monkeypatch.setenv("all_proxy", squid.url(user=f"{USER}:{PASSWORD}"))
+    url = nginx.url(f"/private/a.bin?{tls}", host="files.example", user=f"{USER}:{PASSWORD}", tls=tls)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    (request,) = nginx.requests(f"/private/a.bin?{tls}")
+    assert request["authorization"]
+    assert request["proxy_authorization"] == ""
+
+
+@needs_squid
+def test_squids_password_is_not_sent_to_where_a_redirect_leads_without_it(
+    fetch: Fetcher,
+    nginx: Nginx,
+    squid: Squid,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", squid.url(user=f"{USER}:{PASSWORD}"))
+    monkeypatch.setenv("no_proxy", "localhost")
+    target = server.add("/b.bin", body=DATA).replace("127.0.0.1", "localhost")
+    url = nginx.url(f"/private/away?to={target}", host="files.example")
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert {"Authorization", "Proxy-Authorization", "Via"}.isdisjoint(
+        name for name, _ in server.requests[0].headers
+    )
+
+
 # -- What Squid keeps.
 
 
