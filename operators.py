@@ -14,7 +14,7 @@ import bpy
 
 from .session import Session, current, watch
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
-from .session.run import Run, preferences, run_blocking
+from .session.run import Run, folder, run_blocking
 from .transfer import names
 from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
@@ -160,6 +160,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         problems += at_work
         if not rows and not problems:
             problems = ["Nothing to download: urls is empty"]
+        session.store.folders.save()  # whatever happens to us, what was received is found again
         goes_on = run_blocking(session, rows)
         session.adopt(rows)
         session.mirror.flush(all_rows=True)
@@ -212,19 +213,6 @@ def clipboard_links(context: Any) -> list[str]:
     """The links on the clipboard; other text there is none of our business."""
     words = context.window_manager.clipboard.split()
     return [word for word in words if word.lower().startswith(("http://", "https://"))]
-
-
-def folder(chosen: str) -> str:
-    """The absolute folder that an empty field, `//`, or a path means.
-
-    Raises TransferError: the .blend file that it is to be beside is not saved yet.
-    """
-    chosen = chosen.strip()
-    if not chosen:
-        chosen = getattr(preferences(), "directory", "").strip() or os.path.join("~", "Downloads")
-    if chosen.startswith("//") and not bpy.data.filepath:
-        raise TransferError("Save the .blend file first: the folder is to be beside it")
-    return os.path.normpath(os.path.expanduser(bpy.path.abspath(chosen)))
 
 
 # -- Operators on rows.

@@ -264,6 +264,7 @@ class _Clerk:
         self._chores: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
         self._running = self._leaving = False
+        self._has_complained = False
 
     def store(self, path: str, data: bytes) -> None:
         """Write a file; only the last one that has not been begun counts."""
@@ -326,7 +327,7 @@ class _Clerk:
             if not self._unwritten:
                 self._running = False
                 return None
-            work, self._unwritten = partial(_write, *self._unwritten), None
+            work, self._unwritten = partial(self._write, *self._unwritten), None
             return work
 
     def _done(self, work: Callable[[], None]) -> None:
@@ -336,11 +337,18 @@ class _Clerk:
                 self._changed.notify_all()
 
 
+    def _write(self, path: str, data: bytes) -> None:
+        """Whoever has it written looks whether it was; said once, however often it fails."""
+        try:
+            _write(path, data)
+        except OSError as error:
+            if not self._has_complained:
+                self._has_complained = True
+                log.warning("The list of downloads cannot be written to the disk now: %s", error.strerror)
+
+
 def _write(path: str, data: bytes) -> None:
-    try:
-        write_atomically(Path(path), data, mode=PRIVATE)
-    except OSError as error:
-        log.warning("The list of downloads cannot be written to the disk: %s", error.strerror)
+    write_atomically(Path(path), data, mode=PRIVATE)
 
 
 class ThreadHost:
@@ -987,7 +995,8 @@ class ProcessHost:
     def _do_what_is_left(self) -> None:
         """What the child has not done."""
         if self._file and self._file_at is not None:
-            _write(*self._file)
+            with suppress(OSError):  # whoever has it written looks whether it was
+                _write(*self._file)
         self._file = self._file_at = None
         for command in self._outbox:
             if isinstance(command, _Forget) and command.delete:

@@ -27,7 +27,9 @@ from ..transfer.job import (
     Skipped,
     TransferError,
 )
+from ..transfer.part import discard_leftover
 from ..workers import Download, ProcessHost, Status, YieldingHost
+from . import records
 from .mirror import Mirror
 from .store import Etags, Store
 
@@ -152,10 +154,11 @@ class Session:
 
         Rows of the same link and folder that are stopped give way: what they received is used.
         """
-        known = {(row.url, row.directory): row for row in self.downloads if row.is_unfinished}
+        known = {row.url: row for row in self.downloads if _is_in(row, directory) and not row.is_cut}
+        cut = {row.partial: row for row in self.downloads if _is_in(row, directory) and row.is_cut}
         rows, at_work, old_rows = [], [], []
         for link in links:
-            old = known.get((link.url, directory))
+            old = known.get(link.url) or (cut and cut.get(names.part_name(link.url, directory)))
             if old and old.status not in _GIVES_WAY:
                 at_work.append(f"{names.shown(link.url)}: It is already being downloaded")
                 continue
@@ -163,6 +166,7 @@ class Session:
                 old_rows.append(old)
             rows.append(self._new(link, directory, if_exists, when_done))
         self._drop(*old_rows)
+        self.store.folders.use(directory, [row.url for row in rows])
         return rows, at_work
 
     def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
@@ -209,11 +213,24 @@ class Session:
         """Let go of what a row received, or delete it."""
         delete = row.uid in self._delete
         self._delete.discard(row.uid)
+        if row.is_unfinished and not delete:
+            parts = records.part_names(row)
+            left = [name for name in parts if os.path.lexists(os.path.join(row.directory, name))]
+            self.store.folders.remove(row.directory, left)
         if self.host:
             self.host.forget(row.uid, delete=delete)
-        if delete:
+        if delete and not row.is_cut:
             with suppress(TransferError):  # a child that has it open deletes it itself
                 Transfer(self.job(row), Settings()).discard()
+        if delete:
+            self._discard_earlier(row)
+
+    def _discard_earlier(self, row: Download) -> None:
+        """Delete the partial file of an earlier link that this row could not make use of."""
+        others = (other for other in self.downloads if other is not row and _is_in(other, row.directory))
+        if row.partial and not any(row.partial in records.part_names(other) for other in others):
+            discard_leftover(row.directory, row.partial)
+        row.partial = ""
 
     def changed(self, row: Download) -> None:
         """A row differs from what scripts and the disk have."""
@@ -275,7 +292,8 @@ class Session:
         """
         if not row.is_unfinished:
             raise TransferError("This download is done: there is no link to replace")
-        if any(other is not row and _is_of(other, link.url, row.directory) for other in self.downloads):
+        others = (other for other in self.downloads if other is not row and _is_in(other, row.directory))
+        if any(other.url == link.url and not other.is_cut for other in others):
             raise TransferError("This link is in the list already")
         if self.run and self.run.has(row.uid):
             self._links[row.uid] = link
@@ -355,10 +373,14 @@ class Session:
         if link and isinstance(outcome, (Halted, Failed)):
             self._relink(row, link)
             outcome = Halted()
+        if row.partial and not os.path.lexists(os.path.join(row.directory, row.partial)):
+            row.partial = ""  # it was taken over
         if isinstance(outcome, Halted):
             self._become(row, wanted)
         else:
             self.put(row, settle(row, outcome, self.etags))
+            if not row.is_unfinished:
+                self._discard_earlier(row)
             if wanted is None:
                 self._drop(row)
 
@@ -397,14 +419,26 @@ class Session:
 
     # -- The ends.
 
-    def open(self) -> None:
-        """The add-on was enabled: take up the lists that no Blender holds."""
-        self.store.open()
-        self.adopt(self.store.adopt(self._fresh_uid))
+    def open(self, folders: list[str]) -> bool:
+        """The add-on was enabled: take up the lists that no Blender holds, and what no list has.
 
-    def _fresh_uid(self) -> int:
-        self._last_uid += 1
-        return self._last_uid
+        False: nothing can be kept on the disk now. `folders` are looked into, too.
+        """
+        if not self.store.open():
+            return False
+        with self.store.folders.held() as known:  # one Blender after the other
+            self._take_up(self.store.adopt())
+            if known is not None:
+                self._take_up(self.store.find_lost(self.downloads, known, folders))
+            self.store.save()
+        return True
+
+    def _take_up(self, rows: list[Download]) -> None:
+        fresh = records.unknown(rows, self.downloads)
+        for row in fresh:
+            self._last_uid += 1
+            row.uid = self._last_uid
+        self.adopt(fresh)
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
@@ -416,9 +450,9 @@ class Session:
         self.store.close()
 
 
-def _is_of(row: Download, url: str, directory: str) -> bool:
-    """Whether a row stands for this link into this folder, now or when asked."""
-    return row.is_unfinished and not row.is_cut and (row.url, row.directory) == (url, directory)
+def _is_in(row: Download, directory: str) -> bool:
+    """Whether a row has something left to do in this folder, now or when asked."""
+    return row.is_unfinished and row.directory == directory
 
 
 def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:

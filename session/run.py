@@ -16,7 +16,7 @@ from typing import Any
 
 import bpy
 
-from ..transfer.job import Outcome, Progress, Settings
+from ..transfer.job import Outcome, Progress, Settings, TransferError
 from ..workers import Download, Ended, ProcessHost, Report, Started, ThreadHost, YieldingHost
 from . import Host, Session, settle
 
@@ -204,6 +204,19 @@ def preferences() -> Any:
     """The add-on's preferences, or None where it runs without (a script that registers it by hand)."""
     addon = bpy.context.preferences.addons.get(__package__.rpartition(".")[0])
     return addon.preferences if addon else None
+
+
+def folder(chosen: str) -> str:
+    """The absolute folder that an empty field, `//`, or a path means.
+
+    Raises TransferError: the .blend file that it is to be beside is not saved yet.
+    """
+    chosen = chosen.strip()
+    if not chosen:
+        chosen = getattr(preferences(), "directory", "").strip() or os.path.join("~", "Downloads")
+    if chosen.startswith("//") and not bpy.data.filepath:
+        raise TransferError("Save the .blend file first: the folder is to be beside it")
+    return os.path.normpath(os.path.expanduser(bpy.path.abspath(chosen)))
 
 
 def wants_process() -> bool:

@@ -1,7 +1,8 @@
-"""The list on disk, and the ETags of finished files: private files in the extension's user folder.
+"""The list on disk, and what else outlives a Blender: private files in the extension's user folder.
 
 Each Blender keeps one list, `queue-<pid>.json`, and locks `queue-<pid>.lock` beside it while it
-lives. A list that nobody holds is adopted by the next Blender.
+lives. A list that nobody holds is adopted by the next Blender: its rows are written into that one's
+own list first, then it goes. So Blender may die anywhere, and no row is lost or there twice.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import bpy
 
-from ..transfer import portable
-from ..transfer.job import Digest, Have, IfExists
-from ..transfer.part import write_atomically
+from ..transfer import names, part, portable
+from ..transfer.job import Have
+from ..transfer.part import read_regular, write_atomically
 from ..workers import PRIVATE, Download, Host, Status
+from . import records
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
 INTERVAL = 1.0  # seconds between two writes of a list that keeps changing
+RETRY = 10.0  # seconds until it is tried again where it failed
+CHECK = 5.0  # seconds after which a worker that was told to write must have done so
+LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
+OTHERS_SIZE = 16 << 20  # likewise, of the other files
+NAMES = 20  # that a process tries for its list: others may have its number, on another machine
 
 
 def user_folder() -> Path:
@@ -42,27 +48,24 @@ class Store:
     """Keeps the unfinished rows on disk, one line each, rewritten only for rows that changed."""
 
     def __init__(self) -> None:
+        self.folders = Folders()
         self._lines: dict[int, str] = {}
         self._is_changed = False
         self._lock = -1
         self._path: Path | None = None
-        self._written = float("-inf")
+        self._tried = float("-inf")  # when it was last written, or handed to a worker
+        self._handed: float | None = None  # since when a worker has what nobody has seen on the disk
+        self._is_failing = False
+        self._adopted: list[tuple[Path, int]] = []  # lists with our rows, until ours has them; their locks
 
-    def open(self) -> None:
-        """Claim this process's list. Without a folder to write to the list lives in memory only."""
-        try:
-            folder = user_folder()
-            self._lock = _locked(folder / f"queue-{os.getpid()}.lock")
-            self._path = folder / f"queue-{os.getpid()}.json"
-        except (OSError, ValueError):
-            log.warning("The list of downloads cannot be kept on the disk", exc_info=True)
+    # -- Rows.
 
     def touch(self, row: Download) -> None:
         """A row has changed; finished ones are not kept."""
         if not row.is_unfinished:
             self.forget(row.uid)
             return
-        line = _line(row)
+        line = records.encode_row(row)
         if self._lines.get(row.uid) != line:
             self._lines[row.uid] = line
             self._is_changed = True
@@ -77,133 +80,362 @@ class Store:
         self._lines = {row.uid: self._lines[row.uid] for row in rows if row.uid in self._lines}
         self._is_changed = True
 
+    # -- Writing.
+
     def flush(self, now: float, host: Host | None) -> None:
-        """Write the list if it changed: through `host` while one runs, else here."""
-        if not self._is_changed or not self._path or now - self._written < INTERVAL:
+        """Write what changed: the list through `host` while one runs, else here."""
+        self.folders.flush(now)
+        if not self._path:
+            return
+        if self._handed is not None and now - self._handed >= CHECK:
+            self._handed = None
+            self._look()
+        if not self._is_changed or now - self._tried < (RETRY if self._is_failing else INTERVAL):
+            return
+        self._tried = now
+        if not host:
+            self._write(self._path)
             return
         self._is_changed = False
-        self._written = now
-        if host:
-            host.store(str(self._path), self._data())
-        else:
-            self._write(self._path)
+        self._handed = now if self._handed is None else self._handed
+        host.store(str(self._path), self._data())
 
     def save(self) -> None:
-        """Write the list now, if it changed."""
+        """Write the list now, unless the disk has it. The workers have left."""
+        if self._handed is not None:
+            self._handed = None
+            self._look()
         if self._is_changed and self._path:
-            self._is_changed = False
             self._write(self._path)
 
+    def _look(self) -> None:
+        """See whether the disk has the list: nobody tells how a worker fared."""
+        if self._is_on_disk():
+            self._settled()
+        else:
+            self._is_changed = True
+
+    def _is_on_disk(self) -> bool:
+        try:
+            return bool(self._path) and read_regular(self._path, LIST_SIZE) == self._data()
+        except (OSError, ValueError):
+            return False
+
     def _data(self) -> bytes:
-        head = json.dumps({"version": VERSION})
-        return "\n".join([head, *self._lines.values(), ""]).encode()
+        return records.encode_list(self._lines.values())
 
     def _write(self, path: Path) -> None:
         try:
             if self._lines:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, self._data(), PRIVATE)
             else:
                 path.unlink(missing_ok=True)
-        except OSError:
-            log.warning("The list of downloads cannot be written to the disk", exc_info=True)
+        except OSError as error:
+            self._is_changed = True
+            self._complain(error)
+        else:
+            self._is_changed = self._is_failing = False
+            self._settled()
 
-    def adopt(self, fresh_uid: Callable[[], int]) -> list[Download]:
-        """The rows of lists that no Blender holds, PAUSED; they are ours from now on."""
-        rows: list[Download] = []
-        if not self._path:
-            return rows
-        for path in sorted(self._path.parent.glob("queue-*.json")):
+    def _complain(self, error: Exception) -> None:
+        """Once, however often it fails."""
+        if not self._is_failing:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            log.warning("The list of downloads cannot be kept on the disk now (%s): trying again", reason)
+        self._is_failing = True
+
+    def _settled(self) -> None:
+        """The disk has our list: those that were adopted are not needed any more."""
+        for path, lock in self._adopted:
             with contextlib.suppress(OSError):
-                rows += self._adopt(path, fresh_uid)
-        return rows
+                path.with_suffix(".json~").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            _unlock(lock, path.with_suffix(".lock"))
+        self._adopted.clear()
 
-    def _adopt(self, path: Path, fresh_uid: Callable[[], int]) -> list[Download]:
-        lock = _locked(path.with_suffix(".lock")) if path != self._path else -1
-        if lock < 0 and path != self._path:
-            return []
-        try:
-            rows = _rows(path.read_text("utf-8"), fresh_uid)
-            for row in rows:
-                self.touch(row)
-            if path != self._path:
-                self._write(self._path or path)
-                path.unlink()
-                path.with_suffix(".lock").unlink(missing_ok=True)
-            return rows
-        except ValueError:
-            path.replace(path.with_suffix(".unreadable"))
-            log.warning("A list of downloads could not be read and was set aside: %s.unreadable", path.stem)
-            return []
-        finally:
-            _unlock(lock)
+    # -- The ends.
+
+    def open(self) -> bool:
+        """Claim a list of this process's own. False: not now, and it lives in memory only meanwhile."""
+        if self._path:
+            return True
+        for number in range(1, NAMES):
+            name = f"queue-{os.getpid()}" + (f"-{number}" if number > 1 else "")
+            try:
+                folder = user_folder()
+                self._lock = _locked(folder / f"{name}.lock")
+            except (OSError, ValueError) as error:
+                self._complain(error)
+            if self._lock >= 0:
+                self._path, self._is_failing = folder / f"{name}.json", False
+                return True
+        return False
 
     def close(self) -> None:
         """Write the list and give it up."""
+        self.folders.save()
+        self.save()
         if self._path:
-            self._write(self._path)
-            if not self._lines:
-                self._path.with_suffix(".lock").unlink(missing_ok=True)
-        _unlock(self._lock)
+            _unlock(self._lock, None if self._lines else self._path.with_suffix(".lock"))
+        for _, lock in self._adopted:  # ours could not be written: the next Blender finds them
+            _unlock(lock)
+        self._adopted.clear()
         self._lock, self._path = -1, None
+
+    # -- Others' lists.
+
+    def adopt(self) -> list[Download]:
+        """The rows of lists that no Blender holds, without a uid.
+
+        They are ours once `save` was called: until then the old list has them too.
+        """
+        if not self._path:
+            return []
+        rows = [row for path in _newest_first(self._path.parent) for row in self._adopt(path)]
+        self._tidy(self._path.parent)
+        return rows
+
+    def _adopt(self, path: Path) -> list[Download]:
+        is_own = path == self._path  # an earlier process had our number
+        lock = -1
+        if not is_own:
+            with contextlib.suppress(OSError):
+                lock = _locked(path.with_suffix(".lock"))
+            if lock < 0:
+                return []
+        try:
+            rows, bad = records.decode_list(read_regular(path, LIST_SIZE))
+        except FileNotFoundError:  # adopted by another Blender just now
+            _unlock(lock, path.with_suffix(".lock"))
+            return []
+        except (OSError, ValueError):
+            _set_aside(path)
+            _unlock(lock, path.with_suffix(".lock"))
+            return []
+        if bad:
+            _copy_aside(path, bad)
+        if not is_own:
+            self._adopted.append((path, lock))
+        self._is_changed = True
+        return rows
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove what Blenders that were killed have left: half a file, a lock without a list."""
+        kept = {path.stem for path, _ in self._adopted} | {self._path.stem if self._path else ""}
+        left = [*folder.glob("queue-*.json~"), *folder.glob("queue-*.lock")]
+        for stem in sorted({path.name.partition(".")[0] for path in left} - kept):
+            with contextlib.suppress(OSError):
+                lock = _locked(folder / f"{stem}.lock")
+                if lock < 0:
+                    continue
+                (folder / f"{stem}.json~").unlink(missing_ok=True)
+                is_alone = not os.path.lexists(folder / f"{stem}.json")
+                _unlock(lock, folder / f"{stem}.lock" if is_alone else None)
+
+    def find_lost(
+        self, rows: Iterable[Download], known: dict[str, list[str]], folders: Iterable[str]
+    ) -> list[Download]:
+        """Rows, without a uid, for the partial files in used folders (and in `folders`) that no list has.
+
+        On the way rows that are stopped learn what is really there.
+        """
+        forget_gone(known)
+        lost = _lying_about([*folders, *known])
+        if not lost:
+            return []
+        for place, row in records.claimed(row for row in rows if row.is_unfinished):
+            there = lost.pop(place, None)
+            if there and row.status is not Status.RUNNING:
+                row.received, row.size = there[1].received, there[1].size
+                self.touch(row)
+        for place, _ in records.claimed(self._rows_of_others() if lost else ()):
+            lost.pop(place, None)
+        for directory, removed in known.items():
+            for name in removed:
+                lost.pop((os.path.realpath(directory), name), None)
+        return [records.row_of(left, to) for to, left in lost.values() if part.is_free(to, left.name)]
+
+    def _rows_of_others(self) -> list[Download]:
+        """What other Blenders that live have in their lists."""
+        rows: list[Download] = []
+        ours = {self._path, *(path for path, _ in self._adopted)}
+        for path in self._path.parent.glob("queue-*.json") if self._path else ():
+            if path not in ours:
+                with contextlib.suppress(OSError, ValueError):
+                    rows += records.decode_list(read_regular(path, LIST_SIZE))[0]
+        return rows
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The lists in a folder. Where one was adopted half way, the newer one is right."""
+
+    def age(path: Path) -> int:
+        try:
+            return -path.lstat().st_mtime_ns
+        except OSError:
+            return 0
+
+    return sorted(folder.glob("queue-*.json"), key=age)
 
 
 def _locked(path: Path) -> int:
     """An open, locked descriptor, or -1 where somebody else holds the lock. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, PRIVATE)
-    if portable.lock_file(fd):
-        return fd
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW | portable.NO_WAIT, PRIVATE)
+        try:
+            if not portable.lock_file(fd):
+                os.close(fd)
+                return -1
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # its Blender has removed it since we opened it
+
+
+def _unlock(fd: int, path: Path | None = None) -> None:
+    """Release a lock, and remove its file at `path` first: whoever has it open sees that it is gone."""
+    if fd < 0:
+        return
+    if path and os.name != "nt":
+        with contextlib.suppress(OSError):
+            path.unlink()
     os.close(fd)
-    return -1
+    if path and os.name == "nt":  # an open file cannot be removed there
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
-def _unlock(fd: int) -> None:
-    if fd >= 0:
-        os.close(fd)
+def _set_aside(path: Path) -> None:
+    """Take a file out of the way that cannot be read; whoever knows its secret may look at it."""
+    aside = _free_name(path)
+    with contextlib.suppress(OSError):
+        path.replace(aside)
+        log.warning("A list could not be read and was set aside: %s", aside.name)
 
 
-def _line(row: Download) -> str:
-    return json.dumps(
-        {
-            "url": row.url,
-            "directory": row.directory,
-            "if_exists": row.if_exists.value,
-            "when_done": row.when_done,
-            "digest": [row.digest.algorithm, row.digest.hex] if row.digest else None,
-            "status": row.status.value,
-            "name": row.name,
-            "error": row.error,
-            "received": row.received if row.status is not Status.RUNNING else 0,
-            "size": row.size,
-        }
-    )
+def _copy_aside(path: Path, bad: int) -> None:
+    """Keep a file of which some lines could not be read."""
+    aside = _free_name(path)
+    with contextlib.suppress(OSError, ValueError):
+        write_atomically(aside, read_regular(path, LIST_SIZE), PRIVATE)
+        log.warning("%d downloads in a list could not be read; it was set aside: %s", bad, aside.name)
 
 
-def _rows(text: str, fresh_uid: Callable[[], int]) -> list[Download]:
-    """Read a list. Raises ValueError where it is not one."""
+def _free_name(path: Path) -> Path:
+    number, aside = 1, path.with_suffix(".unreadable")
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.stem}-{number}.unreadable")
+    return aside
+
+
+# -- Folders.
+
+
+class Folders:
+    """Which folders were used: a list that is gone is found again from the sidecars there.
+
+    Also which partial files in them are not to come back, since the user removed their rows.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[str, list[str]] = {}  # not written down yet, with the links
+        self._removed: dict[str, set[str]] = {}  # likewise, the names of partial files
+        self._tried = float("-inf")
+
+    def use(self, directory: str, urls: list[str]) -> None:
+        """Links are downloaded to a folder: what was removed of them is wanted again."""
+        if removed := self._removed.get(directory):
+            removed -= {names.part_name(url, directory) for url in urls}
+        self._used.setdefault(directory, []).extend(urls)
+
+    def remove(self, directory: str, partial_files: Iterable[str]) -> None:
+        """Rows go, their partial files stay."""
+        self._removed.setdefault(directory, set()).update(partial_files)
+
+    def flush(self, now: float) -> None:
+        """Write down what changed, now and then."""
+        if (self._used or self._removed) and now - self._tried >= INTERVAL:
+            self._tried = now
+            self.save()
+
+    def save(self) -> None:
+        """Write down what changed, unless another Blender is at it: then the next time."""
+        if self._used or self._removed:
+            with self.held():
+                pass
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[dict[str, list[str]] | None]:
+        """What is known, for this Blender alone meanwhile; at the end it is written where it changed.
+
+        None: another Blender has it, or there is no folder for it.
+        """
+        try:
+            path = user_folder() / "folders.json"
+            lock = _locked(path.with_suffix(".lock"))
+        except (OSError, ValueError):
+            lock = -1
+        if lock < 0:
+            yield None
+            return
+        try:
+            before = _known_folders(path)
+            known = self._with_changes(before)
+            yield known
+            if list(known.items()) != list(before.items()):
+                write_atomically(path, records.encode_folders(known), PRIVATE)
+            self._used.clear()
+            self._removed.clear()
+        except OSError:
+            pass  # a full disk, say: it is all here yet, for the next time
+        finally:
+            _unlock(lock)
+
+    def _with_changes(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
+        known = dict(before)
+        for directory, urls in self._used.items():
+            removed = known.pop(directory, [])  # it comes last: it was used last
+            back = {names.part_name(url, directory) for url in urls} if removed else set()
+            known[directory] = [name for name in removed if name not in back]
+        for directory, gone in self._removed.items():
+            known[directory] = list(dict.fromkeys([*known.get(directory, []), *sorted(gone)]))
+        return known
+
+
+def _known_folders(path: Path) -> dict[str, list[str]]:
     try:
-        head, *lines = text.splitlines()
-        if json.loads(head)["version"] != VERSION:
-            raise ValueError("another version")
-        return [_row(json.loads(line), fresh_uid()) for line in lines]
-    except (KeyError, TypeError) as error:
-        raise ValueError("not a list") from error
+        return records.decode_folders(read_regular(path, OTHERS_SIZE))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        _set_aside(path)
+        return {}
 
 
-def _row(values: dict[str, Any], uid: int) -> Download:
-    status = Status(values["status"])
-    return Download(
-        uid=uid,
-        url=str(values["url"]),
-        directory=str(values["directory"]),
-        if_exists=IfExists(values["if_exists"]),
-        when_done=str(values["when_done"]),
-        digest=Digest(*values["digest"]) if values["digest"] else None,
-        status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
-        name=str(values["name"]),
-        error=str(values["error"]),
-        received=int(values["received"]),
-        size=None if values["size"] is None else int(values["size"]),
-    )
+def forget_gone(known: dict[str, list[str]]) -> None:
+    """A partial file that is gone needs no remembering; one whose disk is unplugged does."""
+    for directory, removed in known.items():
+        if removed and os.path.isdir(directory):
+            known[directory] = [name for name in removed if os.path.lexists(os.path.join(directory, name))]
+
+
+def _lying_about(directories: Iterable[str]) -> dict[records.Place, tuple[str, part.Leftover]]:
+    """The partial files in some folders. One may be known by two names."""
+    found: dict[records.Place, tuple[str, part.Leftover]] = {}
+    by_real_path = {os.path.realpath(directory): directory for directory in directories}
+    for real_path, directory in by_real_path.items():
+        with contextlib.suppress(OSError, ValueError):
+            for leftover in part.leftovers(directory):
+                found[real_path, leftover.name] = directory, leftover
+    return found
+
+
+# -- ETags.
 
 
 class Etags:
@@ -228,8 +460,8 @@ class Etags:
     def _load(self) -> dict[str, dict[str, Any]]:
         if self._known is None:
             self._known = {}
-            with contextlib.suppress(OSError, ValueError):
-                loaded = json.loads((user_folder() / "etags.json").read_bytes())
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                loaded = json.loads(read_regular(user_folder() / "etags.json", OTHERS_SIZE))
                 self._known = loaded if isinstance(loaded, dict) else {}
         return self._known
 

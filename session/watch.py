@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import bpy
 from bpy.app.handlers import persistent
 
+from ..transfer.job import TransferError
 from ..workers import Status
-from . import Session, current
+from . import Session, current, store
+from .run import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +74,16 @@ def _render_init(*_: Any) -> None:
     current().hold(True)
 
 
-def _adopt() -> None:
+def _adopt() -> float | None:
     """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
-    if not bpy.app.background:
-        current().open()
-        current().mirror.flush()
+    if bpy.app.background:
+        return None
+    looked_into = []
+    with suppress(TransferError):  # beside a .blend file that is not saved yet
+        looked_into.append(folder(""))
+    is_open = current().open(looked_into)
+    current().mirror.flush()
+    return None if is_open else store.RETRY
 
 
 def _watchdog() -> float:

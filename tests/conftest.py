@@ -27,12 +27,13 @@ def _stub_package() -> None:
     """Make `from background_downloads.transfer import names` work without Blender.
 
     The project's folder may have any name, and its `__init__.py` imports bpy: so the package is an
-    empty one that only knows where its modules are.
+    empty one that only knows where its modules are. So is `session`, of which some modules need no bpy.
     """
-    if "background_downloads" not in sys.modules:
-        package = types.ModuleType("background_downloads")
-        package.__path__ = [str(ROOT)]
-        sys.modules["background_downloads"] = package
+    for name, folder in (("background_downloads", ROOT), ("background_downloads.session", ROOT / "session")):
+        if name not in sys.modules:
+            package = types.ModuleType(name)
+            package.__path__ = [str(folder)]
+            sys.modules[name] = package
 
 
 _stub_package()

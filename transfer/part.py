@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from . import answers, names, portable
+from .digest import parse_fragment
 from .job import Digest, IfExists, TransferError, Validator
 from .ranges import Ranges
 
@@ -22,6 +25,9 @@ CHECKPOINT_SECONDS = 5.0
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
 SIDECAR_RANGES = 1000  # likewise
 LARGEST_FILE = (1 << 63) - 1  # bytes, what systems count with
+LOOKED_AT = 20_000  # entries of a folder among which leftovers are looked for
+LEFTOVERS = 1000  # of a folder, at most
+_PART_NAME = r"[^/\\\0]+\.[0-9a-f]{8}\.part"
 _MODE = 0o666  # less the umask, as for any file that a user saves
 
 
@@ -242,7 +248,7 @@ class Part:
     def _read_sidecar(self, url: str | None) -> None:
         """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
         try:
-            about = json.loads(_read_small(self.sidecar))
+            about = json.loads(read_regular(self.sidecar, SIDECAR_SIZE))
             self.received = _parse(about, url, os.fstat(self.fd).st_size)
             self._has_sidecar = True
         except FileNotFoundError:
@@ -381,14 +387,15 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
     portable.sync_folder(path.parent)
 
 
-def _read_small(path: Path) -> bytes:
-    """A regular file's content, not through a link. Raises OSError, ValueError where it is none of ours."""
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's content, not through a link. Raises OSError, and ValueError where it is none of ours."""
     fd = os.open(path, os.O_RDONLY | portable.NO_FOLLOW | portable.NO_WAIT)
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > SIDECAR_SIZE:
-            raise ValueError("not a sidecar")
-        return os.read(fd, SIDECAR_SIZE)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise ValueError("no file, or larger than ours are")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(most)
     finally:
         os.close(fd)
 
@@ -418,6 +425,77 @@ def _header(value: str) -> str:
     if answers.sane(value) != value:
         raise ValueError("not a header that came from a server")
     return value
+
+
+# -- What lies in a folder and nobody may know of.
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A partial file as its sidecar describes it."""
+
+    name: str
+    url: str
+    """Without secrets."""
+    is_cut: bool
+    """Whether the link had secrets: then this one does not lead to the file."""
+    digest: Digest | None
+    received: int
+    """Bytes."""
+    size: int | None
+    """Bytes of the whole file, where known."""
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a partial file may be called that."""
+    return bool(re.fullmatch(_PART_NAME, name))
+
+
+def leftovers(directory: str) -> list[Leftover]:
+    """The partial files in a folder that have a sidecar which holds. Raises OSError."""
+    with os.scandir(directory) as entries:
+        found = {entry.name for entry in islice(entries, LOOKED_AT)}
+    parts = [name for name in found if is_part_name(name) and name + names.SIDECAR in found]
+    return [left for name in sorted(parts)[:LEFTOVERS] if (left := _leftover(directory, name))]
+
+
+def _leftover(directory: str, name: str) -> Leftover | None:
+    path = Path(directory, name)
+    try:
+        status = os.lstat(path)
+        about = json.loads(read_regular(path.with_name(name + names.SIDECAR), SIDECAR_SIZE))
+        received = _parse(about, None, status.st_size)
+        url, is_cut = about["url"], about["cut"]
+        names.check(url)
+        if not stat.S_ISREG(status.st_mode) or not isinstance(is_cut, bool) or names.shown(url) != url:
+            return None
+        digest = parse_fragment("=".join(about["digest"])) if about["digest"] else None
+        return Leftover(name, url, is_cut, digest, received.ranges.total(), received.size)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, TransferError):
+        return None
+
+
+def is_free(directory: str, name: str) -> bool:
+    """Whether nobody has a partial file open at the moment."""
+    try:
+        fd = os.open(Path(directory, name), os.O_RDWR | portable.NO_FOLLOW | portable.NO_WAIT)
+    except OSError:
+        return False
+    try:
+        return portable.lock_file(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def discard_leftover(directory: str, name: str) -> None:
+    """Delete a partial file that nobody has open, with its sidecar. Raises nothing."""
+    path = Path(directory, os.path.basename(name))
+    if is_part_name(path.name) and is_free(directory, path.name):
+        with suppress(OSError):
+            path.with_name(path.name + names.SIDECAR).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

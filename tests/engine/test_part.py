@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -482,3 +482,89 @@ def test_a_disk_that_is_really_full(fetch: Fetcher, server: Server, tmp_path: Pa
     finally:
         transfer.close()
         subprocess.run(["umount", folder], check=True)
+
+
+# -- What lies in a folder.
+
+PLAIN_URL = "http://files.example/a.bin"
+
+
+def _left(folder: Path, url: str = PLAIN_URL, digest: Digest | None = None) -> Path:
+    """A partial file as a process leaves it behind."""
+    part = Part(url, str(folder), digest)
+    _fill(part, 1000)
+    part.received.size = 5000
+    part.close()
+    return part.path
+
+
+def test_a_leftover_tells_all_that_its_sidecar_knows(tmp_path: Path) -> None:
+    digest = Digest("sha1", "0" * 40)
+    path = _left(tmp_path, digest=digest)
+    assert part_module.leftovers(str(tmp_path)) == [
+        part_module.Leftover(path.name, PLAIN_URL, False, digest, 1000, 5000)
+    ]
+
+
+def test_a_leftover_says_that_its_link_was_cut(tmp_path: Path) -> None:
+    _left(tmp_path, URL)
+    (left,) = part_module.leftovers(str(tmp_path))
+    assert (left.url, left.is_cut) == ("http://files.example/a.bin", True)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "no part": lambda path: path.unlink(),
+    "an empty part": lambda path: path.write_bytes(b""),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link": lambda path: (path.rename(path.with_name("x")), path.symlink_to(path.with_name("x"))),
+    "a pipe for a sidecar": lambda path: (_sidecar(path).unlink(), os.mkfifo(_sidecar(path))),
+    "a folder for a sidecar": lambda path: (_sidecar(path).unlink(), _sidecar(path).mkdir()),
+    "another name": lambda path: (path.rename("x.part"), _sidecar(path).rename("x.part.json")),
+    "another version": lambda path: _change(path, version=2),
+    "no link": lambda path: _change(path, url=None),
+    "a link with secrets": lambda path: _change(path, url=URL),
+    "a file's link": lambda path: _change(path, url="file:///etc/passwd"),
+    "a word for the cut": lambda path: _change(path, cut="no"),
+    "a short digest": lambda path: _change(path, digest=["md5", "0"]),
+    "a number for a digest": lambda path: _change(path, digest=5),
+}
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _change(path: Path, **values: object) -> None:
+    about = json.loads(_sidecar(path).read_text()) | values
+    _sidecar(path).write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_does_not_hold_is_no_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    HOSTILE[kind](_left(tmp_path))
+    assert part_module.leftovers(str(tmp_path)) == []
+
+
+def test_a_leftover_that_is_open_is_not_free_and_not_discarded(tmp_path: Path) -> None:
+    name = _left(tmp_path).name
+    part = Part(PLAIN_URL, str(tmp_path), None)
+    assert not part_module.is_free(str(tmp_path), name)
+    part_module.discard_leftover(str(tmp_path), name)
+    assert part.is_in_place()
+    part.close()
+    assert part_module.is_free(str(tmp_path), name)
+    part_module.discard_leftover(str(tmp_path), name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["scene.blend", "../a.bin.0123abcd.part", "missing.bin.0123abcd.part"])
+def test_only_a_partial_file_in_the_folder_is_discarded(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in (folder / "scene.blend", tmp_path / "a.bin.0123abcd.part"):
+        path.write_text("kept")
+    part_module.discard_leftover(str(folder), name)
+    assert len([*folder.iterdir(), *tmp_path.glob("*.part")]) == 2

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from background_downloads.session import words
 from background_downloads.transfer.job import Phase
 from background_downloads.workers import Download, Status
-
-# The folder's own __init__ is Blender's; the words are not.
-_session = types.ModuleType("background_downloads.session")
-_session.__path__ = [str(Path(__file__).resolve().parents[2] / "session")]
-sys.modules.setdefault("background_downloads.session", _session)
-
-from background_downloads.session import words  # noqa: E402
 
 MIB = 1 << 20
 

@@ -1,4 +1,4 @@
-"""What strangers write, and what must hold for any of it: five targets, each takes bytes and asserts.
+"""What strangers write, and what must hold for any of it: six targets, each takes bytes and asserts.
 
 A fuzzer that sees which code runs calls them (run.py), and so does the test that replays the corpus.
 Whatever a target raises is a finding.
@@ -7,7 +7,6 @@ Whatever a target raises is a finding.
 from __future__ import annotations
 
 import importlib
-import itertools
 import json
 import math
 import os
@@ -256,54 +255,61 @@ def _folder() -> Path:
 
 def fuzz_list(data: bytes) -> None:
     """A list is read, or set aside for a ValueError; its rows can be run, shown and written again."""
-    store = _store()
+    records = _records()
     try:
-        rows = store._rows(data.decode("utf-8"), itertools.count(1).__next__)
+        rows, _ = records.decode_list(data)
     except ValueError:
         return
-    assert len({row.uid for row in rows}) == len(rows)
-    lines = [json.dumps({"version": store.VERSION})]
     for row in rows:
         _check_row(row)
-        lines.append(store._line(row))
-    again = store._rows("\n".join(lines), itertools.count(1).__next__)
-    assert [store._line(row) for row in again] == lines[1:]
+    again, bad = records.decode_list(records.encode_list(map(records.encode_row, rows)))
+    assert (list(map(records.encode_row, again)), bad) == (list(map(records.encode_row, rows)), 0)
 
 
 def _check_row(row: Any) -> None:
     assert row.received >= 0
     assert row.size is None or row.size >= 0
     assert all(type(text) is str for text in (row.url, row.directory, row.when_done, row.name, row.error))
+    assert is_safe(row.name)
+    assert row.error.isprintable()
+    assert os.path.isabs(row.directory)
+    assert row.partial == os.path.basename(row.partial)
     names.shown(row.url)
     if row.digest:
         assert names.parse_links(f"{FOLDER_URL}#{row.digest.algorithm}={row.digest.hex}")[1] == []
-    job = Job(uid=row.uid, url=row.url, directory=row.directory, digest=row.digest)
+    job = Job(uid=row.uid, url=row.url, directory=row.directory, digest=row.digest, partial=row.partial)
     Transfer(job, Settings()).close()
 
 
+def fuzz_folders(data: bytes) -> None:
+    """The used folders are read, or set aside for a ValueError, and written again."""
+    records = _records()
+    try:
+        folders = records.decode_folders(data)
+    except ValueError:
+        return
+    assert all(os.path.isabs(path) for path in folders)
+    assert all(os.path.basename(name) == name for removed in folders.values() for name in removed)
+    again = records.decode_folders(records.encode_folders(folders))
+    assert list(again.items()) == [
+        (path, removed[-records.REMOVED :]) for path, removed in list(folders.items())[-records.FOLDERS :]
+    ]
+
+
 @cache
-def _store() -> ModuleType:
-    """The module that reads the list, without Blender: what it asks of Blender is not asked here."""
+def _records() -> ModuleType:
+    """The module that reads the list; its folder's own module is Blender's."""
     import background_downloads
 
     session = types.ModuleType("background_downloads.session")
     session.__path__ = [str(Path(background_downloads.__path__[0], "session"))]
-    stubs = {"background_downloads.session": session, "bpy": types.ModuleType("bpy")}
-    kept = {name: sys.modules.get(name) for name in stubs}
-    sys.modules.update(stubs)
-    try:
-        return importlib.import_module("background_downloads.session.store")
-    finally:
-        for name, module in kept.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
+    sys.modules.setdefault("background_downloads.session", session)
+    return importlib.import_module("background_downloads.session.records")
 
 
 def load() -> None:
     """Import what targets import on first use, so that it is watched too."""
-    _store()
+    _records()
     importlib.import_module("urllib3.util.url")
     importlib.import_module("idna")
 
@@ -314,4 +320,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "urls": fuzz_urls,
     "sidecar": fuzz_sidecar,
     "list": fuzz_list,
+    "folders": fuzz_folders,
 }

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError
-from downloading import HOSTS, OVERLAP, Downloads
+from blender import Blender, BlenderError, BlenderFactory, wait_until
+from downloading import HOSTS, MODULE, OVERLAP, Downloads
 from server import Gate, Server, after, cut_after, pattern, stall_after, status
 
 SIZE = 3_000_000  # bytes of a file
@@ -141,3 +141,118 @@ def test_a_finished_row_has_no_link_to_replace(downloads: Downloads, server: Ser
     downloads.wait_over()
     with pytest.raises(BlenderError, match="there is no link to replace"):
         downloads.act("replace_link", index=0, url="http://a/1")
+
+
+# The list on disk.
+
+
+REINSTALL = """
+with in_view3d():
+    result = bpy.ops.extensions.package_install_files(
+        repo="user_default", filepath={path!r}, enable_on_install=True)
+assert result == {{"FINISHED"}}, result
+"""
+
+
+def check_resumes(d: Downloads, server: Server, gate: Gate) -> None:
+    """The row that was found again goes on where it was."""
+    gate.open()
+    d.act("resume")
+    d.wait("FINISHED")
+    d.wait_over()
+    assert server.requests[-1].range_start == HELD - OVERLAP
+    assert [path.read_bytes() for path in d.folder.iterdir()] == [BODY]
+
+
+def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
+    downloads: Downloads, server: Server, extension_zip: Path
+) -> None:
+    d = downloads
+    url, gate = start_held(d, server)
+    for _ in range(2):
+        d.b.run(REINSTALL.format(path=str(extension_zip)))
+        assert d.b.eval("workers()") == []
+        d = Downloads(d.b, d.folder, d.host)
+        d.b.wait("session().downloads")
+        d.wait("PAUSED")
+        assert d.b.eval("session().downloads[0].url") == url
+    assert "Traceback" not in d.b.console
+    check_resumes(d, server, gate)
+
+
+def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
+    blender_factory: BlenderFactory, server: Server, tmp_path: Path
+) -> None:
+    options = {"online": True, "factory": False, "enable": []}
+    first = Downloads(blender_factory(**options), tmp_path / "files", "threads")
+    url, gate = start_held(first, server)
+    wait_until(lambda: first.listed_on_disk() == [url], what="the list")
+    second = Downloads(blender_factory(first.b.folder, **options), first.folder, "threads")
+    assert second.rows() == []
+    second.start(url)
+    second.wait("FAILED")
+    assert second.rows()[0].error == "Another Blender is downloading this"
+    second.act("remove", index=0, delete_partial=True)
+    assert first.statuses() == ["RUNNING"]
+    assert len(first.partial_files()) == 1
+    first.b.kill()
+    first.b.join()
+    second.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    second.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
+    second.b.wait("session().downloads")
+    second.wait("PAUSED")
+    assert second.b.eval("session().downloads[0].url") == url
+    gate.open()
+    second.act("resume")
+    second.wait("FINISHED")
+    second.wait_over()
+    assert [path.read_bytes() for path in first.folder.iterdir()] == [BODY]
+    assert "Traceback" not in second.b.console
+
+
+# A list that is gone.
+
+
+def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
+    blender_factory: BlenderFactory, server: Server, tmp_path: Path
+) -> None:
+    options = {"online": True, "factory": False, "enable": []}
+    d = Downloads(blender_factory(**options), tmp_path / "files", "threads")
+    gates = [held(server, path)[1] for path in ("/known.bin", "/old.bin", "/removed.bin")]
+    d.start(server.url("/known.bin"), server.url(OLD), server.url("/removed.bin"))
+    for index, gate in enumerate(gates):
+        gate.wait_reached()
+        d.wait_progress(HELD / SIZE, index)
+    d.act("pause")
+    d.wait("PAUSED")
+    d.wait_over()
+    d.act("remove", index=2)
+    assert d.b.quit() == 0
+    for path in d.b.folder.rglob("queue-*.json"):
+        path.unlink()
+    d = Downloads(blender_factory(d.b.folder, **options), d.folder, "threads")
+    d.b.wait("len(state().items) == 2")
+    known, cut = d.rows()
+    assert [known.status, known.url, cut.status, cut.url] == [
+        "PAUSED",
+        server.url("/known.bin"),
+        "FAILED",
+        server.url("/old.bin"),
+    ]
+    assert [known.progress, cut.progress] == pytest.approx([HELD / SIZE] * 2)
+    assert "Press Replace Link" in cut.error
+    asked = len(server.requests)
+    d.act("retry")
+    assert d.statuses() == ["PAUSED", "FAILED"]
+    assert len(server.requests) == asked
+    d.act("replace_link", uid=cut.uid, url=add_new(server))
+    d.wait("PAUSED", "FINISHED")
+    gates[0].open()
+    d.act("resume")
+    d.wait("FINISHED")
+    d.wait_over()
+    assert [request.range_start for request in server.requests[asked:]] == [HELD - OVERLAP] * 2
+    assert sorted(d.files()) == ["known.bin", "new.bin"]
+    assert set(d.files().values()) == {BODY}
+    assert [name.partition(".")[0] for name in d.partial_files()] == ["removed"]
+    assert "Traceback" not in d.b.console

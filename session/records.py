@@ -1,0 +1,215 @@
+"""The list and the used folders as they stand in files. Knows no Blender.
+
+What is read may be cut, garbled or another version's, and it says where files are written: each
+line is looked at by itself, and nothing is taken on trust.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..transfer import names
+from ..transfer.digest import LENGTHS, parse_fragment
+from ..transfer.job import Digest, IfExists, TransferError
+from ..transfer.part import LARGEST_FILE, Leftover, is_part_name
+from ..workers import Download, Status
+
+VERSION = 1
+TEXT_LENGTH = 2000  # characters of a sentence
+FOLDERS = 100  # that are remembered, the last used ones
+REMOVED = 1000  # partial files in a folder that are not to come back
+
+LINK_LOST = (
+    "Only a part of this link is known: its password or its query is lost. "
+    "Press Replace Link and give the whole link; what was received is kept"
+)
+Place = tuple[str, str]
+"""A folder's real path, and the name of a partial file in it."""
+
+
+# -- The list.
+
+
+def encode_list(lines: Iterable[str]) -> bytes:
+    """The file that holds these lines, one for each row."""
+    return "\n".join([json.dumps({"version": VERSION}), *lines, ""]).encode()
+
+
+def encode_row(row: Download) -> str:
+    """A row as a line. What changes all the time is left out while it does."""
+    return json.dumps(
+        {
+            "url": row.url,
+            "directory": row.directory,
+            "if_exists": row.if_exists.value,
+            "when_done": row.when_done,
+            "digest": [row.digest.algorithm, row.digest.hex] if row.digest else None,
+            "status": row.status.value,
+            "name": row.name,
+            "error": row.error,
+            "received": row.received if row.status is not Status.RUNNING else 0,
+            "size": row.size,
+            "partial": row.partial,
+            "is_cut": row.is_cut,
+        }
+    )
+
+
+def decode_list(data: bytes) -> tuple[list[Download], int]:
+    """The unfinished rows of a list, and how many lines could not be read.
+
+    Rows have no uid yet; those that ran or waited are PAUSED. Raises ValueError: it is not a list
+    of this version.
+    """
+    head, *lines = data.split(b"\n")
+    if not isinstance(about := _parsed(head), dict) or about.get("version") != VERSION:
+        raise ValueError("not a list of this version")
+    rows, bad = [], 0
+    for line in filter(None, lines):
+        try:
+            rows.append(_row(_parsed(line)))
+        except (ValueError, TypeError, KeyError, TransferError):
+            bad += 1
+    return [row for row in rows if row.is_unfinished], bad
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line.decode())
+    except RecursionError as error:
+        raise ValueError("too deep") from error
+
+
+def _row(values: Any) -> Download:
+    status, partial = Status(values["status"]), _text(values.get("partial", ""))
+    directory, url = _text(values["directory"]), _text(values["url"])
+    if not _is_folder(directory) or not url:
+        raise ValueError("no place, or no link")
+    return Download(
+        uid=0,
+        url=url,
+        directory=directory,
+        if_exists=IfExists(values["if_exists"]),
+        when_done="IMPORT" if values["when_done"] == "IMPORT" else "NOTHING",
+        digest=_digest(values["digest"]),
+        status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
+        name=names.safe(_text(values["name"])) or names.from_url(url) or names.FALLBACK,
+        error=_shown(_text(values["error"])),
+        received=_count(values["received"]),
+        size=None if values["size"] is None else _count(values["size"]),
+        partial=partial if is_part_name(partial) else "",
+        is_cut=values.get("is_cut") is True,
+    )
+
+
+def _is_folder(path: str) -> bool:
+    """Whether the system may be asked about a folder of this name."""
+    try:
+        return os.path.isabs(path) and b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST_FILE:
+        raise ValueError("not a number of bytes")
+    return value
+
+
+def _digest(value: Any) -> Digest | None:
+    if value is None:
+        return None
+    algorithm, digits = value
+    if algorithm not in LENGTHS:
+        raise ValueError("no digest that we know")
+    return parse_fragment(f"{algorithm}={digits}")
+
+
+def _shown(text: str) -> str:
+    """A sentence that Blender can hold."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:TEXT_LENGTH])
+
+
+def unknown(rows: Iterable[Download], known: Iterable[Download]) -> list[Download]:
+    """Those rows that no known one stands for, each once: a list may have been copied half way."""
+    seen = {_identity(row) for row in known}
+    fresh = []
+    for row in rows:
+        if (identity := _identity(row)) not in seen:
+            seen.add(identity)
+            fresh.append(row)
+    return fresh
+
+
+def _identity(row: Download) -> tuple[str, str, str]:
+    return row.url, row.directory, row.partial if row.is_cut else ""
+
+
+# -- Partial files, and the rows that stand for them.
+
+
+def part_names(row: Download) -> tuple[str, ...]:
+    """What the partial files of a row are called: its own, and that of an earlier link."""
+    own = () if row.is_cut else (names.part_name(row.url, row.directory),)
+    return (*own, row.partial) if row.partial else own
+
+
+def claimed(rows: Iterable[Download]) -> Iterator[tuple[Place, Download]]:
+    """The places that rows stand for."""
+    folders: dict[str, str] = {}
+    for row in rows:
+        if row.directory not in folders:
+            folders[row.directory] = os.path.realpath(row.directory)
+        for name in part_names(row):
+            yield (folders[row.directory], name), row
+
+
+def row_of(leftover: Leftover, directory: str) -> Download:
+    """A row for a partial file that no list knows. With half a link it cannot go on by itself."""
+    own = names.part_name(leftover.url, directory)
+    return Download(
+        uid=0,
+        url=leftover.url,
+        directory=directory,
+        digest=leftover.digest,
+        status=Status.FAILED if leftover.is_cut else Status.PAUSED,
+        error=LINK_LOST if leftover.is_cut else "",
+        name=names.from_url(leftover.url) or names.FALLBACK,
+        received=leftover.received,
+        size=leftover.size,
+        partial=leftover.name if leftover.is_cut or leftover.name != own else "",
+        is_cut=leftover.is_cut,
+    )
+
+
+# -- The folders.
+
+
+def encode_folders(folders: Mapping[str, Iterable[str]]) -> bytes:
+    """The file that holds the used folders, the last used one last, with what was removed there."""
+    kept = [[path, list(removed)[-REMOVED:]] for path, removed in list(folders.items())[-FOLDERS:]]
+    return json.dumps({"version": VERSION, "folders": kept}).encode()
+
+
+def decode_folders(data: bytes) -> dict[str, list[str]]:
+    """The used folders, and the partial files in each that are not to come back. Raises ValueError."""
+    about = _parsed(data)
+    try:
+        if about["version"] != VERSION:
+            raise ValueError("another version")
+        return {
+            _text(path): [name for name in removed if is_part_name(_text(name))]
+            for path, removed in about["folders"]
+            if _is_folder(path)
+        }
+    except (TypeError, KeyError) as error:
+        raise ValueError("no list of folders") from error
