@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -138,6 +139,14 @@ finally:
 """
 
 
+def wait_for_bytes(folder: Path) -> None:
+    """Until a partial file has some."""
+    end = time.monotonic() + DEADLINE
+    while not any(path.stat().st_size for path in folder.glob("*.part")):
+        assert time.monotonic() < end, "nothing was received"
+        time.sleep(0.01)
+
+
 def test_ctrl_c_cancels_joins_and_leaves(zip_file: Path, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
     url = server.add("/held.bin", stall_after(HELD, gate), body=pattern(3 * HELD))
@@ -151,6 +160,7 @@ def test_ctrl_c_cancels_joins_and_leaves(zip_file: Path, server: Server, tmp_pat
     ) as process:
         try:
             gate.wait_reached(timeout=DEADLINE)
+            wait_for_bytes(tmp_path / "files")
             process.send_signal(signal.SIGINT)
             said = process.communicate(timeout=DEADLINE)[0]
         finally:
