@@ -338,17 +338,20 @@ class _Clerk:
 
 
     def _write(self, path: str, data: bytes) -> None:
-        """Whoever has it written looks whether it was; said once, however often it fails."""
-        try:
-            _write(path, data)
-        except OSError as error:
-            if not self._has_complained:
-                self._has_complained = True
-                log.warning("The list of downloads cannot be written to the disk now: %s", error.strerror)
+        """Said once, however often it fails."""
+        reason = _write(path, data)
+        if reason and not self._has_complained:
+            self._has_complained = True
+            log.warning("The list of downloads cannot be written to the disk now: %s", reason)
 
 
-def _write(path: str, data: bytes) -> None:
-    write_atomically(Path(path), data, mode=PRIVATE)
+def _write(path: str, data: bytes) -> str:
+    """Returns why it cannot be done, if so. Whoever has it written looks whether it was."""
+    try:
+        write_atomically(Path(path), data, mode=PRIVATE)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
 
 
 class ThreadHost:
@@ -995,8 +998,7 @@ class ProcessHost:
     def _do_what_is_left(self) -> None:
         """What the child has not done."""
         if self._file and self._file_at is not None:
-            with suppress(OSError):  # whoever has it written looks whether it was
-                _write(*self._file)
+            _write(*self._file)
         self._file = self._file_at = None
         for command in self._outbox:
             if isinstance(command, _Forget) and command.delete:

@@ -34,6 +34,8 @@ from server import (
     unreachable_port,
 )
 
+from background_downloads.workers import YieldingHost
+
 DATA = pattern(300_000)
 
 
@@ -502,6 +504,32 @@ def test_storing_replaces_a_file_that_only_the_user_reads(driver: Driver, tmp_pa
     driver.until(lambda: path.read_bytes() == pattern(size))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert names(tmp_path) == ["queue.json"]
+
+
+def test_a_file_that_cannot_be_written_holds_up_nothing_and_is_said_once(
+    driver: Driver,
+    server: Server,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(3):
+        driver.host.store(str(tmp_path / "missing" / "queue.json"), b"list")
+        finished(driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
+    driver.host.store(str(tmp_path / "missing" / "queue.json"), b"list")
+    driver.close()
+    (said,) = [*caplog.messages, *capfd.readouterr().err.splitlines()]  # by us, or by the child
+    assert said == "The list of downloads cannot be written to the disk now: No such file or directory"
+
+
+def test_while_held_a_file_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    """As while Blender renders."""
+    host = YieldingHost(Settings())
+    host.hold()
+    host.store(str(tmp_path / "missing" / "queue.json"), b"list")
+    host.store(str(tmp_path / "queue.json"), b"list")
+    assert (tmp_path / "queue.json").read_bytes() == b"list"
+    host.shut()
 
 
 def test_what_was_stored_last_is_written_before_the_end(driver: Driver, tmp_path: Path) -> None:
