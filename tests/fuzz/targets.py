@@ -209,6 +209,7 @@ def fuzz_sidecar(data: bytes) -> None:
         opened.truncate(ON_DISK)
         opened.sidecar.write_bytes(content)
         opened.release()
+        _check_leftovers(part.leftovers(str(folder)))
         _check_received(part.Part(FOLDER_URL, str(folder), digest))
         earlier = names.part_name(FOLDER_URL, str(folder))
         _check_received(part.Part(f"{FOLDER_URL}?new", str(folder), digest, earlier=earlier))
@@ -237,6 +238,18 @@ def _check_received(opened: part.Part) -> None:
         assert (again.size, again.validator) == (received.size, validator)
     finally:
         opened.release()
+
+
+def _check_leftovers(found: list[part.Leftover]) -> None:
+    """What is found in a folder without its list can be shown, and asked for where its link is whole."""
+    for leftover in found:
+        assert names.shown(leftover.url) == leftover.url
+        names.check(leftover.url)
+        assert type(leftover.is_cut) is bool
+        assert 0 <= leftover.received <= ON_DISK
+        assert leftover.size is None or leftover.received <= leftover.size < 1 << 63
+        if leftover.digest:
+            assert re.fullmatch("[0-9a-f]{32,128}", leftover.digest.hex)
 
 
 @cache

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from targets import TARGETS
+from targets import SHA256, TARGETS
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=40)
 NASTY = (None, True, -1, 0.5, 1 << 63, 10**30, float("inf"), float("nan"), "", [], {}, ["sha0", "0"])
@@ -28,6 +28,22 @@ SIDECAR = {
     "etag": '"1"',
     "last_modified": "Wed, 21 Oct 2015 07:28:00 GMT",
     "ranges": [[0, 500], [600, 700]],
+}
+
+
+ROW = {
+    "url": "https://u:p@files.example/a.bin?t=1",
+    "directory": "/home/me",
+    "if_exists": "RENAME",
+    "when_done": "NOTHING",
+    "digest": ["sha256", SHA256],
+    "status": "QUEUED",
+    "name": "a.bin",
+    "error": "",
+    "received": 10,
+    "size": 2000,
+    "partial": "a.bin.0123abcd.part",
+    "is_cut": False,
 }
 
 
@@ -76,3 +92,26 @@ sidecars = changed(SIDECAR, junk | spans).map(lambda about: json.dumps(about).en
 @settings(deadline=None, max_examples=300)
 def test_sidecars(kind: bytes, content: bytes) -> None:
     TARGETS["sidecar"](kind + content)
+
+
+heads = st.just({"version": 1}) | changed({"version": 1})
+lists = st.tuples(heads, st.lists(changed(ROW) | junk, max_size=3)).map(
+    lambda parts: "\n".join(json.dumps(part) for part in (parts[0], *parts[1])).encode()
+)
+
+
+@given(lists | st.binary(max_size=300))
+@settings(deadline=None, max_examples=300)
+def test_lists(data: bytes) -> None:
+    TARGETS["list"](data)
+
+
+removed = st.lists(st.sampled_from(["a.bin.0123abcd.part", "../x.0123abcd.part", "x"]) | junk, max_size=3)
+used = st.lists(st.tuples(st.sampled_from(["/a", "/b", "c"]) | junk, removed | junk) | junk, max_size=4)
+folders = changed({"version": 1, "folders": []}, junk | used).map(lambda about: json.dumps(about).encode())
+
+
+@given(folders | st.binary(max_size=300))
+@settings(deadline=None, max_examples=300)
+def test_folders(data: bytes) -> None:
+    TARGETS["folders"](data)
