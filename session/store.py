@@ -447,7 +447,9 @@ class Etags:
     def find(self, url: str, directory: str) -> Have | None:
         """What is known of the file that this link left in this folder."""
         with contextlib.suppress(TypeError, KeyError):
-            return Have(**self._load()[_key(url, directory)])
+            have = Have(**self._load()[_key(url, directory)])
+            if isinstance(have.name, str) and isinstance(have.etag, str):
+                return have
         return None
 
     def keep(self, url: str, directory: str, have: Have) -> None:

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import stat
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -670,3 +671,30 @@ def test_names_of_lists_are_as_other_tools_know_them(
     assert (user_folder / f"queue-{os.getpid()}.lock").exists()
     assert caplog.records == []
     assert names.part_name(URL, "/d") not in (user_folder / f"queue-{os.getpid()}.json").read_text()
+
+
+def test_a_disk_that_is_really_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a small disk of its own where that can be had."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    monkeypatch.setattr(store_module, "user_folder", lambda: folder)
+    options = ["-t", "tmpfs", "-o", "size=64k", "none"]
+    if subprocess.run(["mount", *options, folder], check=False, capture_output=True).returncode:
+        return  # not root: the same is tried with a patched write above
+    try:
+        store = store_module.Store()
+        assert store.open()
+        keep(store, row(1))
+        (folder / "ballast").write_bytes(bytes(48 << 10))
+        keep(store, *(row(uid, error="e" * 1000) for uid in range(2, 50)))
+        check_one_sentence(caplog, "cannot be kept on the disk now (No space left on device)")
+        assert listed(folder) == [row(1).url], "what was there stays whole"
+        assert names_in(folder) == ["ballast", store._path.name, f"{store._path.stem}.lock"]
+        (folder / "ballast").unlink()
+        store.flush(100.0, None)
+        assert len(listed(folder)) == 49
+        store.close()
+    finally:
+        subprocess.run(["umount", folder], check=True)

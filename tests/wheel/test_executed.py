@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +139,19 @@ finally:
 """
 
 
+# What a window's Blender does soon after it was enabled.
+AFTERWARDS = """
+import sys
+import bpy, addon_utils
+addon_utils.enable("bl_ext.user_default.background_downloads", default_set=True)
+session = sys.modules["bl_ext.user_default.background_downloads.session"].current()
+assert session.open([])
+session.mirror.flush()
+for item in bpy.context.window_manager.downloads.items:
+    print("ROW", item.status, item.url, item.progress, flush=True)
+"""
+
+
 def wait_for_bytes(folder: Path) -> None:
     """Until a partial file has some."""
     end = time.monotonic() + DEADLINE
@@ -147,7 +160,9 @@ def wait_for_bytes(folder: Path) -> None:
         time.sleep(0.01)
 
 
-def test_ctrl_c_cancels_joins_and_leaves(zip_file: Path, server: Server, tmp_path: Path) -> None:
+def test_ctrl_c_cancels_joins_and_leaves_what_the_next_blender_finds(
+    zip_file: Path, server: Server, tmp_path: Path, fresh_blender: Callable[..., str]
+) -> None:
     gate = server.gate()
     url = server.add("/held.bin", stall_after(HELD, gate), body=pattern(3 * HELD))
     (tmp_path / "profile").mkdir()
@@ -171,4 +186,5 @@ def test_ctrl_c_cancels_joins_and_leaves(zip_file: Path, server: Server, tmp_pat
     assert "Segmentation" not in said
     names = sorted(path.name for path in (tmp_path / "files").iterdir())
     assert [name.rpartition(".")[2] for name in names] == ["part", "json"]
+    assert f"ROW PAUSED {url} 0.3" in fresh_blender(AFTERWARDS)
     server.wait_open(0)

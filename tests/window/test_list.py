@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, BlenderFactory, wait_until
+from blender import Blender, BlenderError, wait_until
 from downloading import HOSTS, MODULE, OVERLAP, Downloads
 from server import Gate, Server, after, cut_after, pattern, stall_after, status
 
@@ -176,18 +176,17 @@ def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
         d.b.wait("session().downloads")
         d.wait("PAUSED")
         assert d.b.eval("session().downloads[0].url") == url
-    assert "Traceback" not in d.b.console
+    assert "/background_downloads/" not in d.b.console  # no trace of ours
     check_resumes(d, server, gate)
 
 
 def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
-    blender_factory: BlenderFactory, server: Server, tmp_path: Path
+    mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
 ) -> None:
-    options = {"online": True, "factory": False, "enable": []}
-    first = Downloads(blender_factory(**options), tmp_path / "files", "threads")
+    first = Downloads(mortal_blender(), tmp_path / "files", "threads")
     url, gate = start_held(first, server)
     wait_until(lambda: first.listed_on_disk() == [url], what="the list")
-    second = Downloads(blender_factory(first.b.folder, **options), first.folder, "threads")
+    second = Downloads(mortal_blender(first.b.folder), first.folder, "threads")
     assert second.rows() == []
     second.start(url)
     second.wait("FAILED")
@@ -207,17 +206,16 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
     second.wait("FINISHED")
     second.wait_over()
     assert [path.read_bytes() for path in first.folder.iterdir()] == [BODY]
-    assert "Traceback" not in second.b.console
+    assert "/background_downloads/" not in second.b.console  # no trace of ours
 
 
 # A list that is gone.
 
 
 def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
-    blender_factory: BlenderFactory, server: Server, tmp_path: Path
+    mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
 ) -> None:
-    options = {"online": True, "factory": False, "enable": []}
-    d = Downloads(blender_factory(**options), tmp_path / "files", "threads")
+    d = Downloads(mortal_blender(), tmp_path / "files", "threads")
     gates = [held(server, path)[1] for path in ("/known.bin", "/old.bin", "/removed.bin")]
     d.start(server.url("/known.bin"), server.url(OLD), server.url("/removed.bin"))
     for index, gate in enumerate(gates):
@@ -230,7 +228,7 @@ def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     assert d.b.quit() == 0
     for path in d.b.folder.rglob("queue-*.json"):
         path.unlink()
-    d = Downloads(blender_factory(d.b.folder, **options), d.folder, "threads")
+    d = Downloads(mortal_blender(d.b.folder), d.folder, "threads")
     d.b.wait("len(state().items) == 2")
     known, cut = d.rows()
     assert [known.status, known.url, cut.status, cut.url] == [
@@ -255,4 +253,4 @@ def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     assert sorted(d.files()) == ["known.bin", "new.bin"]
     assert set(d.files().values()) == {BODY}
     assert [name.partition(".")[0] for name in d.partial_files()] == ["removed"]
-    assert "Traceback" not in d.b.console
+    assert "/background_downloads/" not in d.b.console  # no trace of ours
