@@ -343,6 +343,24 @@ def test_an_expired_link_is_replaced_by_the_one_on_the_clipboard(b: Blender, ser
     assert b.eval("state().items[0].url") == server.url("/new.bin")
 
 
+def test_half_a_link_asks_for_the_whole_one_and_is_not_retried(b: Blender) -> None:
+    b.run(HALF_A_LINK)
+    offers = offered(b, "DOWNLOADS_PT_panel")
+    assert offers.count(["downloads.replace_link", 900]) == 2  # the row's button, and the one below
+    assert ["downloads.retry", 900] not in offers
+    b.run("with in_view3d(): bpy.ops.downloads.retry(uid=900)")
+    assert b.eval("[part('session').current().run is None, statuses()]") == [True, ["FAILED"]]
+
+
+HALF_A_LINK = """
+workers = part("workers")
+row = workers.Download(uid=900, url="http://127.0.0.1/x", directory="/tmp", name="x", is_cut=True)
+row.status, row.error = workers.Status.FAILED, part("session.records").LINK_LOST
+part("session").current().adopt([row])
+part("session").current().mirror.flush()
+"""
+
+
 def test_the_error_is_copied_without_secrets(b: Blender, server: Server) -> None:
     download(b, add_failing_once(server).replace("://", "://me:secret@") + "?token=secret")
     wait_statuses(b, "FAILED")
