@@ -136,10 +136,11 @@ class Client:
             host.auth(request)
         return request, host
 
-    def asks_proxy(self, response: requests.Response) -> bool:
-        """Whether a proxy has answered: it may keep a whole file for other machines, but no part of one."""
+    def is_for_others(self, response: requests.Response) -> bool:
+        """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
         host = self._hosts.get(_place(str(response.url)))
-        return host is not None and host.asks_proxy
+        control = response.headers.get("Cache-Control", "").lower()
+        return bool(host and host.asks_proxy) and not re.search("no-store|private", control)
 
     def hang_up(self) -> None:
         """Close the idle connection. Any thread, while no request is under way."""
@@ -175,11 +176,11 @@ class _Host:
         proxy = requests.utils.select_proxy(url, self.proxies)
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
-        self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http")
-        """Whether requests are the proxy's to answer; for https, and with SOCKS, it only makes a tunnel."""
         own = requests.utils.get_auth_from_url(url)
         login = own if any(own) else requests.utils.get_netrc_auth(url)
         self.auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
+        self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login
+        """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
 
 
 class Trust:

@@ -399,7 +399,7 @@ class Transfer:
                 self._tries.requests -= 1  # interrupted by us: not a try
             raise
         try:
-            segment.is_for_all = response.status_code == 200 and client.asks_proxy(response)
+            segment.is_for_all = response.status_code == 200 and client.is_for_others(response)
             return self._judge(response, segment, is_range)
         except BaseException:
             response.close()

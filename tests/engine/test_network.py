@@ -15,6 +15,7 @@ import pytest
 from driving import Driver, Fetcher, Halted, IfExists, Settings, failed, finished, names, new_job, skipped
 from server import (
     Certificates,
+    Proxy,
     Server,
     drip,
     first,
@@ -28,6 +29,7 @@ from background_downloads.transfer import connect
 
 DATA = pattern(3 << 20)
 PLAIN = b"o rock.001\n" * 100_000  # what gzip makes smaller
+EAGER = Settings(timeout=90.0, connections=4, split_seconds=0.0)
 SLOW_AFTER = 512 << 10  # bytes, as nginx.conf has it
 USER, PASSWORD = "me", "p4ss"
 TOKEN = "t0ken"
@@ -244,10 +246,27 @@ def test_what_squid_may_keep_is_asked_for_whole(
     """Segments would end the one answer that it can keep: it keeps no part of a file."""
     server.add("/a.bin", drip(64 << 10, 0.005), body=DATA)
     url = server.url("/a.bin", host="files.example")
-    eager = Settings(timeout=90.0, connections=4, split_seconds=0.0)
-    assert finished(new_driver(eager).run(new_job(url, tmp_path / "one"))).read_bytes() == DATA
+    assert finished(new_driver(EAGER).run(new_job(url, tmp_path / "one"))).read_bytes() == DATA
     assert finished(fetch(url, tmp_path / "two")).read_bytes() == DATA
     assert [request.range for request in server.requests] == [None]
+
+
+@pytest.mark.parametrize("why", ["Cache-Control", "password"])
+def test_what_a_proxy_may_not_keep_is_fetched_in_segments(
+    server: Server,
+    new_thread_driver: Callable[..., Driver],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+) -> None:
+    headers = {"Cache-Control": "max-age=60, Private"} if why == "Cache-Control" else {}
+    user = None if headers else f"{USER}:{PASSWORD}"
+    server.add("/a.bin", drip(64 << 10, 0.005), body=DATA, headers=headers)
+    with Proxy(hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        url = server.url("/a.bin", host="files.example", user=user)
+        assert finished(new_thread_driver(EAGER).run(new_job(url, tmp_path))).read_bytes() == DATA
+        assert any(request.range for request in proxy.requests)
 
 
 @pytest.mark.usefixtures("no_delays", "proxied")
