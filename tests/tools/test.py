@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import shorten
 
 from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, main, say
 
@@ -43,6 +44,7 @@ PEERS = {  # the package by its command
 }
 
 NOTHING_MORE: Mapping[str, str] = {}
+FAILURE_SHOWN = 300  # characters
 NOTHING_COLLECTED = 5  # pytest's exit code
 
 
@@ -288,14 +290,22 @@ def _read_junit(name: str, junit: Path) -> Result:
     except (OSError, ET.ParseError):
         return result
     for case in cases:
-        if case.find("failure") is not None or case.find("error") is not None:
-            result.fail(f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}")
+        if (failure := _failure(case)) is not None:
+            result.fail(f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}: {failure}")
         elif (skipped := case.find("skipped")) is not None:
             result.skipped += 1
             result.reasons[skipped.get("message") or "no reason given"] += 1
         else:
             result.passed += 1
     return result
+
+
+def _failure(case: ET.Element) -> str | None:
+    """The beginning of what a failed test says."""
+    for kind in ("failure", "error"):
+        if (found := case.find(kind)) is not None:
+            return shorten(found.get("message", ""), FAILURE_SHOWN, placeholder=" …")
+    return None
 
 
 class Running:

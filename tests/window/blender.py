@@ -233,8 +233,7 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
     def reset(self) -> None:
         """Back to one window with Blender's own start file; add-ons and preferences stay."""
         self.run("with in_view3d(): bpy.ops.wm.read_homefile(use_factory_startup=True)")
-        self.steps("move(*middle(region_of(view3d())))")
-        self.steps("pause(0)")
+        self._show()
 
     def set_online(self, online: bool) -> None:
         """The preference; without effect where the command line has said it."""
@@ -407,6 +406,10 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
         self.steps("pause(0)", START_DEADLINE)
         for identifier in self.enable:
             self.enable_extension(identifier)
+        self._show()
+
+    def _show(self) -> None:
+        """Until all is drawn, with the mouse in the 3D View."""
         if self._simulate:
             self.steps("move(*middle(region_of(view3d())))", START_DEADLINE)
         self.steps("pause(0)", START_DEADLINE)

@@ -94,11 +94,13 @@ def timers_heard(seconds):
     with in_view3d():
         bpy.ops.test.listen("INVOKE_DEFAULT")
     yield from pause(seconds)
-    TEST_OT_listen.listening = False
+    heard, TEST_OT_listen.listening = TEST_OT_listen.heard, False
+    manager = bpy.data.window_managers[0]
+    timer = manager.event_timer_add(0.005, window=window())  # it ends with its next event
     while "TEST_OT_listen" in modal():
-        yield from move(*middle(region_of(view3d())))
-        yield from move(5, 5)
-    return TEST_OT_listen.heard
+        yield
+    manager.event_timer_remove(timer)
+    return heard
 """
 
 _END = re.compile(r"\d+ (downloaded|skipped|cancelled|failed)\b|Nothing left to download|were paused")

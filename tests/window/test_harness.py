@@ -17,6 +17,7 @@ from blender import (
     extension_id,
     wait_until,
 )
+from downloading import INSIDE, LISTENED
 from roots import Installation, debian_mirror
 
 MANIFEST = """
@@ -222,6 +223,22 @@ def test_the_leak_check_sees_a_thread_and_a_descriptor(blender: Blender) -> None
     with pytest.raises(AssertionError, match=r"left behind in Blender: .*downloads-1.*pipe:"):
         blender.check_nothing_left(fds, deadline=0.1)
     blender.run("gate.set(); thread.join(); [os.close(end) for end in ends]")
+
+
+def test_a_timer_that_was_left_behind_is_heard(blender: Blender) -> None:
+    blender.run(INSIDE)
+    blender.run("timer = bpy.context.window_manager.event_timer_add(0.025, window=window())")
+    assert blender.steps(f"timers_heard({LISTENED})") > 0
+    blender.run("bpy.context.window_manager.event_timer_remove(timer)")
+    assert blender.steps(f"timers_heard({LISTENED})") == 0
+
+
+def test_the_last_words_are_those_of_this_test(blender: Blender) -> None:
+    blender.run("print('said before', flush=True)")
+    blender.forget_console()
+    blender.run("print('said now', flush=True)")
+    assert "said now" in blender.last_words
+    assert "said before" not in blender.last_words
 
 
 # Windows, and the ways to end.

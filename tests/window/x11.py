@@ -15,7 +15,7 @@ from pathlib import Path
 INTERN_ATOM, QUERY_TREE, GET_PROPERTY, SEND_EVENT, GET_GEOMETRY, GET_IMAGE = 16, 15, 20, 25, 14, 73
 QUERY_EXTENSION, FAKE_INPUT = 98, 2
 CLIENT_MESSAGE = 33
-KEY_PRESS, KEY_RELEASE = 2, 3
+KEY_PRESS, KEY_RELEASE, MOTION = 2, 3, 6
 ESCAPE, N = 9, 57  # the codes of keys on every PC keyboard
 Z_PIXMAP = 2
 LONGEST_VALUE = 1024  # of a property, in units of four bytes
@@ -52,10 +52,17 @@ class Display:
 
     def press_key(self, code: int) -> None:
         """A key goes down and up, for the window under the pointer (XTEST's FakeInput)."""
-        extension = self._ask(QUERY_EXTENSION, struct.pack("<Hxx8s", 5, b"XTEST"))[9]
         for kind in (KEY_PRESS, KEY_RELEASE):
-            event = struct.pack("<BBxxII8xhh8x", kind, code, 0, self._root, 0, 0)
-            self._send(extension, event, FAKE_INPUT)
+            self._fake(kind, code)
+
+    def move_pointer(self, x: int, y: int) -> None:
+        """The mouse goes to a place on the screen."""
+        self._fake(MOTION, 0, x, y)
+
+    def _fake(self, kind: int, code: int, x: int = 0, y: int = 0) -> None:
+        extension = self._ask(QUERY_EXTENSION, struct.pack("<Hxx8s", 5, b"XTEST"))[9]
+        event = struct.pack("<BBxxII8xhh8x", kind, code, 0, self._root, x, y)
+        self._send(extension, event, FAKE_INPUT)
         self._atom("WM_DELETE_WINDOW")  # An answer: the server has read the message.
 
     def picture(self) -> tuple[int, int, bytes]:
