@@ -4,15 +4,16 @@
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
 # make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named
 # make crash SEED= SEEDS=           die at every operation on a disk, twice, with any damage (tests/engine/test_crash.py)
+# make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench · build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS
+export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash bench build lint clean
+.PHONY: run test fuzz crash soak bench build lint clean
 
 run:
 	$(tool) run.py
@@ -25,6 +26,9 @@ fuzz:
 
 crash:
 	$(tool) crash.py
+
+soak:
+	$(tool) soak.py
 
 bench:
 	$(tool) bench.py
