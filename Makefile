@@ -4,16 +4,17 @@
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
 # make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named
 # make crash SEED= SEEDS=           die at every operation on a disk, twice, with any damage (tests/engine/test_crash.py)
+# make chaos COUNT=2000 SEED=       so many downloads by each host, 30 % of the server's answers faulty, inside Blender
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench · build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS WINDOWS
+export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash soak bench build lint clean
+.PHONY: run test fuzz crash chaos soak bench build lint clean
 
 run:
 	$(tool) run.py
@@ -26,6 +27,9 @@ fuzz:
 
 crash:
 	$(tool) crash.py
+
+chaos:
+	$(tool) chaos.py
 
 soak:
 	$(tool) soak.py

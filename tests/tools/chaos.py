@@ -1,0 +1,97 @@
+"""make chaos: thousands of downloads inside Blender from a server of whose answers 30 % are faulty.
+
+COUNT= so many by each host (2000), SEED= repeats a run as far as threads allow. Each Blender that can be
+had as a module downloads through the operator, whose workers are threads, then through a child process.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from blenders import Blender, build
+from common import ROOT, TOOLS, Trouble, clean_environment, main, say
+from venvs import BLENDER_VERSIONS, blender_pythons, blender_venv
+
+sys.path.append(str(ROOT / "tests"))
+from chaos_server import Chaos
+from server import Server
+
+DEADLINE = 1800  # seconds for one host
+LEVEL = 16 << 20  # bytes that memory may have grown from the first 200 downloads to the last
+
+
+def tool() -> int:
+    count, seed = _number("COUNT", 2000), _number("SEED", random.randrange(10**6))
+    versions = blender_pythons()
+    if not versions:
+        raise Trouble("Blender as a module needs Python 3.11 or 3.13, and neither was found.")
+    bad = 0
+    for version in versions:
+        name = f"Blender {BLENDER_VERSIONS[version]}"
+        blender = Blender(name=name, module=blender_venv(version))
+        for host in ("operator", "process"):
+            bad += _run(blender, host, count, seed)
+    return 1 if bad else 0
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise Trouble(f"{name}={text} is no number.")
+    return int(text)
+
+
+def _run(blender: Blender, host: str, count: int, seed: int) -> int:
+    """One host in a Blender of its own; how many things are wrong."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="background-downloads-") as name, Server() as server:
+        folder = Path(name)
+        (folder / "files").mkdir()
+        (folder / "profile").mkdir()
+        chaos = Chaos(server, seed)
+        task = {
+            "zip": str(build(blender, folder / "zip")),
+            "host": host,
+            "links": [chaos.add(number) for number in range(count)],
+            "directory": str(folder / "files"),
+            "outcome": str(folder / "outcome.json"),
+        }
+        (folder / "task.json").write_text(json.dumps(task))
+        told = _inside(blender, folder, task["outcome"])
+        problems = chaos.problems(folder / "files") + _growth(told["memory"])
+    seconds = time.monotonic() - began
+    say(f"{blender.name}, {host}, COUNT={count} SEED={seed}: {seconds:.0f} s")
+    say(f"  {chaos.answers} answers, {sum(chaos.met.values())} of them faulty, {len(chaos.met)} faults")
+    say(f"  retried by hand: {told['retried']}")
+    for process, (first, last) in told["memory"].items():
+        say(f"  memory of {process}: {first / 2**20:.1f} MiB after 200, {last / 2**20:.1f} MiB at the end")
+    say(*(problems or ["all files are there and right, and nothing else"]), sep="\n  ")
+    return len(problems)
+
+
+def _inside(blender: Blender, folder: Path, outcome: str) -> dict[str, Any]:
+    command = blender.script(TOOLS / "inside" / "chaos.py", folder / "task.json")
+    environment = clean_environment(BLENDER_USER_RESOURCES=str(folder / "profile"), no_proxy="127.0.0.1")
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=DEADLINE, errors="replace"
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-5000:]
+        raise Trouble(f"{blender.name} ended with {done.returncode}:\n{said}")
+    told: dict[str, Any] = json.loads(Path(outcome).read_text())
+    return told
+
+
+def _growth(memory: dict[str, list[int]]) -> list[str]:
+    grown = {process: last - first for process, (first, last) in memory.items()}
+    return [f"memory of {process} grew by {n >> 20} MiB" for process, n in grown.items() if n > LEVEL]
+
+
+if __name__ == "__main__":
+    main(tool)
