@@ -117,7 +117,7 @@ class Part:
         try:
             self._read_sidecar(None)
             self.path = own
-            self.checkpoint()
+            self._save()
             os.rename(old, own)
             portable.sync_folder(own.parent)
             _remove_small(old_sidecar)
@@ -162,6 +162,11 @@ class Part:
             return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
         except OSError:
             return False
+
+    def _check_place(self) -> None:
+        """Under another disk's name, or a moved folder's, there is somebody else's by now."""
+        if not self.is_in_place():
+            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
 
     def mark(self) -> Mark:
         """Which file this is and when it was last written."""
@@ -216,7 +221,12 @@ class Part:
         )
 
     def checkpoint(self) -> None:
-        """Make what was received survive a power cut: first the bytes, then the sidecar that says so."""
+        """Make what was received survive a power cut. Raises TransferError, OSError."""
+        self._check_place()
+        self._save()
+
+    def _save(self) -> None:
+        """First the bytes, then the sidecar that says so."""
         ranges, saved = self.received.ranges.as_list(), (self.received.ranges.total(), time.monotonic())
         self._sync(portable.sync_data)
         validator = self.received.validator
@@ -266,7 +276,7 @@ class Part:
         """
         if self.fd < 0:
             return
-        with suppress(OSError):  # a full disk, say: the last checkpoint stands
+        with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
             if self.is_doubtful:
                 pass
             elif self.received.ranges.total() and not self.received.encoded:
@@ -292,8 +302,7 @@ class Part:
             with suppress(OSError, OverflowError):  # a date that this file system does not know
                 os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
         self._sync(os.fsync)
-        if not self.is_in_place():
-            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
+        self._check_place()
         if os.name == "nt":  # an open file cannot be renamed there
             self.release()
         path = self._place(name, if_exists)

@@ -37,6 +37,10 @@ OLD_REQUESTS = "Python 3.11 with requests 2.27, as in Blender 4.2"
 HARNESS_TESTS = "tests/window/test_harness.py"
 PEERS = {  # the package by its command
     "curl": "curl",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.exfat": "exfatprogs",
+    "mkfs.ext4": "e2fsprogs",
+    "mount.exfat-fuse": "exfat-fuse",
     "nginx": "nginx-light",
     "openssl": "openssl",
     "setpriv": "util-linux",
