@@ -1,0 +1,586 @@
+"""Kills processes that download, at random moments, and looks at what they leave.
+
+A round is a folder and a list of files. A process of `killed.py` begins to download them and is killed;
+the next one goes on from the list and is killed too; the last one lives, and then every digest must
+hold and nothing else may be left. What is seen after each kill: nothing damaged under a final name; every
+other file belongs to a download that the list knows; what a sidecar vouches for is there, and little more
+than a checkpoint is not vouched for (P11 of the design); no child outlives its parent.
+
+Seed and number of a round choose files, hosts and moments. A moment is a time, so the same seed makes
+the same plan, and what it meets differs a little: try it more than once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from server import Generated, Server, drip
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLED = Path(__file__).with_name("killed.py")
+EXTENSION_ID = "background_downloads"
+INSTALLED = f"bl_ext.user_default.{EXTENSION_ID}"
+
+DEADLINE = 120.0  # seconds for a life that nobody ends
+CHILD_LEAVES = 5.0  # seconds after its parent's death
+BUFFER = 256 << 10  # bytes that a worker has read and not yet recorded, at most
+OVERLAP = 64 << 10  # bytes that a resume fetches again
+BLOCK = 16 << 10  # bytes of a partial file that are compared at once
+CONNECTIONS = 6
+KILLS_A_ROUND = 12
+BEFORE_READY = 0.15  # share of the kills that come while it starts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How much may be lost. `quick` has the extension save earlier, so that kills need not be far apart."""
+
+    checkpoint_bytes: int
+    checkpoint_seconds: float
+    large: int
+    """Bytes of the largest files."""
+    life: float
+    """Seconds, about, that a process may live."""
+    step: tuple[int, float]
+    """Bytes, and seconds after each so many, that the server sends."""
+
+
+REAL = Pace(
+    checkpoint_bytes=64 << 20, checkpoint_seconds=5.0, large=160 << 20, life=7.0, step=(1 << 20, 0.02)
+)
+QUICK = Pace(
+    checkpoint_bytes=1 << 20, checkpoint_seconds=0.4, large=12 << 20, life=1.0, step=(128 << 10, 0.02)
+)
+TINY = Pace(
+    checkpoint_bytes=256 << 10, checkpoint_seconds=0.2, large=3 << 20, life=0.5, step=(64 << 10, 0.01)
+)
+
+
+def quicken(package: Path, pace: Pace) -> None:
+    """Change when an extension that lies somewhere saves what it received."""
+    path = package / "transfer" / "part.py"
+    text = path.read_text("utf-8")
+    for name, value in (("BYTES", pace.checkpoint_bytes), ("SECONDS", pace.checkpoint_seconds)):
+        text, count = re.subn(rf"(?m)^CHECKPOINT_{name} = [^#\n]*", f"CHECKPOINT_{name} = {value}  ", text)
+        assert count == 1
+    path.write_text(text, "utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where a process finds the extension, and keeps its list."""
+
+    python: Path
+    folder: Path
+    has_blender: bool
+    pace: Pace
+
+    @property
+    def user_folder(self) -> Path:
+        """The extension's own."""
+        if self.has_blender:
+            return self.folder / "extensions" / ".user" / "user_default" / EXTENSION_ID
+        return self.folder / "user"
+
+    def for_round(self, folder: Path) -> Home:
+        """One of a round's own."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Home(python=self.python, folder=folder, has_blender=self.has_blender, pace=self.pace)
+
+    def start(self, **order: Any) -> Life:
+        """A process that obeys this order."""
+        order |= {"package": INSTALLED if self.has_blender else EXTENSION_ID}
+        order |= {"root": "" if self.has_blender else str(self.folder / "code")}
+        order |= {"user_folder": str(self.user_folder)}
+        return Started([str(self.python), str(KILLED), json.dumps(order)], self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"BLENDER_USER_RESOURCES": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class Life(Protocol):
+    """A process."""
+
+    pid: int
+    output: IO[str]
+
+    def end(self) -> None:
+        """Kill it, and wait until it is gone."""
+
+
+class Started:
+    """One with a start of its own."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        assert self._process.stdout
+        self.pid, self.output = self._process.pid, self._process.stdout
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Forked:
+    """One that was forked from a Blender that had started before."""
+
+    def __init__(self, pid: int, output: IO[str]) -> None:
+        self.pid, self.output = pid, output
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        _wait_gone([self.pid])
+
+
+class ForkingHome(Home):
+    """Its processes are forked from one Blender, so there is only one profile; each round finds it empty."""
+
+    def for_round(self, folder: Path) -> Home:
+        folder.mkdir()
+        shutil.rmtree(self.user_folder, ignore_errors=True)
+        return self
+
+    def start(self, **order: Any) -> Life:
+        origin = _origin(self)
+        pipe = self.folder / "output"
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        order |= {"package": INSTALLED, "output": str(pipe)}
+        assert origin.stdin
+        assert origin.stdout
+        origin.stdin.write(json.dumps(order) + "\n")
+        origin.stdin.flush()
+        pid = int(origin.stdout.readline())
+        return Forked(pid, pipe.open())
+
+
+_origins: dict[Path, subprocess.Popen[str]] = {}
+
+
+def _origin(home: Home) -> subprocess.Popen[str]:
+    if home.folder not in _origins:
+        command = [str(home.python), str(KILLED), json.dumps({"package": INSTALLED})]
+        origin = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=home.environment
+        )
+        _origins[home.folder] = origin
+        assert origin.stdout
+        while line := origin.stdout.readline():
+            if line == "ready\n":
+                return origin
+        raise DamageError("Blender did not start")
+    return _origins[home.folder]
+
+
+def home_without_blender(folder: Path, python: Path, pace: Pace) -> Home:
+    """A copy of the code, and a folder for the list."""
+    (folder / "user").mkdir(parents=True)
+    code = folder / "code"
+    code.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, code)
+    for name in ("transfer", "session"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    quicken(code, pace)
+    return Home(python=python, folder=folder, has_blender=False, pace=pace)
+
+
+def home_with_blender(
+    folder: Path, python: Path, zip_file: Path, pace: Pace, kind: type[Home] = Home
+) -> Home:
+    """A profile with the extension in it, by Blender's own installer."""
+    folder.mkdir(parents=True)
+    home = kind(python=python, folder=folder, has_blender=True, pace=pace)
+    script = (
+        "import bpy, sys; bpy.context.preferences.system.use_online_access = True;"
+        "bpy.ops.extensions.package_install_files(repo='user_default', filepath=sys.argv[1],"
+        " enable_on_install=False)"
+    )
+    subprocess.run(
+        [str(python), "-c", script, str(zip_file)], check=True, capture_output=True, env=home.environment
+    )
+    quicken(folder / "extensions" / "user_default" / EXTENSION_ID, pace)
+    return home
+
+
+# -- What is downloaded.
+
+
+@dataclass(kw_only=True)
+class Item:
+    """One file."""
+
+    name: str
+    body: Generated
+    url: str
+    link: str
+    has_ranges: bool
+    part: str = ""
+    """What its partial file is called."""
+
+    def content(self) -> bytes:
+        return self.body.read(0, self.body.size)
+
+
+def items(server: Server, rng: random.Random, pace: Pace, number: int) -> list[Item]:
+    """A mix of small and large, of servers that take ranges and that do not, with digests and without."""
+    sizes = [rng.randint(0, 100_000) for _ in range(5)]
+    sizes += [rng.randint(200_000, pace.large // 8) for _ in range(3)]
+    sizes += [rng.randint(pace.large // 2, pace.large) for _ in range(2)]
+    return [_item(server, rng, pace, f"{number}-{i}.bin", size) for i, size in enumerate(sizes)]
+
+
+def _item(server: Server, rng: random.Random, pace: Pace, name: str, size: int) -> Item:
+    body = Generated(size, rng.randrange(1000))
+    has_ranges = size > pace.large // 8 or rng.random() < 0.7
+    options = {} if has_ranges else {"ranges": False}
+    url = server.add("/" + name, drip(*pace.step), body=body, **options)
+    link = f"{url}#sha256={body.digest()}" if rng.random() < 0.4 else url
+    return Item(name=name, body=body, url=url, link=link, has_ranges=has_ranges)
+
+
+# -- A round.
+
+
+class DamageError(AssertionError):
+    """What must not be was found."""
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What was seen."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    files: int = 0
+    partial: int = 0
+    """Partial files that were looked at after a kill,"""
+    segmented: int = 0
+    """of which so many had gaps."""
+    most_lost: int = 0
+    """Bytes of one file that were on the disk and not vouched for, at most."""
+    twice: int = 0
+    """Files that were downloaded again: given their name, and not out of the list yet when the kill came."""
+    bytes: int = 0
+    sent: int = 0
+
+    def text(self) -> str:
+        kills = ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items()))
+        return (
+            f"{sum(self.kills.values())} kills ({kills}) in {self.rounds} rounds of {self.files} files:"
+            f" all digests hold, nothing is left over. {self.partial} partial files were looked at,"
+            f" {self.segmented} with gaps; at most {self.most_lost / 2**20:.1f} MiB of one were not vouched"
+            f" for. {self.sent / 2**20:.0f} MiB were sent for {self.bytes / 2**20:.0f} MiB;"
+            f" {self.twice} files were downloaded twice, having been finished just before the kill"
+        )
+
+
+class Round:
+    """A folder, a list, processes that are killed one after the other, and one that lives."""
+
+    def __init__(
+        self, home: Home, server: Server, rng: random.Random, folder: Path, *, number: int, found: Found
+    ) -> None:
+        self.home, self.server, self.rng, self.found = home, server, rng, found
+        self.folder = folder
+        self.folder.mkdir(parents=True)
+        self.log: list[str] = []
+        self.items = items(server, rng, home.pace, number)
+        for item in self.items:
+            item.part = part_name(item.url, str(folder))
+        self.host = ("ThreadHost", "ProcessHost")[number % 2]
+        self._is_listed = False
+        self._losses = 0
+
+    def run(self, kills: int) -> None:
+        """So many kills, then a life to the end."""
+        host = self.host
+        while kills > 0:
+            links = [] if self._is_listed else [item.link for item in self.items]
+            with self._life(host, links) as life:
+                kills -= self._kill(life, host, kills)
+            self._look()
+        links = [] if self._is_listed else [item.link for item in self.items]
+        with self._life(host, links) as life:
+            self._read_until(life, "done", DEADLINE)
+        self._look_at_the_end()
+
+    # -- Lives.
+
+    @contextlib.contextmanager
+    def _life(self, host: str, links: list[str]) -> Iterator[Life]:
+        settings = {"timeout": 20.0, "connections": CONNECTIONS, "split_seconds": 0.3, "first_delay": 0.05}
+        life = self.home.start(host=host, links=links, directory=str(self.folder), settings=settings)
+        try:
+            yield life
+        finally:
+            children = _children(life.pid)
+            life.end()
+            _wait_gone(children)
+            self.log += [f"  {line}" for line in life.output.read().splitlines()]
+            life.output.close()
+
+    def _kill(self, life: Life, host: str, most: int) -> int:
+        """Kill the process, and perhaps its child before; returns how many kills that were."""
+        count = 0
+        if self.rng.random() < BEFORE_READY:
+            self._sleep(life, self.rng.uniform(0.0, 2.0 if self.home.has_blender else 0.3))
+        else:
+            self._read_until(life, "ready", DEADLINE)
+            if host == "ProcessHost" and most > 1 and self.rng.random() < 0.6:
+                count += self._kill_child(life)
+            self._sleep(life, self.rng.uniform(0.0, self.home.pace.life))
+        self._note_list()
+        self.found.kills[self._what(host)] += 1
+        self.log.append("killed")
+        self._losses += 1
+        return count + 1
+
+    def _what(self, host: str) -> str:
+        where = "Blender" if self.home.has_blender else "Python"
+        return f"{where} with threads" if host == "ThreadHost" else f"{where} with a child"
+
+    def _kill_child(self, life: Life) -> int:
+        self._sleep(life, self.rng.uniform(0.1, self.home.pace.life))
+        children = _children(life.pid)
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+            self.log.append("killed the child")
+            self.found.kills["the child alone"] += 1
+        _wait_gone(children)
+        self._losses += len(children)
+        return len(children)
+
+    def _sleep(self, life: Life, seconds: float) -> None:
+        """Until then, or until it has ended; read what it says."""
+        self._read_until(life, None, seconds)
+
+    def _read_until(self, life: Life, word: str | None, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if not select.select([life.output], [], [], left)[0]:
+                break
+            line = life.output.readline()
+            if not line:
+                break
+            self.log.append(f"  {line.rstrip()}")
+            if line.startswith("twice"):
+                raise DamageError("a download is in the list twice")
+            if word and line.startswith(word):
+                return
+        if word:
+            raise DamageError(f"it never said “{word}”")
+
+    # -- Looking.
+
+    def _note_list(self) -> None:
+        """Once all rows are on the disk, none may get lost."""
+        self._is_listed = self._is_listed or len(self._listed()) == len(self.items)
+
+    def _listed(self) -> set[str]:
+        """The links in the lists on the disk, which must be readable at any moment."""
+        found: set[str] = set()
+        for path in self.home.user_folder.glob("queue-*.json"):
+            with contextlib.suppress(FileNotFoundError):
+                lines = path.read_text("utf-8").splitlines()
+                found |= {json.loads(line)["url"] for line in lines[1:]}
+        return found
+
+    def _look(self) -> None:
+        """After a kill."""
+        self._note_list()
+        finished = self._check_names()
+        listed = self._listed()
+        for item in self.items:
+            if self._is_listed and item.name not in finished and item.url not in listed:
+                raise DamageError(f"{item.name} is not finished, and not in the list any more")
+            self._look_at_part(item)
+
+    def _check_names(self) -> set[str]:
+        """Nothing damaged under a final name, nothing that is not known. Returns what is finished."""
+        finished = set()
+        parts = {item.part + end for item in self.items for end in ("", ".json", ".json~")}
+        for path in self.folder.iterdir():
+            if path.name in parts:
+                continue
+            item = self._item_of(path.name)
+            if not item:
+                raise DamageError(f"nobody knows {path.name}")
+            if path.read_bytes() != item.content():
+                raise DamageError(f"{path.name} is damaged")
+            finished.add(item.name)
+        return finished
+
+    def _item_of(self, name: str) -> Item | None:
+        plain = re.sub(r" \(\d+\)(?=\.bin$)", "", name)
+        return next((item for item in self.items if item.name == plain), None)
+
+    def _look_at_part(self, item: Item) -> None:
+        part, sidecar = self.folder / item.part, self.folder / (item.part + ".json")
+        if not part.exists() or not item.has_ranges:
+            return
+        ranges = json.loads(sidecar.read_bytes())["ranges"] if sidecar.exists() else []
+        content, wanted = part.read_bytes(), item.content()
+        for start, end in ranges:
+            if content[start:end] != wanted[start:end]:
+                raise DamageError(f"the sidecar of {item.name} vouches for {start}-{end}, which is not there")
+        there = _same(content, wanted)
+        lost = there - sum(end - start for start, end in ranges)
+        self.found.partial += 1
+        self.found.segmented += len(ranges) > 1
+        self.found.most_lost = max(self.found.most_lost, lost)
+        if lost > self.allowance:
+            raise DamageError(f"{lost} bytes of {item.name} are there, and not vouched for")
+
+    @property
+    def allowance(self) -> int:
+        """Bytes: a checkpoint's, and what all workers write while it is being made."""
+        return 2 * self.home.pace.checkpoint_bytes + CONNECTIONS * BUFFER
+
+    def _look_at_the_end(self) -> None:
+        self._look()
+        finished = self._check_names()
+        left = sorted(path.name for path in self.folder.iterdir())
+        if missing := [item.name for item in self.items if item.name not in finished]:
+            raise DamageError(f"{missing} were not downloaded")
+        if partial := [name for name in left if ".part" in name]:
+            raise DamageError(f"{partial} are left over")
+        if listed := self._listed():
+            raise DamageError(f"{listed} are still in the list")
+        if half := [path.name for path in self.home.user_folder.glob("*~")]:
+            raise DamageError(f"{half} are left over beside the list")
+        twice = Counter(item.name for name in left if (item := self._item_of(name)))
+        for item in self.items:
+            self._count(item, twice[item.name])
+        self.found.rounds += 1
+        self.found.files += len(self.items)
+
+    def _count(self, item: Item, copies: int) -> None:
+        sent = self.server.body_sent("/" + item.name)
+        self.found.sent += sent
+        self.found.bytes += item.body.size
+        self.found.twice += copies - 1
+        again = self.allowance + CONNECTIONS * OVERLAP + (4 << 20)  # sent, and in no process yet
+        if item.has_ranges and sent > copies * item.body.size + self._losses * again:
+            raise DamageError(f"{sent} bytes were sent of {item.name}, which has {item.body.size}")
+
+
+def part_name(url: str, directory: str) -> str:
+    """What the partial file of one of our links is called."""
+    mark = hashlib.sha256(f"{url}\0{os.path.normpath(directory)}".encode()).hexdigest()[:8]
+    return f"{url.rpartition('/')[2]}.{mark}.part"
+
+
+def _same(content: bytes, wanted: bytes) -> int:
+    """How many bytes are as they should be, in whole blocks."""
+    starts = range(0, min(len(content), len(wanted)), BLOCK)
+    return sum(
+        min(BLOCK, len(content) - at) for at in starts if content[at : at + BLOCK] == wanted[at : at + BLOCK]
+    )
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
+
+
+def _wait_gone(pids: list[int]) -> None:
+    end = time.monotonic() + CHILD_LEAVES
+    while alive := [pid for pid in pids if _is_alive(pid)]:
+        if time.monotonic() > end:
+            raise DamageError(f"a child lives on: {alive}")
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# -- Many rounds.
+
+
+def kill(
+    homes: list[Home],
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    found: Found | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """Kill so many times. Raises DamageError with the seed and what the processes said."""
+    found = found or Found()
+    number = seed
+    while (done := sum(found.kills.values())) < kills:
+        rng = random.Random(number)
+        home = homes[number // 2 % len(homes)].for_round(folder / f"home-{number}")  # each with both hosts
+        with Server() as server:
+            playing = Round(home, server, rng, folder / f"files-{number}", number=number, found=found)
+            try:
+                playing.run(min(KILLS_A_ROUND, kills - done))
+            except BaseException as error:
+                error.add_note("\n".join([f"SEED={number}, {home.python}", *playing.log]))
+                raise
+        tell(f"seed {number}: {sum(found.kills.values())} kills so far")
+        for path in (folder / f"home-{number}", folder / f"files-{number}"):
+            shutil.rmtree(path)
+        number += 1
+    return found
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> None:
+    """One argument, JSON: `blenders` (Pythons that have bpy), `zip`, `folder`, `kills`, `seed`."""
+    order = json.loads(sys.argv[1])
+    folder, zip_file = Path(order["folder"]), Path(order["zip"])
+    kinds = [
+        ("own", Home, QUICK),
+        *((name, ForkingHome, QUICK) for name in "abc"),
+        ("real", ForkingHome, REAL),
+    ]
+    homes = [
+        home_with_blender(folder / f"profile-{number}-{name}", Path(python), zip_file, pace, kind)
+        for name, kind, pace in kinds
+        for number, python in enumerate(order["blenders"])
+    ]
+    try:
+        found = kill(homes, folder, kills=order["kills"], seed=order["seed"], tell=_tell)
+    finally:
+        for origin in _origins.values():
+            origin.kill()
+            origin.wait()
+    print(found.text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
