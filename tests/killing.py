@@ -310,7 +310,7 @@ class Round:
             item.part = part_name(item.url, str(folder))
         self.host = ("ThreadHost", "ProcessHost")[number % 2]
         self._is_listed = False
-        self._losses = 0
+        self.losses = 0
 
     def run(self, kills: int) -> None:
         """So many kills, then a life to the end."""
@@ -319,11 +319,11 @@ class Round:
             links = [] if self._is_listed else [item.link for item in self.items]
             with self._life(host, links) as life:
                 kills -= self._kill(life, host, kills)
-            self._look()
+            self.look()
         links = [] if self._is_listed else [item.link for item in self.items]
         with self._life(host, links) as life:
             self._read_until(life, "done", DEADLINE)
-        self._look_at_the_end()
+        self.look_at_the_end()
 
     # -- Lives.
 
@@ -353,7 +353,7 @@ class Round:
         self._note_list()
         self.found.kills[self._what(host)] += 1
         self.log.append("killed")
-        self._losses += 1
+        self.losses += 1
         return count + 1
 
     def _what(self, host: str) -> str:
@@ -369,7 +369,7 @@ class Round:
             self.log.append("killed the child")
             self.found.kills["the child alone"] += 1
         _wait_gone(children)
-        self._losses += len(children)
+        self.losses += len(children)
         return len(children)
 
     def _sleep(self, life: Life, seconds: float) -> None:
@@ -407,7 +407,7 @@ class Round:
                 found |= {json.loads(line)["url"] for line in lines[1:]}
         return found
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """After a kill."""
         self._note_list()
         finished = self._check_names()
@@ -458,8 +458,8 @@ class Round:
         """Bytes: a checkpoint's, and what all workers write while it is being made."""
         return 2 * self.home.pace.checkpoint_bytes + CONNECTIONS * BUFFER
 
-    def _look_at_the_end(self) -> None:
-        self._look()
+    def look_at_the_end(self) -> None:
+        self.look()
         finished = self._check_names()
         left = sorted(path.name for path in self.folder.iterdir())
         if missing := [item.name for item in self.items if item.name not in finished]:
@@ -482,7 +482,7 @@ class Round:
         self.found.bytes += item.body.size
         self.found.twice += copies - 1
         again = self.allowance + CONNECTIONS * OVERLAP + (4 << 20)  # sent, and in no process yet
-        if item.has_ranges and sent > copies * item.body.size + self._losses * again:
+        if item.has_ranges and sent > copies * item.body.size + self.losses * again:
             raise DamageError(f"{sent} bytes were sent of {item.name}, which has {item.body.size}")
 
 

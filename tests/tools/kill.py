@@ -1,6 +1,7 @@
 """make kill: kills Blenders that download, KILLS= times (300), and looks at what they leave.
 
 SEED= is where the rounds begin; a failing one names its own: `make kill SEED=that KILLS=12` plays it again.
+WINDOW_KILLS= kills so many more that have a window, of each version and with each host.
 """
 
 import json
@@ -25,7 +26,17 @@ def tool() -> int:
         say(f"SEED={seed} KILLS={kills}")
         order = {"blenders": pythons, "zip": str(zip_file), "kills": kills, "seed": seed, "folder": folder}
         command = [pythons[0], "tests/killing.py", json.dumps(order)]
-        return subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
+        code = subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
+    return _kill_windows(pythons[0], seed) or code
+
+
+def _kill_windows(python: str, seed: int) -> int:
+    kills = os.environ.get("WINDOW_KILLS")
+    if not kills:
+        return 0
+    own = {"BACKGROUND_DOWNLOADS_WINDOW_KILLS": kills, "BACKGROUND_DOWNLOADS_KILL_SEED": str(seed)}
+    command = [python, "-m", "pytest", "-q", "-rP", "tests/window/test_kill.py"]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment(**own)).returncode
 
 
 if __name__ == "__main__":
