@@ -521,6 +521,8 @@ class Transfer:
             self._begin_anew()
         if received.size is None:
             received.size = self.size = answered[2]
+        if not received.validator.if_range:
+            received.validator = answers.validator(response)  # for the next time
         self._need_space()
         wanted = received.size if segment.end is None else segment.end
         segment.open(body, None if wanted is None else min(wanted, answered[1]), answered[1])

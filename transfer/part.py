@@ -116,6 +116,8 @@ class Part:
         self.fd, old_sidecar = self._open(), self.sidecar
         try:
             self._read_sidecar(None)
+            if self._has_digest:  # the same file has another validator elsewhere
+                self.received.validator = Validator()
             self.path = own
             self._save()
             os.rename(old, own)

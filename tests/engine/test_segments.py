@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Job, Settings, finished, names, new_job
+from driving import DEADLINE, Driver, Halted, Job, Phase, Settings, failed, finished, names, new_job, part_of
 from server import (
     Gate,
     Server,
@@ -20,10 +23,12 @@ from server import (
     cut_in_headers,
     drip,
     first,
+    garble_overlap,
     gzip_body,
     html_instead,
     ignore_range,
     ignores_if_range,
+    limit_connections,
     lying_content_range,
     on_range,
     other_size_on_range,
@@ -37,12 +42,14 @@ from server import (
     stall_in_headers,
     status,
     status_416,
+    when,
 )
 
+from background_downloads.transfer import part as part_module
 from background_downloads.transfer import segments
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.ranges import Ranges
-from background_downloads.transfer.segments import Segment, Segments
+from background_downloads.transfer.segments import OVERLAP, Segment, Segments
 
 EAGER = Settings(timeout=90.0, connections=4, split_seconds=0.0)
 """Whatever can be split is, as soon as there is a worker."""
@@ -266,7 +273,8 @@ def refused(driver: Driver, server: Server, folder: Path, *faults: Any, **option
     """The first answer is held until a helper has met the fault, as all requests but the first do."""
     gate = server.gate()
     rule = first(1, stall_after(BURST, gate)), after(1, *faults)
-    job = new_job(server.add("/a.bin", *rule, body=DATA, **options), folder)
+    wanted = options.pop("job", {})
+    job = new_job(server.add("/a.bin", *rule, body=DATA, **options), folder, **wanted)
     driver.submit(job)
     driver.until(lambda: len(server.requests) >= 2, "a helper")
     gate.open()
@@ -345,3 +353,337 @@ def test_a_connection_that_stalls_beside_others_is_not_waited_for(
     """The time-out is far beyond the test's deadline."""
     refused(eager, server, tmp_path, stall(server.gate()))
     assert [text for text in ranges(server)[1:] if text is None] == []
+
+
+# -- Never a mixed file.
+
+
+@pytest.mark.parametrize("count", [None, 1, 20_000])
+@pytest.mark.parametrize("digest", [None, SHA256])
+def test_ranges_with_other_bytes_are_found_out_at_the_joint(
+    eager: Driver, server: Server, tmp_path: Path, count: int | None, digest: str | None
+) -> None:
+    """Under the very same validator; then it goes on with one connection."""
+    refused(eager, server, tmp_path, garble_overlap(count), job={"sha256": digest})
+
+
+OTHER = pattern(len(DATA), seed=1)
+
+
+@pytest.mark.parametrize("fault", [(), (ignores_if_range,)], ids=["", "If-Range ignored"])
+def test_a_file_that_changes_while_four_fetch_it(
+    eager: Driver, server: Server, tmp_path: Path, fault: Any
+) -> None:
+    """Two have begun with the old one, what comes after is of the new one."""
+    gate = server.gate()
+    rule = stall_after(BURST, gate), *fault, changed(2, body=OTHER)
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager.submit(job)
+    eager.until(lambda: len(server.requests) >= 3, "a third request")
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() in (DATA, OTHER), "a mixed file"
+
+
+def test_a_file_that_changes_under_the_same_validator_while_four_fetch_it(
+    eager: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    etag, date = '"same"', "Wed, 01 Jan 2020 00:00:00 GMT"
+    rule = stall_after(BURST, gate), changed(2, etag=etag, last_modified=date, body=OTHER)
+    job = new_job(server.add("/a.bin", *rule, body=DATA, etag=etag, last_modified=date), tmp_path)
+    eager.submit(job)
+    eager.until(lambda: len(server.requests) >= 3, "a third request")
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() in (DATA, OTHER), "a mixed file"
+
+
+def test_what_did_not_fit_is_vouched_for_by_nothing(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not by the sidecar that was written before that showed."""
+    monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", 1)
+    gate, rest = server.gate(), server.gate()
+    rule = first(1, stall_after(BURST, gate)), when(lambda e: e.number > 0, stall_after(BURST, rest))
+    url = server.add("/a.bin", *rule, garble_overlap(), body=DATA)
+    job = new_job(url, tmp_path)
+    eager_threads.submit(job)
+    eager_threads.until_reached(rest, 3)
+    eager_threads.until_received(job, 4 * BURST)
+    assert list(tmp_path.glob("*.json"))
+    gate.open()  # the first one finds out at the first joint; the others are held
+    eager_threads.until(lambda: eager_threads.progress[job.uid].received < BURST)
+    assert list(tmp_path.glob("*.json")) == []
+    rest.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+
+
+def test_a_server_that_stops_taking_ranges_half_way(eager: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    rule = stall_after(BURST, gate), when(lambda e: e.number > 2, ignore_range)
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager.submit(job)
+    eager.until_reached(gate, 4)
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+
+
+@pytest.mark.parametrize("code", [403, 429, 503])
+def test_a_server_that_limits_connections(eager: Driver, server: Server, tmp_path: Path, code: int) -> None:
+    gate = server.gate()
+    rule = limit_connections(2, code), stall_after(BURST, gate)
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager.submit(job)
+    eager.until_reached(gate, 2)
+    eager.until(lambda: len(server.requests) >= 3, "one too many")
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+
+
+def test_the_number_of_connections_backs_off_and_comes_back(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    rule = drip(50_000, gate), when(lambda e: 0 < e.number < 4, status(503))
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager_threads.submit(job)
+    eager_threads.until(lambda: len(server.requests) >= 2, "a helper")
+    count = 0
+    for step in range(20):  # it gets on, and looks again and again
+        eager_threads.until_reached(gate, step + 1)
+        gate.step()
+        eager_threads.look()
+        count = count if step < 10 else count or len(server.requests)
+    assert len(server.requests) == count <= 4
+    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-3)
+    eager_threads.until(lambda: server.connections.open >= 3, "others again")
+    gate.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+
+
+def test_a_helper_waits_as_long_as_the_server_asks(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-3)
+    gate = server.gate()
+    rule = drip(50_000, gate), after(1, status(429, {"Retry-After": "3600"}))
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager_threads.submit(job)
+    for step in range(20):
+        eager_threads.until_reached(gate, step + 1)
+        gate.step()
+    assert 2 <= len(server.requests) <= 4
+    gate.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+
+
+def test_failing_helpers_count_as_no_try(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than a download has tries, while it gets on."""
+    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-6)
+    gate = server.gate()
+    rule = drip(10_000, gate), after(1, status(503))
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    eager_threads.submit(job)
+    for step in range(50):
+        eager_threads.until_reached(gate, step + 1)
+        gate.step()
+    assert len(server.requests) > 10
+    assert not eager_threads.progress[job.uid].text
+    gate.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+
+
+# -- One of four breaks.
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+@pytest.mark.parametrize("end", ["cut", "reset"])
+def test_one_of_four_breaks(
+    eager_threads: Driver, server: Server, tmp_path: Path, number: int, end: str, no_delays: None
+) -> None:
+    gate = server.gate()
+
+    def fails(exchange: Any) -> None:
+        exchange.wait(gate)
+        getattr(exchange, end)()
+
+    def breaks(exchange: Any) -> None:
+        if exchange.number == number:
+            exchange.at_body(BURST, lambda: fails(exchange))
+        else:
+            exchange.at_body(BURST, lambda: exchange.wait(gate))
+        exchange.go_on()
+
+    job = new_job(server.add("/a.bin", breaks, body=DATA), tmp_path)
+    eager_threads.submit(job)
+    eager_threads.until_reached(gate, 4)
+    gate.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+
+
+def test_one_that_stalls_is_ended_by_the_supervisor_and_the_file_goes_on(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=0.5, connections=2, split_seconds=0.0))
+    stalled = server.gate()
+    rule = drip(20_000, 0.01), when(lambda e: e.number == 1, stall_after(BURST, stalled))
+    job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
+    driver.submit(job)
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+
+
+def test_a_disk_error_of_a_helper_is_the_downloads_only_when_all_have_it(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = part_module.Part.write
+
+    def full(self: Any, data: memoryview, offset: int) -> None:
+        if offset + len(data) > 3_000_000:
+            raise OSError(28, "No space left on device")
+        write(self, data, offset)
+
+    gate = server.gate()
+    url = server.add("/a.bin", stall_after(BURST, gate), body=DATA)
+    job = new_job(url, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(part_module.Part, "write", full)
+        eager_threads.submit(job)
+        eager_threads.until_reached(gate, 2)
+        gate.open()
+        assert "The disk is full" in failed(eager_threads.outcome(job))
+    assert part_of(tmp_path).exists()
+    assert finished(eager_threads.run(job)).read_bytes() == DATA
+
+
+# -- Pausing, cancelling, going on.
+
+
+def test_pausing_keeps_what_came_over_four_connections(eager: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate)
+    assert eager.stop(job) == Halted()
+    assert server.connections.open == 4
+    gate.open()
+    assert finished(eager.run(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+    assert spans(server)[:4] == sorted(spans(server)[:4], key=spans(server).index)
+
+
+def test_pausing_again_and_again_loses_no_connection(eager: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate)
+    for _ in range(10):
+        eager.host.stop(job.uid)
+        assert eager.outcome(job) == Halted()
+        eager.submit(job)
+    eager.until_phase(job, Phase.BODY)
+    assert server.connections.open == 4
+    assert len(server.requests) == 4
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+
+
+def test_a_pause_is_heard_while_helpers_come(eager: Driver, server: Server, tmp_path: Path) -> None:
+    """A helper that had been sent for must not go on with what was to stop."""
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(BURST, gate), body=DATA), tmp_path)
+    for turn in range(25):
+        eager.submit(job)
+        eager.until_reached(gate, 1 + turn % 3)
+        assert eager.stop(job) == Halted()
+    gate.open()
+    assert finished(eager.run(job)).read_bytes() == DATA
+
+
+def test_kept_connections_are_closed_where_another_download_needs_them(
+    eager: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate)
+    eager.stop(job)
+    assert finished(eager.run(new_job(server.add("/b.bin", body=DATA), tmp_path))).read_bytes() == DATA
+    assert server.connections.peak <= 4 + 1  # a hang-up is seen a moment after the next one connects
+    gate.open()
+    assert finished(eager.run(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+
+
+@pytest.mark.parametrize("how", ["hang up", "shut"])
+def test_what_came_over_four_connections_is_not_fetched_again(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path, how: str
+) -> None:
+    """In the same process, and in another one that has only the disk."""
+    driver = new_driver(EAGER)
+    gate = server.gate()
+    job = held_in_four(driver, server, tmp_path, gate)
+    driver.stop(job)
+    kept = Ranges((start, min(start + BURST, end)) for start, end in spans(server))
+    if how == "hang up":
+        driver.host.hang_up(job.uid)
+        driver.until(lambda: server.connections.open == 0)
+    else:
+        driver.shut()
+        about = json.loads(Path(f"{part_of(tmp_path)}.json").read_text())
+        assert about["ranges"] == kept.as_list()
+        driver = new_driver(EAGER)
+    server.add("/a.bin", body=DATA)
+    before = len(server.requests)
+    assert finished(driver.run(job)).read_bytes() == DATA
+    for start, end in spans(server)[before:]:
+        again = sum(max(0, min(b, end) - max(a, start)) for a, b in kept.as_list())
+        assert again <= OVERLAP
+
+
+def test_cancelling_and_forgetting_deletes_all(eager: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate)
+    eager.stop(job)
+    eager.host.forget(job.uid, delete=True)
+    eager.until(lambda: not names(tmp_path) and server.connections.open == 0)
+
+
+# -- Digests.
+
+
+def test_a_digest_over_segments_is_right(eager: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate, sha256=SHA256)
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+    wrong = new_job(server.url("/a.bin"), tmp_path, sha256=SHA256[::-1])
+    assert "its digest differs" in failed(eager.run(wrong))
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_verifying_shows_how_far_it_is_and_can_be_stopped(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    job = held_in_four(eager_threads, server, tmp_path, gate, sha256=SHA256)
+    read, begun, go_on = part_module.Part.read, threading.Event(), threading.Event()
+    reads: list[int] = []
+
+    def slowly(self: Any, offset: int, count: int) -> bytes:
+        if eager_threads.host._transfers[job.uid].controls[0].phase is Phase.VERIFY:  # type: ignore[attr-defined]
+            reads.append(count)
+            if len(reads) == 2:
+                begun.set()
+                go_on.wait(DEADLINE)
+        return read(self, offset, count)
+
+    monkeypatch.setattr(part_module.Part, "read", slowly)
+    gate.open()
+    eager_threads.until(begun.is_set, "the second read")
+    eager_threads.look()
+    assert re.fullmatch(r"verifying \d+%", eager_threads.progress[job.uid].text)
+    eager_threads.host.stop(job.uid)
+    go_on.set()
+    assert eager_threads.outcome(job) == Halted()
+    assert len(reads) == 2
+    assert finished(eager_threads.run(job)).read_bytes() == DATA
+    assert sum(reads) <= len(DATA) - BURST + (4 << 10)  # what was verified is not read again
+    assert sum(text is None for text in ranges(server)) == 1

@@ -1,0 +1,427 @@
+"""Going on with what is there: in the same process, in one that has only the disk, under another link."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import Driver, Fetcher, Halted, Job, Settings, failed, finished, names, new_job, part_of
+from server import (
+    Server,
+    after,
+    content_range,
+    cut_after,
+    drops_range_when_if_range,
+    first,
+    garble_overlap,
+    ignore_range,
+    ignores_if_range,
+    lying_content_range,
+    on_range,
+    other_size_on_range,
+    pattern,
+    short_body,
+    stall_after,
+    status,
+    status_416,
+    when,
+)
+
+from background_downloads.transfer import names as names_module
+from background_downloads.transfer import part as part_module
+from background_downloads.transfer.control import Control
+from background_downloads.transfer.job import Stopped
+
+pytestmark = pytest.mark.usefixtures("no_delays")
+
+DATA = pattern(300_000)
+OTHER = pattern(300_000, seed=1)
+SHA256 = hashlib.sha256(DATA).hexdigest()
+OVERLAP = 64 << 10
+JOINT = 16 << 10
+KEPT = 200_000
+
+
+def asked(server: Server, path: str = "/a.bin") -> list[str | None]:
+    return [request.range for request in server.requests_for(path)]
+
+
+def etag(server: Server, path: str = "/a.bin") -> str | None:
+    return server._routes[path].resource.etag
+
+
+def given_up(fetch: Fetcher, server: Server, folder: Path, **options: Any) -> None:
+    """A first process leaves `KEPT` bytes and a sidecar; the server forgets what it was asked."""
+    job = {"sha256": options.pop("sha256")} if "sha256" in options else {}
+    server.add("/a.bin", first(1, cut_after(KEPT)), after(1, status(403)), body=DATA, **options)
+    assert "403" in failed(fetch(server.url("/a.bin"), folder, **job))
+    assert json.loads(Path(f"{part_of(folder)}.json").read_text())["ranges"] == [[0, KEPT]]
+
+
+def with_gaps(server: Server, folder: Path, ranges: list[list[int]], rest: bytes = b"") -> Path:
+    """What a process that was killed left of a download with segments; between it stands `rest`."""
+    url = server.url("/a.bin")
+    part = folder / names_module.part_name(url, str(folder))
+    content = bytearray(rest or bytes(len(DATA)))
+    for start, end in ranges:
+        content[start:end] = DATA[start:end]
+    part.write_bytes(content)
+    resource = server._routes["/a.bin"].resource
+    about = {
+        "version": 1,
+        "url": url,
+        "cut": False,
+        "digest": None,
+        "size": len(DATA),
+        "etag": resource.etag or "",
+        "last_modified": resource.last_modified or "",
+        "ranges": ranges,
+    }
+    Path(f"{part}.json").write_text(json.dumps(about))
+    return part
+
+
+# -- The same process.
+
+
+def test_after_a_failure_only_what_is_missing_and_an_overlap_is_asked_for(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    url = server.add(
+        "/a.bin", first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(403)), body=DATA
+    )
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    assert "403" in failed(fetch.run(transfer))
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert asked(server) == [None, *[f"bytes={KEPT - OVERLAP}-"] * 2]
+    assert server.requests[-1].body_sent == len(DATA) - KEPT + OVERLAP
+
+
+def test_a_paused_body_needs_no_other_request(driver: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, KEPT)
+    assert driver.stop(job) == Halted()
+    gate.open()
+    assert finished(driver.run(job)).read_bytes() == DATA
+    assert asked(server) == [None]
+
+
+def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
+    driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_after(KEPT, gate)), body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, KEPT)
+    driver.stop(job)
+    driver.host.hang_up(job.uid)
+    assert list(tmp_path.glob("*.json")) == []
+    assert finished(driver.run(job)).read_bytes() == DATA
+    assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
+
+
+# -- A process that has only the disk.
+
+
+def test_a_new_process_trusts_the_sidecar_and_nothing_beyond(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    server.add("/a.bin", body=DATA)
+    with_gaps(server, tmp_path, [[0, 100_000]], rest=b"x" * 250_000)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert asked(server) == [f"bytes={100_000 - OVERLAP}-"]
+
+
+def test_each_gap_is_asked_for_with_an_overlap_on_both_sides_of_it(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    server.add("/a.bin", body=DATA)
+    with_gaps(server, tmp_path, [[0, 100_000], [150_000, 200_000], [240_000, 280_000]])
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    first_part, edge = OVERLAP - JOINT, JOINT - 1
+    assert asked(server) == [
+        f"bytes={100_000 - first_part}-{150_000 + edge}",
+        f"bytes={200_000 - first_part}-{240_000 + edge}",
+        f"bytes={280_000 - OVERLAP}-",  # by then there is no gap before it
+    ]
+    assert server.body_sent("/a.bin") <= 110_000 + 3 * OVERLAP
+    assert {request.headers["If-Range"] for request in server.requests} == {etag(server)}
+
+
+def test_gaps_are_filled_by_several_workers(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=90.0, connections=4, split_seconds=0.0))
+    gate = server.gate()
+    server.add("/a.bin", stall_after(70_000, gate), body=DATA)
+    with_gaps(server, tmp_path, [[0, 100_000], [150_000, 200_000]])
+    job = new_job(server.url("/a.bin"), tmp_path)
+    driver.submit(job)
+    driver.until_reached(gate, 2)
+    gate.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 2
+
+
+FAULTS: dict[str, Any] = {
+    "ignores the range": (ignore_range,),
+    "drops the range because of If-Range": (drops_range_when_if_range,),
+    "Content-Range of other bytes": (lying_content_range(),),
+    "Content-Range of earlier bytes": (lying_content_range(-1),),
+    "no Content-Range": (content_range(None),),
+    "Content-Range that says nothing": (content_range("bytes */{size}"),),
+    "Content-Range of all": (content_range("bytes 0-{last}/{size}"),),
+    "another size": (other_size_on_range(),),
+    "other bytes": (garble_overlap(),),
+    "other first byte": (garble_overlap(1),),
+    "416": (status_416,),
+    "200 in the middle": (when(lambda e: e.number > 0, ignore_range),),
+    "short": (on_range(first(2, short_body(9))),),
+    "cut": (first(3, cut_after(OVERLAP + 5000)),),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("ranges", [[[0, KEPT]], [[0, 100_000], [150_000, 200_000]], [[50_000, 250_000]]])
+@pytest.mark.parametrize("digest", [None, SHA256], ids=["validator", "digest"])
+def test_whatever_the_server_does_the_file_is_not_mixed(
+    fetch: Fetcher, server: Server, tmp_path: Path, fault: str, ranges: list[list[int]], digest: str | None
+) -> None:
+    server.add("/a.bin", *FAULTS[fault], body=DATA)
+    with_gaps(server, tmp_path, ranges)
+    assert finished(fetch(server.url("/a.bin"), tmp_path, sha256=digest)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("trusts", [(), (ignores_if_range,)], ids=["", "If-Range ignored"])
+@pytest.mark.parametrize("new", ['"other"', 'W/"weak"', None], ids=["changed", "weak", "none"])
+@pytest.mark.parametrize("ranges", [[[0, KEPT]], [[0, 100_000], [150_000, 200_000]]])
+def test_a_file_that_changed_is_fetched_anew(
+    fetch: Fetcher, server: Server, tmp_path: Path, trusts: Any, new: str | None, ranges: list[list[int]]
+) -> None:
+    server.add("/a.bin", body=DATA)
+    with_gaps(server, tmp_path, ranges)
+    server.add("/a.bin", *trusts, body=OTHER, etag=new, last_modified=None)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == OTHER
+    assert asked(server)[-1] is None or not trusts
+
+
+def test_bytes_behind_a_gap_that_are_of_another_file_are_found_out(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    """Under the very same validator."""
+    server.add("/a.bin", body=DATA)
+    part = with_gaps(server, tmp_path, [[0, 100_000], [150_000, len(DATA)]])
+    part.write_bytes(DATA[:100_000] + bytes(50_000) + OTHER[150_000:])
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert asked(server)[-1] is None
+
+
+def test_the_second_question_has_no_if_range(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    given_up(fetch, server, tmp_path)
+    server.add("/a.bin", drops_range_when_if_range, body=DATA)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    last = server.requests[-2:]
+    assert [request.range for request in last] == [f"bytes={KEPT - OVERLAP}-"] * 2
+    assert [request.headers["If-Range"] for request in last] == [etag(server), None]
+
+
+@pytest.mark.parametrize(
+    "validator",
+    [{"etag": 'W/"1"', "last_modified": None}, {"etag": None, "last_modified": None}],
+    ids=["weak", "none"],
+)
+def test_what_nothing_proves_is_fetched_anew(
+    fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any]
+) -> None:
+    server.add("/a.bin", body=DATA, **validator)
+    with_gaps(server, tmp_path, [[0, KEPT]])
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert asked(server)[-1] is None
+
+
+def test_a_digest_proves_what_no_validator_does(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    given_up(fetch, server, tmp_path, etag=None, last_modified=None, sha256=SHA256)
+    server.add("/a.bin", body=DATA, etag=None, last_modified=None)
+    assert finished(fetch(server.url("/a.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
+    assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
+
+
+# -- What another process is given.
+
+
+def test_what_is_carried_goes_on_at_once_and_beyond_the_sidecar(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.add("/a.bin", first(1, cut_after(KEPT)), body=DATA)
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Control, "sleep", _stop)
+        assert fetch.run(transfer) == Halted()
+    carried = transfer.carry()
+    assert carried
+    assert carried.received.ranges.as_list() == [[0, KEPT]]
+    assert list(tmp_path.glob("*.json")) == []
+    assert finished(fetch(url, tmp_path, carried=carried)).read_bytes() == DATA
+    assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
+
+
+def _stop(control: Control, seconds: float) -> None:
+    raise Stopped
+
+
+def test_what_is_carried_counts_for_nothing_once_the_file_was_touched(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = server.add("/a.bin", first(1, cut_after(KEPT)), body=DATA)
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Control, "sleep", _stop)
+        assert fetch.run(transfer) == Halted()
+    carried = transfer.carry()
+    part_of(tmp_path).write_bytes(OTHER[:KEPT])
+    assert finished(fetch(url, tmp_path, carried=carried)).read_bytes() == DATA
+    assert asked(server) == [None, None]
+
+
+# -- Another link.
+
+
+def replaced(fetch: Fetcher, server: Server, folder: Path, path: str = "/b.bin", **options: Any) -> Any:
+    """The link has expired; the new one goes on with the partial file of the old one."""
+    return fetch(server.url(path), folder, partial=part_of(folder).name, **options)
+
+
+def test_a_replaced_link_goes_on_with_what_was_received(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    given_up(fetch, server, tmp_path)
+    server.add("/b.bin", body=DATA)
+    assert finished(replaced(fetch, server, tmp_path)) == tmp_path / "b.bin"
+    assert (tmp_path / "b.bin").read_bytes() == DATA
+    assert asked(server, "/b.bin") == [f"bytes={KEPT - OVERLAP}-"]
+    assert server.requests[-1].headers["If-Range"] == etag(server)
+    assert names(tmp_path) == ["b.bin"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [
+        ((), {"body": OTHER}),
+        ((ignores_if_range,), {"body": OTHER}),
+        ((ignores_if_range,), {"body": OTHER, "etag": None, "last_modified": None}),
+        ((), {"body": DATA, "etag": '"mirror"'}),
+        ((), {"body": OTHER[:100_000], "etag": None}),
+        ((ignore_range,), {"body": OTHER}),
+        ((status_416,), {"body": OTHER}),
+    ],
+    ids=["changed", "trusting", "no validators", "mirror", "shorter", "whole", "416"],
+)
+def test_a_replaced_link_to_another_file_mixes_nothing(
+    fetch: Fetcher, server: Server, tmp_path: Path, fault: Any, options: dict[str, Any]
+) -> None:
+    given_up(fetch, server, tmp_path)
+    server.add("/b.bin", *fault, **options)
+    assert finished(replaced(fetch, server, tmp_path)).read_bytes() == options["body"]
+    assert names(tmp_path) == ["b.bin"]
+
+
+def test_a_replaced_link_to_another_server_needs_the_digest_only(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    given_up(fetch, server, tmp_path)
+    server.add("/b.bin", body=DATA, etag='"mirror"', last_modified="Fri, 03 Jan 2020 00:00:00 GMT")
+    assert finished(replaced(fetch, server, tmp_path, sha256=SHA256)).read_bytes() == DATA
+    assert asked(server, "/b.bin") == [f"bytes={KEPT - OVERLAP}-"]
+
+
+def test_what_a_replaced_link_took_over_is_there_for_the_next_one(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    given_up(fetch, server, tmp_path)
+    old = part_of(tmp_path)
+    server.add("/b.bin", status(403), body=DATA)
+    assert "403" in failed(replaced(fetch, server, tmp_path))
+    assert part_of(tmp_path) != old
+    assert not Path(f"{old}.json").exists()
+    server.add("/c.bin", body=DATA)
+    assert finished(replaced(fetch, server, tmp_path, "/c.bin")).read_bytes() == DATA
+    assert asked(server, "/c.bin") == [f"bytes={KEPT - OVERLAP}-"]
+
+
+@pytest.mark.parametrize("partial", ["gone.part", "../outside.part", "a.bin"])
+def test_a_partial_file_that_is_not_there_is_no_hindrance(
+    fetch: Fetcher, server: Server, tmp_path: Path, partial: str
+) -> None:
+    folder = tmp_path / "folder"
+    (tmp_path / "outside.part").write_bytes(b"precious")
+    assert finished(fetch(server.add("/b.bin", body=DATA), folder, partial=partial)).read_bytes() == DATA
+    assert (tmp_path / "outside.part").read_bytes() == b"precious"
+
+
+def test_a_replaced_link_of_a_running_host(driver: Driver, server: Server, tmp_path: Path) -> None:
+    gate = server.gate()
+    old = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path)
+    driver.submit(old)
+    driver.until_received(old, KEPT)
+    driver.stop(old)
+    url = server.add("/b.bin", body=DATA)
+    new: Job = new_job(url, tmp_path, uid=old.uid, partial=part_of(tmp_path).name)
+    assert finished(driver.run(new)).read_bytes() == DATA
+    assert asked(server, "/b.bin") == [f"bytes={KEPT - OVERLAP}-"]
+    assert names(tmp_path) == ["b.bin"]
+
+
+# -- The digest is computed on the way.
+
+
+class Reads:
+    """Bytes that were read back from the partial file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.total = 0
+        read = part_module.Part.read
+
+        def counting(part: Any, offset: int, count: int) -> bytes:
+            data = read(part, offset, count)
+            self.total += len(data)
+            return data
+
+        monkeypatch.setattr(part_module.Part, "read", counting)
+
+
+HEAD = 4096  # bytes at most that are looked at in the end
+
+
+def test_a_digest_needs_no_second_look_at_the_file(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = Reads(monkeypatch)
+    finished(fetch(server.add("/a.bin", body=DATA), tmp_path, sha256=SHA256))
+    assert reads.total <= HEAD
+
+
+def test_a_digest_over_a_resume_needs_no_second_look_either(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = Reads(monkeypatch)
+    url = server.add("/a.bin", first(3, cut_after(OVERLAP + 60_000)), body=DATA)
+    finished(fetch(url, tmp_path, sha256=SHA256))
+    assert len(server.requests) == 4
+    assert reads.total <= 3 * OVERLAP + HEAD
+
+
+def test_a_new_process_reads_once_what_is_there(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up(fetch, server, tmp_path, sha256=SHA256)
+    server.add("/a.bin", body=DATA)
+    reads = Reads(monkeypatch)
+    finished(fetch(server.url("/a.bin"), tmp_path, sha256=SHA256))
+    assert reads.total <= KEPT + OVERLAP + HEAD
