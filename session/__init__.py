@@ -309,6 +309,7 @@ class Session:
             row.partial = old
         row.url, row.digest, row.is_cut = link.url, link.digest or row.digest, False
         row.error = row.note = ""
+        self.store.folders.use(row.directory, [link.url])
         self.mirror.relink(row)
         self.changed(row)
 
@@ -424,6 +425,8 @@ class Session:
 
         False: nothing can be kept on the disk now. `folders` are looked into, too.
         """
+        if self.store.is_open:
+            return True
         if not self.store.open():
             return False
         with self.store.folders.held() as known:  # one Blender after the other

@@ -116,8 +116,10 @@ class Store:
             self._is_changed = True
 
     def _is_on_disk(self) -> bool:
+        if not self._path or not self._lines:
+            return not self._path or not os.path.lexists(self._path)
         try:
-            return bool(self._path) and read_regular(self._path, LIST_SIZE) == self._data()
+            return read_regular(self._path, LIST_SIZE) == self._data()
         except (OSError, ValueError):
             return False
 
@@ -156,10 +158,13 @@ class Store:
 
     # -- The ends.
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the list is kept on the disk."""
+        return self._path is not None
+
     def open(self) -> bool:
         """Claim a list of this process's own. False: not now, and it lives in memory only meanwhile."""
-        if self._path:
-            return True
         for number in range(1, NAMES):
             name = f"queue-{os.getpid()}" + (f"-{number}" if number > 1 else "")
             try:
@@ -387,12 +392,11 @@ class Folders:
             before = _known_folders(path)
             known = self._with_changes(before)
             yield known
-            if list(known.items()) != list(before.items()):
-                write_atomically(path, records.encode_folders(known), PRIVATE)
-            self._used.clear()
-            self._removed.clear()
-        except OSError:
-            pass  # a full disk, say: it is all here yet, for the next time
+            with contextlib.suppress(OSError):  # a full disk, say: it is all here yet, for the next time
+                if list(known.items()) != list(before.items()):
+                    write_atomically(path, records.encode_folders(known), PRIVATE)
+                self._used.clear()
+                self._removed.clear()
         finally:
             _unlock(lock)
 

@@ -452,6 +452,18 @@ def test_what_a_worker_could_not_write_is_written_when_the_run_is_over(
     assert listed(user_folder) == [row(1).url]
 
 
+def test_an_empty_list_that_a_worker_wrote_is_no_file_in_the_end(
+    new_store: Callable[[], Store], user_folder: Path
+) -> None:
+    store, worker = new_store(), Worker()
+    worker.works = True
+    keep(store, row(1))
+    store.forget(1)
+    store.flush(0.0, worker)
+    store.close()
+    assert names_in(user_folder) == []
+
+
 def test_without_a_folder_the_list_waits_for_one(
     user_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

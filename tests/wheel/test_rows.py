@@ -1,0 +1,156 @@
+"""Which rows give way to which, and what becomes of their partial files: the list without a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Extension
+
+URL = "https://me:password@files.example/a.bin?signature=1"
+
+
+class List:
+    """The extension's list, as its operators use it."""
+
+    def __init__(self, package: str, folder: Path) -> None:
+        self._modules = {name: sys.modules[f"{package}.{name}"] for name in ("transfer.job", "transfer.part")}
+        self.names = sys.modules[f"{package}.transfer.names"]
+        self.session = sys.modules[f"{package}.session"].current()
+        self.folder = folder
+
+    def leave_part(self, url: str = URL) -> str:
+        """A partial file of this link lies in the folder; its name."""
+        part = self._modules["transfer.part"].Part(url, str(self.folder), None)
+        part.write(memoryview(b"some bytes"), 0)
+        part.received.ranges.add(0, 10)
+        part.close()
+        return str(part.path.name)
+
+    def find(self) -> list[Any]:
+        """Look into the folder, as after a start without a list."""
+        store, have = self.session.store, self.session.downloads
+        with store.folders.held() as known:
+            self.session._take_up(store.find_lost(have, known, [str(self.folder)]))
+        return list(self.session.downloads)
+
+    def add(self, *urls: str) -> list[Any]:
+        links, problems = self.names.parse_links(" ".join(urls))
+        assert problems == []
+        if_exists = self._modules["transfer.job"].IfExists.RENAME
+        self.session.add(links, directory=str(self.folder), if_exists=if_exists, when_done="NOTHING")
+        return list(self.session.downloads)
+
+    def replace(self, row: Any, url: str) -> None:
+        (link,), _ = self.names.parse_links(url)
+        self.session.replace_link(row, link)
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("*.part"))
+
+
+@pytest.fixture
+def rows(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> List:
+    user, folder = tmp_path / "user", tmp_path / "files"
+    user.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(sys.modules[f"{extension.package}.session.store"], "user_folder", lambda: user)
+    return List(extension.package, folder)
+
+
+def test_half_a_link_gives_way_to_the_whole_one(rows: List) -> None:
+    rows.leave_part()
+    (half,) = rows.find()
+    assert half.is_cut
+    (row,) = rows.add(URL)
+    assert (row.url, row.uid != half.uid, row.is_cut) == (URL, True, False)
+    assert rows.find() == [row]
+
+
+def test_half_a_link_does_not_give_way_to_another_one(rows: List) -> None:
+    rows.leave_part()
+    (half,) = rows.find()
+    found = rows.add("https://files.example/a.bin")
+    assert found[0] is half
+    assert len(found) == 2
+
+
+def test_half_a_link_is_replaced_by_the_whole_one(rows: List) -> None:
+    name = rows.leave_part()
+    (row,) = rows.find()
+    rows.replace(row, URL)
+    assert (row.url, row.status, row.error, row.is_cut) == (URL, "QUEUED", "", False)
+    rows.session.remove(row, delete=True)
+    assert name not in rows.files()
+
+
+def test_half_a_link_is_not_queued(rows: List) -> None:
+    rows.leave_part()
+    (row,) = rows.find()
+    rows.session.queue(row)
+    assert row.status == "FAILED"
+    assert row.error
+
+
+def test_removing_half_a_link_deletes_its_part_and_no_other(rows: List) -> None:
+    half, other = rows.leave_part(), rows.leave_part("https://files.example/a.bin")
+    row = next(row for row in rows.find() if row.is_cut)
+    rows.session.remove(row, delete=True)
+    assert rows.files() == [other]
+    assert half != other
+
+
+def test_a_removed_row_comes_back_when_its_link_is_added(rows: List) -> None:
+    rows.leave_part()
+    (row,) = rows.find()
+    rows.session.remove(row, delete=False)
+    assert rows.find() == []
+    (row,) = rows.add(URL)
+    rows.session._drop(row)  # as if the list had been lost
+    rows.session.store.folders._removed.clear()
+    assert len(rows.find()) == 1
+
+
+def test_a_link_that_is_replaced_twice_keeps_what_the_first_one_received(rows: List) -> None:
+    (row,) = rows.add(URL)
+    first = rows.leave_part()
+    rows.replace(row, "https://files.example/b.bin")
+    rows.replace(row, "https://files.example/c.bin?x=1")
+    assert row.partial == first
+    rows.replace(row, URL)
+    assert rows.session.job(row).partial == first
+    rows.session.remove(row, delete=True)
+    assert rows.files() == []
+
+
+def test_the_earlier_part_goes_with_the_row_also_where_the_new_link_had_one(rows: List) -> None:
+    (row,) = rows.add(URL)
+    rows.leave_part()
+    rows.leave_part("https://files.example/b.bin")
+    rows.replace(row, "https://files.example/b.bin")
+    rows.session.remove(row, delete=True)
+    assert rows.files() == []
+
+
+def test_the_earlier_part_stays_where_another_row_has_it(rows: List) -> None:
+    (row,) = rows.add(URL)
+    first = rows.leave_part()
+    rows.leave_part("https://files.example/b.bin")
+    rows.replace(row, "https://files.example/b.bin")
+    rows.add(URL)
+    rows.session.remove(row, delete=True)
+    assert rows.files() == [first]
+
+
+def test_what_scripts_see_of_a_replaced_link_has_no_secrets(rows: List) -> None:
+    (row,) = rows.add("https://files.example/a.bin?old=secret")
+    rows.session.mirror.flush()
+    rows.replace(row, URL)
+    rows.session.mirror.flush()
+    (item,) = bpy.context.window_manager.downloads.items
+    assert (item.uid, item.url) == (row.uid, "https://files.example/a.bin")
