@@ -35,6 +35,15 @@ def test_what_is_missing_is_the_rest(added: list[tuple[int, int]]) -> None:
     assert missing == set(range(SIZE)) - there
 
 
+@given(spans, st.integers(0, SIZE), st.integers(0, SIZE))
+def test_a_span_in_pieces(added: list[tuple[int, int]], start: int, end: int) -> None:
+    start, end = min(start, end), max(start, end)
+    there = {p for a, b in added for p in range(a, b)}
+    pieces = Ranges(added).pieces(start, end)
+    assert [p for a, b, _ in pieces for p in range(a, b)] == list(range(start, end))
+    assert all((p in there) is is_there for a, b, is_there in pieces for p in range(a, b))
+
+
 @given(spans)
 def test_ranges_survive_json(added: list[tuple[int, int]]) -> None:
     ranges = Ranges(added)
