@@ -461,6 +461,12 @@ class ThreadHost:
         with self._changed:
             return sum(transfer.connections for transfer in self._kept.values())
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether a worker that was asked to stop does so in a moment; a name look-up can last."""
+        with self._changed:
+            return any(worker.control and not worker.is_in_lookup for worker in self._workers)
+
     def shrink(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped ones are closed."""
         surplus = self.kept - limit
@@ -1329,6 +1335,8 @@ class YieldingHost:
             if self._child and self._child.is_quiet():
                 self._drop_child()
             return
+        if self._held.is_set() and self._threads.is_settling:
+            return  # first it must show how many connections stay here
         for job in list(self._parked.values()):
             self._place(job)
         if self._child and not (self._in_child or self._held.is_set() or self._is_dismissed):

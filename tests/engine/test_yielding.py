@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from leaks import children, threads
 from server import (
+    DEADLINE,
     Certificates,
     Gate,
     Server,
@@ -24,6 +26,7 @@ from server import (
 )
 from test_thread_host import Calls
 
+from background_downloads.transfer import part
 from background_downloads.workers import HELD, YieldingHost
 
 DATA = pattern(600_000)
@@ -71,10 +74,13 @@ def driver(new_held_driver: Callable[..., HeldDriver]) -> HeldDriver:
     return new_held_driver()
 
 
-def serve_held(server: Server, name: str = "a.bin", **options: object) -> tuple[str, Gate]:
-    """A file whose first answer stops in the middle until the gate opens."""
+def serve_held(
+    server: Server, name: str = "a.bin", later: Gate | None = None, **options: object
+) -> tuple[str, Gate]:
+    """A file whose first answer stops in the middle until the gate opens, and perhaps once more later."""
     gate = server.gate()
-    return server.add(f"/{name}", first(1, stall_after(HALF, gate)), body=DATA, **options), gate
+    stalls = [stall_after(HALF, gate), *([stall_after(HALF + 50_000, later)] if later else [])]
+    return server.add(f"/{name}", first(1, *stalls), body=DATA, **options), gate
 
 
 def start(driver: HeldDriver, url: str, folder: Path) -> Job:
@@ -139,6 +145,38 @@ def test_what_cannot_move_waits_beside_what_does(driver: HeldDriver, server: Ser
     assert finished(driver.outcome(moving)).read_bytes() == DATA
     driver.until_text(fixed, HELD)
     gate.open()
+    driver.let_go()
+    assert finished(driver.outcome(fixed)).read_bytes() == DATA
+    assert len(server.requests_for("/fixed.bin")) == 1
+
+
+def test_what_stops_last_keeps_its_connection_too(
+    driver: HeldDriver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker is at the disk, while another download could move already."""
+    at_disk, go_on = threading.Event(), threading.Event()
+    write = part.Part.write
+
+    def slowly(self: part.Part, data: memoryview, offset: int) -> None:
+        if self.path.name.startswith("fixed") and offset >= HALF:
+            at_disk.set()
+            go_on.wait(DEADLINE)
+        write(self, data, offset)
+
+    monkeypatch.setattr(part.Part, "write", slowly)
+    rest = server.gate()
+    fixed_url, gate = serve_held(server, "fixed.bin", rest, etag=None, last_modified=None)
+    moving_url, _ = serve_held(server, "moving.bin")
+    moving, fixed = start(driver, moving_url, tmp_path), start(driver, fixed_url, tmp_path)
+    gate.open()
+    driver.until(at_disk.is_set, "the disk")
+    driver.host.hold()
+    for _ in range(20):
+        driver.look()
+    go_on.set()
+    assert finished(driver.outcome(moving)).read_bytes() == DATA
+    driver.until_text(fixed, HELD)
+    rest.open()
     driver.let_go()
     assert finished(driver.outcome(fixed)).read_bytes() == DATA
     assert len(server.requests_for("/fixed.bin")) == 1
