@@ -651,6 +651,8 @@ def _chunked() -> Iterator[Fault]:
     kinds = {"size": MISFIT, "negative": MISFIT, "huge": CUT, "empty": MISFIT, "no_end": CUT, "in_chunk": CUT}
     for kind, end in {**kinds, "too_long": MISFIT, "endless_size": MISFIT}.items():
         yield from both(f"bad chunks ({kind})", end, bad_chunks(kind))
+    broken = first(1, bad_chunks("huge"))  # which brings 8 bytes
+    yield whole("bad chunks that are as long as the file", broken, body=DATA[:8])
     half = chunk(DATA[:HALF])
     rest = chunk(DATA[HALF:])
     yield whole("chunks with extensions", chunked(chunk(DATA, '%x;a="b";c\r\n'), LAST))

@@ -388,6 +388,8 @@ class Transfer:
 
         Raises _AskAgain, TransferError, Stopped.
         """
+        received = self._open_part.received
+        segment.is_proof = received.size is None or received.is_whole
         is_range = self._go_back(segment)
         headers = self._range_headers(segment) if is_range else self._conditions()
         with self._segments.lock:
@@ -605,7 +607,7 @@ class Transfer:
             segment.is_new = True
         elif self._open_part.read(offset, len(data)) != data:
             self._fits = False
-            if segment.is_new:
+            if segment.is_new or segment.is_proof:
                 self._spoil()
             self._begin_anew()
 

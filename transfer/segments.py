@@ -48,6 +48,8 @@ class Segment:
     """Whether the response goes on behind that."""
     is_new: bool = False
     """Whether the response has brought something that was not there."""
+    is_proof: bool = False
+    """Whether it was asked for though nothing was known to be missing: to see that what is there fits."""
     was_kept: bool = False
     """Whether the worker that reads may be another than the one that asked."""
     is_for_all: bool = False

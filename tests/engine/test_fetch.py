@@ -33,6 +33,7 @@ from server import (
     LAST_MODIFIED,
     Server,
     after,
+    bad_chunks,
     basic_auth,
     changed,
     content_range,
@@ -722,6 +723,24 @@ def test_a_whole_part_needs_only_its_overlap(
     (tmp_path / "a.bin").rmdir()
     assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
     assert server.requests[1].range_start == len(DATA) - OVERLAP
+
+
+def test_a_whole_part_that_does_not_fit_is_fetched_anew(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", body=pattern(len(DATA), seed=1), etag='"one"')
+    (tmp_path / "a.bin").mkdir()
+    failed(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    (tmp_path / "a.bin").rmdir()
+    server.add("/a.bin", body=DATA, etag='"one"')
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+
+
+def test_what_a_broken_answer_brought_does_not_pass_for_a_file_of_its_length(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", first(1, bad_chunks("huge")), body=DATA[:8])  # which brings as many bytes
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
 
 
 def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
