@@ -406,7 +406,7 @@ def read_regular(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise ValueError("no file, or larger than ours are")
         with open(fd, "rb", closefd=False) as file:
-            return file.read(most)
+            return file.read(status.st_size)
     finally:
         os.close(fd)
 
