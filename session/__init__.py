@@ -407,6 +407,7 @@ class Session:
             digest=row.digest,
             have=have,
             partial=row.partial,
+            done=self.store.done if row.uid in self._by_uid else "",
         )
 
     def hold(self, is_held: bool) -> None:

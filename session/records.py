@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..transfer import names
@@ -42,6 +43,7 @@ def encode_row(row: Download) -> str:
     """A row as a line. What changes all the time is left out while it does."""
     return json.dumps(
         {
+            "uid": row.uid,
             "url": row.url,
             "directory": row.directory,
             "if_exists": row.if_exists.value,
@@ -58,11 +60,11 @@ def encode_row(row: Download) -> str:
     )
 
 
-def decode_list(data: bytes) -> tuple[list[Download], int]:
+def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download], int]:
     """The unfinished rows of a list, and how many lines could not be read.
 
-    Rows have no uid yet; those that ran or waited are PAUSED. Raises ValueError: it is not a list
-    of this version.
+    Rows have no uid yet; those that ran or waited are PAUSED, and those that were `done` since it was
+    written are left out. Raises ValueError: it is not a list of this version.
     """
     head, *lines = data.split(b"\n")
     if not isinstance(about := _parsed(head), dict) or about.get("version") != VERSION:
@@ -70,10 +72,24 @@ def decode_list(data: bytes) -> tuple[list[Download], int]:
     rows, bad = [], 0
     for line in filter(None, lines):
         try:
-            rows.append(_row(_parsed(line)))
+            values = _parsed(line)
+            row = _row(values)
+            if values.get("uid") not in done:
+                rows.append(row)
         except (ValueError, TypeError, KeyError, TransferError):
             bad += 1
     return [row for row in rows if row.is_unfinished], bad
+
+
+def decode_done(data: bytes) -> set[int]:
+    """The rows whose files are in place, by their uid in the list beside it; see `Job.done`."""
+    done = set()
+    for line in data.split(b"\n"):
+        with suppress(ValueError, TypeError):
+            uid, path = _parsed(line)
+            if type(uid) is int and os.path.lexists(_text(path)):
+                done.add(uid)
+    return done
 
 
 def _parsed(line: bytes) -> Any:

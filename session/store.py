@@ -58,6 +58,11 @@ class Store:
         self._is_failing = False
         self._adopted: list[tuple[Path, int]] = []  # lists with our rows, until ours has them; their locks
 
+    @property
+    def done(self) -> str:
+        """The file to which workers add what they have finished; empty while there is none."""
+        return str(self._path.with_suffix(".done")) if self._path else ""
+
     # -- Rows.
 
     def touch(self, row: Download) -> None:
@@ -153,6 +158,7 @@ class Store:
             with contextlib.suppress(OSError):
                 path.with_suffix(".json~").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+                path.with_suffix(".done").unlink(missing_ok=True)
             _unlock(lock, path.with_suffix(".lock"))
         self._adopted.clear()
 
@@ -182,6 +188,9 @@ class Store:
         self.folders.save()
         self.save()
         if self._path:
+            if not self._is_changed:
+                with contextlib.suppress(OSError):
+                    self._path.with_suffix(".done").unlink(missing_ok=True)
             _unlock(self._lock, None if self._lines else self._path.with_suffix(".lock"))
         for _, lock in self._adopted:  # ours could not be written: the next Blender finds them
             _unlock(lock)
@@ -198,6 +207,8 @@ class Store:
         if not self._path:
             return []
         rows = [row for path in _newest_first(self._path.parent) for row in self._adopt(path)]
+        with contextlib.suppress(OSError):  # of an earlier process: its numbers mean other rows from now on
+            self._path.with_suffix(".done").unlink(missing_ok=True)
         self._tidy(self._path.parent)
         return rows
 
@@ -210,7 +221,7 @@ class Store:
             if lock < 0:
                 return []
         try:
-            rows, bad = records.decode_list(read_regular(path, LIST_SIZE))
+            rows, bad = records.decode_list(read_regular(path, LIST_SIZE), _done(path))
         except FileNotFoundError:  # adopted by another Blender just now
             _unlock(lock, path.with_suffix(".lock"))
             return []
@@ -228,7 +239,7 @@ class Store:
     def _tidy(self, folder: Path) -> None:
         """Remove what Blenders that were killed have left: half a file, a lock without a list."""
         kept = {path.stem for path, _ in self._adopted} | {self._path.stem if self._path else ""}
-        left = [*folder.glob("queue-*.json~"), *folder.glob("queue-*.lock")]
+        left = [path for end in ("json~", "lock", "done") for path in folder.glob(f"queue-*.{end}")]
         for stem in sorted({path.name.partition(".")[0] for path in left} - kept):
             with contextlib.suppress(OSError):
                 lock = _locked(folder / f"{stem}.lock")
@@ -236,6 +247,8 @@ class Store:
                     continue
                 (folder / f"{stem}.json~").unlink(missing_ok=True)
                 is_alone = not os.path.lexists(folder / f"{stem}.json")
+                if is_alone:
+                    (folder / f"{stem}.done").unlink(missing_ok=True)
                 _unlock(lock, folder / f"{stem}.lock" if is_alone else None)
 
     def find_lost(
@@ -270,6 +283,13 @@ class Store:
                 with contextlib.suppress(OSError, ValueError):
                     rows += records.decode_list(read_regular(path, LIST_SIZE))[0]
         return rows
+
+
+def _done(path: Path) -> set[int]:
+    """Which rows of a list have been finished since it was written."""
+    with contextlib.suppress(OSError, ValueError):
+        return records.decode_done(read_regular(path.with_suffix(".done"), OTHERS_SIZE))
+    return set()
 
 
 def _newest_first(folder: Path) -> list[Path]:

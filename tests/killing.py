@@ -470,7 +470,11 @@ class Round:
             raise DamageError(f"{listed} are still in the list")
         if half := [path.name for path in self.home.user_folder.glob("*~")]:
             raise DamageError(f"{half} are left over beside the list")
+        if noted := [path.name for path in self.home.user_folder.glob("*.done")]:
+            raise DamageError(f"{noted} are left over beside the list")
         twice = Counter(item.name for name in left if (item := self._item_of(name)))
+        if twice.total() - len(self.items) > self.losses * CONNECTIONS:  # a child's last answer may be lost
+            raise DamageError(f"{twice} were downloaded again")
         for item in self.items:
             self._count(item, twice[item.name])
         self.found.rounds += 1

@@ -7,6 +7,7 @@ a thread, so pausing costs nothing: asked to stop in a body, a transfer keeps it
 from __future__ import annotations
 
 import email.utils
+import json
 import logging
 import os
 import threading
@@ -31,12 +32,14 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .part import Mark, Part, Received, TakenError, prepare_folder, told
+from .part import Mark, Part, Received, TakenError, append, prepare_folder, told
 from .ranges import parse_content_range
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import requests
 
     from .body import Body
@@ -686,13 +689,19 @@ class Transfer:
         is_update = self.job.if_exists is IfExists.UPDATE
         validator, size = part.received.validator, part.received.size or 0
         mtime = answers.timestamp(validator.last_modified) if is_update else None
-        path = part.publish(self.name, self.job.if_exists, mtime=mtime)
+        path = part.publish(self.name, self.job.if_exists, mtime=mtime, placed=self._note_done)
         if not path:
             return None, None
         if not is_update:
             return None, str(path)
         status = path.stat()
         return Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag), str(path)
+
+    def _note_done(self, path: Path) -> None:
+        """So that it is not downloaded again where Blender dies before it has written its list."""
+        if self.job.done:
+            with suppress(OSError):
+                append(self.job.done, f"{json.dumps([self.job.uid, str(path)])}\n".encode())
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
         """Compare the digest."""

@@ -79,6 +79,8 @@ class Job:
     """
     carried: Carried | None = field(default=None, compare=False)
     """What another process has done of it, which gave it away."""
+    done: str = field(default="", compare=False)
+    """A private file that is told when the download is in place, since the list on the disk is late."""
 
     def __repr__(self) -> str:
         return f"Job({self.uid})"

@@ -295,8 +295,17 @@ class Part:
             self._remove()
         self.release()
 
-    def publish(self, name: str, if_exists: IfExists, *, mtime: float | None = None) -> Path | None:
+    def publish(
+        self,
+        name: str,
+        if_exists: IfExists,
+        *,
+        mtime: float | None = None,
+        placed: Callable[[Path], None] = lambda path: None,
+    ) -> Path | None:
         """Give the file its final name in one atomic step; None if SKIP found the name taken.
+
+        `placed` is told at once, before anything waits for the disk.
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
@@ -309,6 +318,7 @@ class Part:
             self.release()
         path = self._place(name, if_exists)
         if path:
+            placed(path)
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                 _remove_small(self.sidecar)
             with suppress(OSError):
@@ -396,6 +406,15 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
         temporary.unlink(missing_ok=True)
         raise
     portable.sync_folder(path.parent)
+
+
+def append(path: str, data: bytes) -> None:
+    """Add to a small private file, which other threads add to as well. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | portable.NO_FOLLOW, 0o600)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -989,3 +989,24 @@ def test_stopped_before_it_began_it_leaves_nothing_but_can_begin(
     assert server.requests == []
     assert not isinstance(fetch.run(transfer), Halted)
     assert names(tmp_path) == ["a.bin"]
+
+
+# -- The note for a Blender that dies before it has written its list.
+
+
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_what_is_in_place_is_noted_at_once(
+    fetch: Fetcher, server: Server, tmp_path: Path, if_exists: IfExists
+) -> None:
+    note, folder = tmp_path / "note", tmp_path / "files"
+    job = new_job(server.add("/a.bin", body=DATA), folder, if_exists=if_exists, done=str(note))
+    path = finished(fetch.run(fetch.transfer(job)))
+    assert json.loads(note.read_text()) == [job.uid, str(path)]
+    assert note.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_nothing_can_be_noted_the_download_is_finished(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path, done=str(tmp_path / "missing" / "note"))
+    assert finished(fetch.run(fetch.transfer(job))).read_bytes() == DATA

@@ -122,6 +122,66 @@ def check_one_sentence(caplog: pytest.LogCaptureFixture, words: str) -> None:
     caplog.clear()
 
 
+# Finished just before it died.
+
+
+def finish(store: Store, uid: int, path: Path) -> None:
+    """What a worker does as soon as a file is in place; the list on the disk does not know yet."""
+    path.write_text("whole")
+    with open(store.done, "a") as file:
+        file.write(json.dumps([uid, str(path)]) + "\n")
+
+
+def test_what_was_finished_since_the_list_was_written_does_not_come_back(
+    new_store: Callable[[], Store], user_folder: Path, tmp_path: Path
+) -> None:
+    store = new_store()
+    keep(store, row(1), row(2), row(3))
+    finish(store, 2, tmp_path / "two")
+    finish(store, 3, tmp_path / "three")
+    (tmp_path / "three").unlink()  # by somebody, or by a power cut
+    die(store)
+    assert adopt(new_store()) == [row(1).url, row(3).url]
+    assert not list(user_folder.glob("*.done"))
+
+
+def test_numbers_that_another_process_had_mean_other_rows(
+    new_store: Callable[[], Store], tmp_path: Path
+) -> None:
+    store = new_store()
+    keep(store, row(1))
+    finish(store, 1, tmp_path / "one")
+    die(store)
+    store = new_store()
+    assert adopt(store) == []
+    keep(store, row(1))
+    die(store)
+    assert adopt(new_store()) == [row(1).url]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "7", "[1]", '["1", "/"]', '[true, "/"]', '[1, "\0"]', "\udcff" * 3]
+)
+def test_a_garbled_note_of_what_was_finished_takes_no_row(new_store: Callable[[], Store], text: str) -> None:
+    store = new_store()
+    keep(store, row(1))
+    Path(store.done).write_bytes(text.encode("utf-8", "surrogateescape"))
+    die(store)
+    assert adopt(new_store()) == [row(1).url]
+
+
+def test_in_good_order_no_note_is_left(
+    new_store: Callable[[], Store], user_folder: Path, tmp_path: Path
+) -> None:
+    store = new_store()
+    keep(store, row(1), row(2))
+    finish(store, 2, tmp_path / "two")
+    store.forget(2)
+    store.close()
+    assert not list(user_folder.glob("*.done"))
+    assert listed(user_folder) == [row(1).url]
+
+
 # One Blender after the other.
 
 
@@ -519,9 +579,7 @@ def used(store: Store, folder: Path, *urls: str) -> Store:
     return store
 
 
-def test_a_row_is_found_again_in_a_folder_that_was_used(
-    new_store: Callable[[], Store], folder: Path
-) -> None:
+def test_a_row_is_found_again_in_a_folder_that_was_used(new_store: Callable[[], Store], folder: Path) -> None:
     digest = Digest("md5", "0" * 32)
     leave_part(folder, digest=digest)
     (again,) = found(used(new_store(), folder))
@@ -546,9 +604,7 @@ def test_what_a_row_stands_for_is_not_found_but_tells_what_is_there(
     assert (paused.received, paused.size) == (1000, 5000)
 
 
-def test_the_part_of_a_replaced_link_belongs_to_its_row(
-    new_store: Callable[[], Store], folder: Path
-) -> None:
+def test_the_part_of_a_replaced_link_belongs_to_its_row(new_store: Callable[[], Store], folder: Path) -> None:
     name = leave_part(folder, SECRET_URL)
     replaced = row(directory=str(folder), status=Status.PAUSED, partial=name)
     assert found(used(new_store(), folder), replaced) == []
@@ -618,9 +674,7 @@ def test_removed_and_added_again_at_once_is_added(new_store: Callable[[], Store]
     assert len(found(store)) == 1
 
 
-def test_a_folder_by_two_names_is_one(
-    new_store: Callable[[], Store], folder: Path, tmp_path: Path
-) -> None:
+def test_a_folder_by_two_names_is_one(new_store: Callable[[], Store], folder: Path, tmp_path: Path) -> None:
     leave_part(folder)
     (tmp_path / "link").symlink_to(folder)
     store = used(new_store(), tmp_path / "link")
