@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from blender import (
-    SCREEN,
     Blender,
     BlenderEndedError,
     BlenderError,
@@ -19,6 +18,8 @@ from blender import (
 )
 from downloading import INSIDE, LISTENED
 from roots import Installation, debian_mirror
+
+SIZE = (1000, 700)  # pixels of the window
 
 MANIFEST = """
 schema_version = "1.0.0"
@@ -99,7 +100,7 @@ PRESSED = "__import__('bl_ext.user_default.toy', fromlist=['pressed']).pressed"
 
 @pytest.fixture(scope="module")
 def window_size() -> tuple[int, int]:
-    return SCREEN
+    return SIZE
 
 
 @pytest.fixture(scope="session")
@@ -164,7 +165,7 @@ def test_typed_text_arrives(blender: Blender) -> None:
 def test_the_picture_shows_something(blender: Blender, tmp_path: Path) -> None:
     path = blender.screenshot(tmp_path / "shot.png")
     width, height, pixels = blender.display.picture()
-    assert (width, height) == SCREEN
+    assert (width, height) == SIZE
     assert path.read_bytes().startswith(b"\x89PNG")
     assert len(set(pixels[::997])) > 20
 

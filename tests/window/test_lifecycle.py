@@ -610,7 +610,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.wait("CANCELLED")
     downloads.wait_over()
     downloads.check_reported_once("10000 cancelled")
-    downloads.b.run("for row in list(session().downloads): session().remove(row, delete=False)")
+    downloads.b.run("session()._drop(*session().downloads)")  # all at once: one by one takes seconds
     downloads.b.wait("not state().items")
 
 
