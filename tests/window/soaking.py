@@ -46,6 +46,7 @@ PHASE = 100.0  # seconds of mixed use between two looks
 BETWEEN = 0.2  # seconds between two actions, on average
 RENDERED = 120.0  # seconds for a render of a few pixels
 BAD_WORDS = re.compile(r"Traceback|Segmentation|Fatal|unforeseen|EXCEPTION_|assertion failed", re.I)
+GROWTH = 32  # MiB; 500 runs that leak 64 KiB each
 MIB = 1 << 20
 TAB, A = 23, 38  # the codes of keys
 
@@ -244,6 +245,7 @@ class Soak:
                 self._cancelled_run(number)
                 if number % LOOK_EACH == 0 or number == runs:
                     self._look(f"{number} runs of start and cancel")
+            self._check_memory_is_level()
 
     def _cancelled_run(self, number: int) -> None:
         chance = Random(f"{self._seed} run {number}")
@@ -373,6 +375,11 @@ class Soak:
     def _check_traces(self) -> None:
         left = "left_since(before)"
         wait_until(lambda: not self.b.eval(left), SOON, lambda: f"left: {self.b.eval(left)}")
+
+    def _check_memory_is_level(self) -> None:
+        """In the second half of the looks it grows by less than what a leak in each run would add up to."""
+        half = self.memory[len(self.memory) // 2 :]
+        self._hold(half[-1] - half[0] < GROWTH, f"memory grows: {self.memory} MiB")
 
     def _look_at_console(self) -> None:
         text = self.b.console
