@@ -41,10 +41,10 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Result:
-    """How one Blender fared; a line of counts, or what went wrong."""
+    """How one Blender fared."""
 
     line: str = ""
-    trouble: str = ""
+    failed: bool = False
 
 
 def tool() -> int:
@@ -89,13 +89,10 @@ def _installations() -> list[Installation]:
 
 
 def _report(plan: Plan, results: dict[str, Result]) -> int:
-    for label, result in results.items():
-        if result.trouble:
-            say(f"\nBlender {label}:\n{result.trouble}")
     say()
     for label, result in results.items():
-        say(f"Blender {label}: {'FAILED' if result.trouble else result.line}")
-    failed = [label for label, result in results.items() if result.trouble]
+        say(f"Blender {label}: {'FAILED' if result.failed else result.line}")
+    failed = [label for label, result in results.items() if result.failed]
     verdict = f"{len(failed)} failed ({', '.join(failed)})" if failed else "nothing left behind"
     say(f"{len(results)} Blenders soaked, SEED={plan.seed}: {verdict}")
     return 1 if failed else 0
@@ -104,9 +101,9 @@ def _report(plan: Plan, results: dict[str, Result]) -> int:
 def _soak(installation: Installation, plan: Plan, result: Result) -> None:
     try:
         result.line = _soaked(installation, plan)
-    except BaseException:  # told at the end, whatever it was
-        result.trouble = traceback.format_exc()
-        say(f"Blender {installation.label}: failed; the other goes on")
+    except BaseException:  # whatever it was; the other goes on
+        result.failed = True
+        say(f"\nBlender {installation.label} FAILED\n{traceback.format_exc()}")
 
 
 def _soaked(installation: Installation, plan: Plan) -> str:

@@ -188,6 +188,7 @@ def prepare(folder):
     bpy.context.scene.cycles.samples = 4
     bpy.context.scene.cycles.use_denoising = False  # Debian's 4.3 cannot
     bpy.context.preferences.view.use_save_prompt = False
+    bpy.context.preferences.view.show_tooltips = False  # 5.2 crashes in a hint for a gizmo that has gone
     bpy.context.preferences.filepaths.use_auto_save_temporary_files = True
     bpy.context.preferences.filepaths.auto_save_time = 1
 """
@@ -512,7 +513,7 @@ def workspace(soak: Soak, chance: Random) -> None:
 def full_screen(soak: Soak, chance: Random) -> None:
     soak.b.run("call(bpy.ops.screen.screen_full_area)")
     time.sleep(chance.uniform(0, 0.5))
-    soak.b.run("call(bpy.ops.screen.back_to_previous)")
+    soak.b.run("if window().screen.show_fullscreen: call(bpy.ops.screen.back_to_previous)")
 
 
 def areas(soak: Soak, chance: Random) -> None:
