@@ -156,6 +156,10 @@ def in_view3d(win=None):
     with bpy.context.temp_override(window=win, area=area, region=region_of(area)):
         yield
 
+def can(operator):
+    with in_view3d():
+        return operator.poll()
+
 def call(operator, *arguments, **options):
     'What people can do only where Blender offers it.'
     with in_view3d():
@@ -513,7 +517,13 @@ def workspace(soak: Soak, chance: Random) -> None:
 def full_screen(soak: Soak, chance: Random) -> None:
     soak.b.run("call(bpy.ops.screen.screen_full_area)")
     time.sleep(chance.uniform(0, 0.5))
+    leave_full_screen(soak)
+
+
+def leave_full_screen(soak: Soak) -> None:
+    """Where one area fills the window, by us or by a render."""
     soak.b.run("if window().screen.show_fullscreen: call(bpy.ops.screen.back_to_previous)")
+    soak.b.steps("pause(0)")
 
 
 def areas(soak: Soak, chance: Random) -> None:
@@ -525,6 +535,9 @@ def areas(soak: Soak, chance: Random) -> None:
 
 def windows(soak: Soak, chance: Random) -> None:
     """Another one; one of them is closed: the first, which a run is in, or the other."""
+    leave_full_screen(soak)
+    if not soak.b.eval("can(bpy.ops.wm.window_new_main)"):
+        return
     soak.b.new_window(main=True)
     time.sleep(chance.uniform(0, 0.5))
     soak.b.close_window(chance.randrange(2))
