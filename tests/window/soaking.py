@@ -215,7 +215,6 @@ class Soak:
         self.memory: list[int] = []
         """Blender's, in MiB, at each look."""
         self.folder = self.d.folder.with_name("blend-files")
-        self._server = server
         self._seed = seed
         self._say = say
         self._actions: deque[str] = deque(maxlen=SHOWN_ACTIONS)
@@ -343,7 +342,6 @@ class Soak:
 
         wait_until(is_over, SOON, lambda: f"left: {self.b.eval(left)}")
         wait_until(lambda: not self.d.children(), SOON, lambda: f"left: {self.d.children()}")
-        self._server.wait_open(0)
 
     def _nudge(self) -> None:
         """Blender's own render operator ends with the next event after the render."""
