@@ -176,6 +176,12 @@ class Staged:
         self.path = path
         self.url = url
 
+    @property
+    def requests(self) -> int:
+        """How many there were since it was set up, or mended."""
+        route = self.server._routes.get(self.path)
+        return route.seen if route else 0
+
     def mend(self, *behaviours: Behaviour, body: bytes) -> None:
         """From now on the file is there as it should be."""
         self.server.add(self.path, *behaviours, body=body, etag='"two"')

@@ -86,7 +86,7 @@ class Trial:
     """With each of the outcomes."""
     seconds: list[float] = field(default_factory=list)
     requests: int = 0
-    """Of the second download."""
+    """Of the last download."""
 
     def __post_init__(self) -> None:
         self.job = self._new_job()
@@ -104,7 +104,7 @@ class Trial:
         """It has ended: look at what is in the folder."""
         self.outcomes.append(outcome)
         self.problems.append(list(self._problems()))
-        self.requests = self._asked() - self.requests
+        self.requests = self.staged.requests
 
     def _problems(self) -> Iterator[str]:
         whole = [outcome for outcome in self.outcomes if isinstance(outcome, Finished)]
@@ -121,13 +121,9 @@ class Trial:
         if len(parts) > (2 if isinstance(self.outcomes[-1], Failed) else 0):
             yield f"left in the folder: {parts}"
 
-    def _asked(self) -> int:
-        return len(self.staged.server.requests_for(self.staged.path))
-
     def go_on(self) -> None:
         """The fault is over: the same link again, as Retry would where it failed."""
         self.staged.mend(*self._pace, body=self.fault.right)
-        self.requests = self._asked()
         if not isinstance(self.outcomes[-1], Failed):
             self.job = self._new_job()
 
