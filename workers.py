@@ -40,7 +40,7 @@ from .transfer.job import (
     Stopped,
     TransferError,
 )
-from .transfer.part import write_atomically
+from .transfer.part import noted, write_atomically
 from .transfer.space import Space
 
 if TYPE_CHECKING:
@@ -335,7 +335,6 @@ class _Clerk:
             if self._chores and self._chores[0] is work:
                 self._chores.popleft()
                 self._changed.notify_all()
-
 
     def _write(self, path: str, data: bytes) -> None:
         """Said once, however often it fails."""
@@ -947,6 +946,7 @@ class ProcessHost:
         child, self._child = self._child, None
         if child:
             child.kill()
+        self._end_what_is_noted()
         if self._file and not (child and child.has_said_goodbye):
             self._file_at = 0
         self._progress, self._child_is_quiet = {}, True
@@ -956,6 +956,14 @@ class ProcessHost:
             self._end_all(list(self._sent), Halted())
         else:
             self._begin_again()
+
+    def _end_what_is_noted(self) -> None:
+        """What the child has finished, and could not tell any more."""
+        for done in {job.done for job in self._sent.values() if job.done}:
+            for uid, path in noted(Path(done)).items():
+                if uid in self._sent:
+                    with suppress(OSError):  # gone just now
+                        self._end(uid, Finished(filepath=path, size=os.path.getsize(path)))
 
     def _begin_again(self) -> None:
         """Hand to the next child what the last one had; but not what seems to kill it."""

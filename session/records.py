@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from ..transfer import names
@@ -79,17 +78,6 @@ def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download]
         except (ValueError, TypeError, KeyError, TransferError):
             bad += 1
     return [row for row in rows if row.is_unfinished], bad
-
-
-def decode_done(data: bytes) -> set[int]:
-    """The rows whose files are in place, by their uid in the list beside it; see `Job.done`."""
-    done = set()
-    for line in data.split(b"\n"):
-        with suppress(ValueError, TypeError):
-            uid, path = _parsed(line)
-            if type(uid) is int and os.path.lexists(_text(path)):
-                done.add(uid)
-    return done
 
 
 def _parsed(line: bytes) -> Any:

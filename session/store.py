@@ -21,7 +21,7 @@ import bpy
 
 from ..transfer import names, part, portable
 from ..transfer.job import Have
-from ..transfer.part import read_regular, write_atomically
+from ..transfer.part import noted, read_regular, write_atomically
 from ..workers import PRIVATE, Download, Host, Status
 from . import records
 
@@ -221,7 +221,7 @@ class Store:
             if lock < 0:
                 return []
         try:
-            rows, bad = records.decode_list(read_regular(path, LIST_SIZE), _done(path))
+            rows, bad = records.decode_list(read_regular(path, LIST_SIZE), noted(path.with_suffix(".done")))
         except FileNotFoundError:  # adopted by another Blender just now
             _unlock(lock, path.with_suffix(".lock"))
             return []
@@ -283,13 +283,6 @@ class Store:
                 with contextlib.suppress(OSError, ValueError):
                     rows += records.decode_list(read_regular(path, LIST_SIZE))[0]
         return rows
-
-
-def _done(path: Path) -> set[int]:
-    """Which rows of a list have been finished since it was written."""
-    with contextlib.suppress(OSError, ValueError):
-        return records.decode_done(read_regular(path.with_suffix(".done"), OTHERS_SIZE))
-    return set()
 
 
 def _newest_first(folder: Path) -> list[Path]:

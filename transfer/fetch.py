@@ -7,7 +7,6 @@ a thread, so pausing costs nothing: asked to stop in a body, a transfer keeps it
 from __future__ import annotations
 
 import email.utils
-import json
 import logging
 import os
 import threading
@@ -32,7 +31,7 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .part import Mark, Part, Received, TakenError, append, prepare_folder, told
+from .part import Mark, Part, Received, TakenError, note, prepare_folder, told
 from .ranges import parse_content_range
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
@@ -701,7 +700,7 @@ class Transfer:
         """So that it is not downloaded again where Blender dies before it has written its list."""
         if self.job.done:
             with suppress(OSError):
-                append(self.job.done, f"{json.dumps([self.job.uid, str(path)])}\n".encode())
+                note(self.job.done, self.job.uid, path)
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
         """Compare the digest."""

@@ -23,6 +23,7 @@ from .ranges import Ranges
 CHECKPOINT_BYTES = 64 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
+NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; likewise
 SIDECAR_RANGES = 1000  # likewise
 LARGEST_FILE = (1 << 63) - 1  # bytes, what systems count with
 LOOKED_AT = 20_000  # entries of a folder among which leftovers are looked for
@@ -305,7 +306,7 @@ class Part:
     ) -> Path | None:
         """Give the file its final name in one atomic step; None if SKIP found the name taken.
 
-        `placed` is told at once, before anything waits for the disk.
+        `placed` is told as soon as nothing else is left, before anything waits for the disk.
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
@@ -318,9 +319,9 @@ class Part:
             self.release()
         path = self._place(name, if_exists)
         if path:
-            placed(path)
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                 _remove_small(self.sidecar)
+            placed(path)
             with suppress(OSError):
                 portable.sync_folder(path.parent)
             self.release()
@@ -408,13 +409,25 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
     portable.sync_folder(path.parent)
 
 
-def append(path: str, data: bytes) -> None:
-    """Add to a small private file, which other threads add to as well. Raises OSError."""
+def note(path: str, uid: int, file: Path) -> None:
+    """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | portable.NO_FOLLOW, 0o600)
     try:
-        os.write(fd, data)
+        os.write(fd, f"{json.dumps([uid, str(file)])}\n".encode())
     finally:
         os.close(fd)
+
+
+def noted(path: Path) -> dict[int, str]:
+    """What was noted there, by uid, as far as the files are in place. Raises nothing."""
+    found: dict[int, str] = {}
+    with suppress(OSError, ValueError):
+        for line in read_regular(path, NOTE_SIZE).split(b"\n"):
+            with suppress(ValueError, TypeError, RecursionError):
+                uid, file = json.loads(line.decode())
+                if type(uid) is int and isinstance(file, str) and os.path.lexists(file):
+                    found[uid] = file
+    return found
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,7 @@ def test_it_starts_where_the_environment_would_mislead_python(
     assert finished(process_driver.run(job)).read_bytes() == DATA
 
 
-def test_ctrl_c_in_the_terminal_is_not_for_it(
-    process_driver: Driver, server: Server, tmp_path: Path
-) -> None:
+def test_ctrl_c_in_the_terminal_is_not_for_it(process_driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
     process_driver.submit(job)
@@ -130,6 +129,21 @@ def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
     assert the_child() != child
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_what_a_crashed_child_had_finished_is_not_downloaded_again(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    note, folder = tmp_path / "note", tmp_path / "files"
+    job = new_job(server.add("/a.bin", body=DATA), folder, done=str(note))
+    process_driver.submit(job)  # and not asked how it is getting on
+    deadline = time.monotonic() + DEADLINE
+    while not note.exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(the_child(), signal.SIGKILL)
+    assert finished(process_driver.outcome(job)).read_bytes() == DATA
+    assert names(folder) == ["a.bin"]
+    assert len(server.requests) == 1
 
 
 def test_what_waited_in_a_crashed_child_is_downloaded(
