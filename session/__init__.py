@@ -452,6 +452,7 @@ class Session:
             self.host.shut(forced=True)
             self.host = None
         self.store.close()
+        self.mirror.clear()
 
 
 def _is_in(row: Download, directory: str) -> bool:

@@ -148,6 +148,11 @@ class Mirror:
         self._append(state, most)
         self._redraw()
 
+    def clear(self) -> None:
+        """Disabled: Blender would show the copy again, as it is, once the add-on is enabled again."""
+        if state := state_of(bpy.context):
+            state.items.clear()
+
     def rebuild(self) -> None:
         """Make the copy anew: a file load has dropped it."""
         self.reorder()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from blender import Blender, BlenderError, wait_until
-from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads
+from downloading import HOSTS, LISTENED, MODULE, OVERLAP, SOON, Downloads, wait_open
 from server import Gate, Server, pattern, stall_after, stall_before_headers
 
 SIZE = 200_000  # bytes of a file
@@ -414,6 +414,20 @@ def test_addon_disabled_and_enabled_again(downloads: Downloads, server: Server) 
     enable(downloads)
     resume_held(downloads, server, gate)
     assert server.requests[-1].range_start == HELD - OVERLAP
+
+
+def test_what_is_done_is_not_there_again_when_the_addon_is_enabled_again(
+    downloads: Downloads, server: Server
+) -> None:
+    """Blender keeps the values of a property that is gone, for the next one with its name."""
+    downloads.start(*serve(server, "a.bin"))
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    disable(downloads)
+    enable(downloads)
+    assert downloads.rows() == []
+    wait_open(downloads.b)
+    assert downloads.rows() == []
 
 
 @pytest.fixture
