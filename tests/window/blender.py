@@ -347,17 +347,22 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
 
     @property
     def console(self) -> str:
-        """What Blender wrote to stdout and stderr so far."""
+        """What Blender wrote to stdout and stderr, since `forget_console`."""
+        return self.whole_console[self._told :]
+
+    @property
+    def whole_console(self) -> str:
+        """What Blender wrote so far, in earlier starts with this folder too."""
         return _text_of(self._console)
 
     def forget_console(self) -> None:
-        """What was written until now is no part of `last_words`."""
-        self._told = len(self.console)
+        """What was written until now is no part of `console`: an earlier test did it."""
+        self._told = len(self.whole_console)
 
     @property
     def last_words(self) -> str:
-        """What Blender wrote since `forget_console`, and the report of its crash, if there is one."""
-        text = self.console[self._told :]
+        """The end of the console, and the report of a crash, if there is one."""
+        text = self.console
         cut = "…" if len(text) > SHOWN_CONSOLE else ""
         said = f"Blender {self.installation.label} wrote:\n{cut}{text[-SHOWN_CONSOLE:]}"
         crashes = [_text_of(path) for path in self.folder.glob("tmp/**/*.crash.txt")]

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 from blender import Blender, BlenderError, wait_until
-from downloading import HOSTS, INSIDE, LISTENED, MODULE, SOON, Downloads, is_partial
+from downloading import HOSTS, INSIDE, MODULE, SOON, Downloads, is_partial, wait_no_timer
 from server import (
     Behaviour,
     Body,
@@ -324,7 +324,7 @@ class Soak:
         self.b.run("remove_all()")
         self._reset()
         self._wait_over()
-        self._check_timers()
+        wait_no_timer(self.b)
         self._check_folder_is_empty()
         if is_first:
             self.b.run("before = traces.Traces.now()")
@@ -369,11 +369,6 @@ class Soak:
 
     def _downloaded(self) -> list[Path]:
         return list(self.d.folder.glob("*"))
-
-    def _check_timers(self) -> None:
-        """One of Blender's own, as for a hint on a button, stops by itself; one that was left does not."""
-        heard = f"timers_heard({LISTENED})"
-        wait_until(lambda: self.b.steps(heard) == 0, SOON, "a timer was left behind")
 
     def _check_traces(self) -> None:
         left = "left_since(before)"

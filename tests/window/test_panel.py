@@ -495,8 +495,8 @@ def offline(
 
 def test_enabling_writes_nothing_on_the_console(offline: Blender) -> None:
     assert said(offline)
-    assert "downloads" not in offline.console.lower()
-    assert "Traceback" not in offline.console
+    assert "downloads" not in offline.whole_console.lower()
+    assert "Traceback" not in offline.whole_console
 
 
 def test_offline_the_buttons_are_grey_and_the_panel_says_why(offline: Blender, server: Server) -> None:
