@@ -708,7 +708,7 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
 # -- Anything, anywhere.
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "8"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS") or "8")))
 def test_whatever_is_answered_to_whichever_request_the_file_is_never_mixed(
     new_driver: Callable[..., Driver], server: Server, tmp_path: Path, seed: int
 ) -> None:
