@@ -140,8 +140,7 @@ def tool() -> int:
     if any(suite.kind == "window" for suite in suites):
         _prepare_windows(running, report)
         suites = [part for suite in suites for part in _by_version(suite)]
-    # Two cores: windows mostly wait, so they run beside each other and the rest.
-    lanes = [[s for s in suites if s.kind != "window"], *([s] for s in suites if s.kind == "window")]
+    lanes = _lanes(suites)
     threads = [threading.Thread(target=_run_lane, args=(lane, running, report)) for lane in lanes if lane]
     try:
         for thread in threads:
@@ -154,6 +153,15 @@ def tool() -> int:
         for thread in threads:
             thread.join()
     return report.finish()
+
+
+def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
+    """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
+    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in KINDS}
+    lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
+    for number, wheel in enumerate(by_kind["wheel"]):  # short: after the windows
+        lanes[-1 - number % len(lanes)].append(wheel)
+    return lanes
 
 
 def _chosen_kinds() -> list[str]:
