@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +12,8 @@ from blender import Blender, BlenderError, wait_until
 from downloading import HOSTS, MODULE, OVERLAP, Downloads
 from server import Gate, Server, after, cut_after, pattern, stall_after, status
 
-SIZE = 3_000_000  # bytes of a file
-HELD = 1_000_000  # bytes that come before the gate
+SIZE = 200_000  # bytes of a file
+HELD = 100_000  # bytes of an answer before the gate; what is left is not worth another connection
 BODY = pattern(SIZE)
 OLD, NEW = "/old.bin?signature=1", "/new.bin?signature=2"
 THE_SAME = {"etag": '"the same"', "body": BODY}
@@ -164,14 +166,28 @@ def check_resumes(d: Downloads, server: Server, gate: Gate) -> None:
     assert [path.read_bytes() for path in d.folder.iterdir()] == [BODY]
 
 
+def newer(zip_path: Path, folder: Path, version: str) -> Path:
+    """The extension under a later version's number."""
+    path = folder / f"{version}.zip"
+    with zipfile.ZipFile(zip_path) as old, zipfile.ZipFile(path, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith("blender_manifest.toml"):
+                data = re.sub(rb'(?m)^version = ".*"', f'version = "{version}"'.encode(), data)
+            new.writestr(info, data)
+    return path
+
+
+@pytest.mark.parametrize("host", list(HOSTS))
 def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
-    downloads: Downloads, server: Server, extension_zip: Path
+    blender: Blender, server: Server, extension_zip: Path, tmp_path: Path, host: str
 ) -> None:
-    d = downloads
+    d = Downloads(blender, tmp_path / "files", host)
     url, gate = start_held(d, server)
-    for _ in range(2):
-        d.b.run(REINSTALL.format(path=str(extension_zip)))
+    for version in ("1.0.1", "1.0.2") if host == "threads" else ("1.0.3", "1.0.4"):
+        d.b.run(REINSTALL.format(path=str(newer(extension_zip, tmp_path, version))))
         assert d.b.eval("workers()") == []
+        assert d.children() == []
         d = Downloads(d.b, d.folder, d.host)
         d.b.wait("session().downloads")
         d.wait("PAUSED")
