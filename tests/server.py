@@ -1830,7 +1830,9 @@ class Certificates:
     """For localhost too, but of another authority."""
 
     def client_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.ca)
+        context = ssl.create_default_context(cafile=self.ca)
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # set by older Pythons
+        return context
 
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1", "files.example", "*.files.example")

@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.errors import MissingHeaderBodySeparatorDefect
 from typing import Any
@@ -214,6 +214,8 @@ def _ssl_context() -> ssl.SSLContext:
     """System and certifi together; alone what ``REQUESTS_CA_BUNDLE`` names, as `requests` has it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Older Pythons set it: a cut connection would look like an end.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if bundle:
@@ -303,7 +305,7 @@ class _Response(http.client.HTTPResponse):
 class _Interruptible:
     """What our connections add to urllib3's."""
 
-    response_class = _Response
+    response_class: Callable[..., _Response] = _Response
     wire: Wire | None = None
     sock: socket.socket | None
 
@@ -320,6 +322,24 @@ class _Interruptible:
             sock.close()
             raise
         return sock
+
+    def _tunnel(self) -> None:
+        """Ask a proxy for a tunnel. Where it refuses, older Pythons leave its answer open, and the socket."""
+        made: list[_Response] = []
+
+        def response_class(*args: Any, **options: Any) -> _Response:
+            made.append(_Response(*args, **options))
+            return made[-1]
+
+        self.response_class = response_class
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except BaseException:
+            for response in made:
+                response.close()
+            raise
+        finally:
+            self.response_class = _Response
 
     def putrequest(self, *args: Any, **options: Any) -> None:
         if self.wire:  # a connection that was kept has not been attached yet
