@@ -738,7 +738,7 @@ def test_tls_cut_is_not_an_orderly_end(tls_server: Server, certificates: Certifi
             try:
                 read_all(tls)
                 ends.append("orderly")
-            except ssl.SSLEOFError:
+            except ssl.SSLError:  # older Pythons have no class for it
                 ends.append("cut")
     assert ends == ["cut", "orderly"]
 

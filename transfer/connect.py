@@ -536,7 +536,10 @@ def _of_the_proxy(status: int) -> TransferError:
 
 def _was_closed(error: TransferError) -> bool:
     """Whether the server had closed the connection while it was idle."""
-    return any(isinstance(cause, ConnectionError) for cause in _causes(error.__cause__))
+    causes = list(_causes(error.__cause__))
+    # Over TLS older Pythons have no class for it.
+    is_cut = any(getattr(cause, "reason", "") == "UNEXPECTED_EOF_WHILE_READING" for cause in causes)
+    return is_cut or any(isinstance(cause, ConnectionError) for cause in causes)
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:
