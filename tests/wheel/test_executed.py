@@ -152,11 +152,11 @@ for item in bpy.context.window_manager.downloads.items:
 """
 
 
-def wait_for_bytes(folder: Path) -> None:
-    """Until a partial file has some."""
+def wait_for_bytes(folder: Path, count: int) -> None:
+    """Until a partial file has so many."""
     end = time.monotonic() + DEADLINE
-    while not any(path.stat().st_size for path in folder.glob("*.part")):
-        assert time.monotonic() < end, "nothing was received"
+    while not any(path.stat().st_size >= count for path in folder.glob("*.part")):
+        assert time.monotonic() < end, "too little was received"
         time.sleep(0.01)
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_cancels_joins_and_leaves_what_the_next_blender_finds(
     ) as process:
         try:
             gate.wait_reached(timeout=DEADLINE)
-            wait_for_bytes(tmp_path / "files")
+            wait_for_bytes(tmp_path / "files", HELD)
             process.send_signal(signal.SIGINT)
             said = process.communicate(timeout=DEADLINE)[0]
         finally:
