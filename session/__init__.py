@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
@@ -225,9 +225,13 @@ class Session:
         if delete:
             self._discard_earlier(row)
 
+    def _others_beside(self, row: Download) -> Iterator[Download]:
+        """The other rows that have something left to do in a row's folder."""
+        return (other for other in self.downloads if other is not row and _is_in(other, row.directory))
+
     def _discard_earlier(self, row: Download) -> None:
         """Delete the partial file of an earlier link that this row could not make use of."""
-        others = (other for other in self.downloads if other is not row and _is_in(other, row.directory))
+        others = self._others_beside(row)
         if row.partial and not any(row.partial in records.part_names(other) for other in others):
             discard_leftover(row.directory, row.partial)
         row.partial = ""
@@ -292,8 +296,7 @@ class Session:
         """
         if not row.is_unfinished:
             raise TransferError("This download is done: there is no link to replace")
-        others = (other for other in self.downloads if other is not row and _is_in(other, row.directory))
-        if any(other.url == link.url and not other.is_cut for other in others):
+        if any(other.url == link.url and not other.is_cut for other in self._others_beside(row)):
             raise TransferError("This link is in the list already")
         if self.run and self.run.has(row.uid):
             self._links[row.uid] = link

@@ -64,7 +64,7 @@ def _load_post(*_: Any) -> None:
     session = current()
     session.mirror.rebuild()
     session.mirror.restore_fields()
-    if session.began:  # Blender counts anew until it autosaves
+    if session.goes_on:  # Blender counts anew until it autosaves
         session.began = time.monotonic()
 
 
