@@ -249,7 +249,7 @@ class _Worker(threading.Thread):
             return Failed(str(error))
         except BaseException as error:  # a defect of ours fails this download, and is told
             log_defect(error)
-            return Failed(_UNFORESEEN)
+            return None if self.helps and not self._client else Failed(_UNFORESEEN)
 
 
 _UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
@@ -399,7 +399,7 @@ class ThreadHost:
             if known:  # the link was replaced
                 self._kept.pop(job.uid, None)
                 self._do(known.close)
-            self._transfers[job.uid] = Transfer(job, self.settings, self._space)
+            self._transfers[job.uid] = Transfer(job, self.settings, self._space, self._make_room)
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
@@ -528,6 +528,7 @@ class ThreadHost:
     def _send_help(self, now: float) -> None:
         """Idle workers, and some more up to the limit, help with what takes longest."""
         room = self._limit - sum(worker.uid != 0 for worker in self._workers)
+        room -= sum(self._transfers[uid].parked for uid in self._taken)
         if self._pending or self._helped or self._dismissed or room <= 0:
             return
         for uid in self._taken - self._stopping:
@@ -649,22 +650,27 @@ class ThreadHost:
         if uid in self._stopping:
             worker.control.stop()
         transfer = self._transfers[uid]
-        if transfer.connections:
+        if waiting := transfer.connections - transfer.parked:
             worker.hang_up()  # it goes on with a connection that is there
-        self._make_room(transfer)
+        self._close_surplus(transfer, max(0, waiting - 1))
         return transfer
 
-    def _make_room(self, first: Transfer) -> None:
+    def _make_room(self, transfer: Transfer) -> None:
+        """It has parked a connection, and its worker makes another."""
+        with self._changed:
+            self._close_surplus(transfer, 0)
+
+    def _close_surplus(self, first: Transfer, waiting: int) -> None:
         """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
 
-        `first` is taken up just now, and goes on with a connection that it has.
+        `first` is what a worker goes on with just now, with so many connections for other workers.
         """
         idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
         spare = [self._kept[uid] for uid in kept]
         spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
         surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self._limit
-        surplus += sum(transfer.connections for transfer in spare) + max(0, first.connections - 1)
+        surplus += sum(transfer.connections for transfer in spare) + waiting + first.parked
         for worker in idle[: max(0, surplus)]:
             worker.hang_up()
         surplus -= len(idle)
@@ -672,6 +678,8 @@ class ThreadHost:
             if surplus > 0 and (count := transfer.connections):
                 surplus -= count
                 self._close_spare(transfer)
+        if surplus > 0:
+            first.unpark()
 
     def _close_spare(self, transfer: Transfer) -> None:
         if self._kept.pop(transfer.job.uid, None):

@@ -145,8 +145,6 @@ class Fault:
     behaviours: tuple[Behaviour, ...] = ()
     end: str | re.Pattern[str] = ""
     """Empty: the whole file. Else the sentence with which it fails."""
-    helped: str = ""
-    """With this sentence it may fail where only the connections that help meet it."""
     file: str = "a.bin"
     """The last part of the link, and the name of the file."""
     body: bytes = DATA
@@ -207,12 +205,12 @@ class Lab:
     def enter(self, context: contextlib.AbstractContextManager[Any]) -> Any:
         return self._stack.enter_context(context)
 
-    def stage(self, fault: Fault, key: str, *pace: Behaviour, helpers_only: bool = False) -> Staged:
-        """Set a fault up. `pace` comes first; `helpers_only`: the first request is answered well."""
+    def stage(self, fault: Fault, key: str, *pace: Behaviour, well: int = 0) -> Staged:
+        """Set a fault up. `pace` comes first; so many requests are answered `well`."""
         if fault.port:
             return fault.port(self, fault)
         path = "/" + re.sub("[^a-z0-9]+", "-", f"{key} {fault.name}".lower()) + f"/{fault.file}"
-        behaviours = (after(1, *fault.behaviours),) if helpers_only else fault.behaviours
+        behaviours = (after(well, *fault.behaviours),) if well else fault.behaviours
         options = {"etag": TAG, "last_modified": DATE} | fault.options
         url = self.server.add(path, *pace, *behaviours, body=fault.body, **options)
         return Staged(self.server, path, url)
@@ -590,7 +588,7 @@ def _breaking() -> Iterator[Fault]:
     yield whole("reset in the middle, once", first(1, reset_after(HALF)))
     yield whole("reset in the middle, always", reset_after(HALF))
     yield whole("ends one byte early in good order, once", first(1, short_body()))
-    yield fails("ends one byte early in good order, always", CUT, short_body(), helped=CUT)
+    yield fails("ends one byte early in good order, always", CUT, short_body())
     yield fails("ends early where only the end tells", DIGEST, cut_after(HALF), digest=True, length=False)
     yield whole("one good answer after four bad ones", first(2, cut_before_headers), first(4, status(503)))
 
@@ -727,7 +725,10 @@ def _ranges() -> Iterator[Fault]:
     yield resumed("a range in chunks", chunked=True)
     yield resumed("503 to a range, once", first(2, status(503)))
     yield resumed("a redirect for a range", on_range(first(2, redirect_to_itself())))
-    for code in (204, 205, 304, 400, 403, 404, 405, 410, 412, 501):
+    for code in (400, 405, 412, 501):
+        yield resumed(f"{code} to each range", on_range(status(code)))
+        yield resumed_fails(f"{code} to all that follows", error(code), status(code))
+    for code in (204, 205, 304, 403, 404, 410):
         yield resumed_fails(f"{code} to each range", error(code), on_range(status(code)))
     for code in (429, 500, 503):
         yield resumed_fails(f"{code} to each range", error(code) + TRIED, on_range(status(code)))

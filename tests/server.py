@@ -1536,6 +1536,20 @@ def garble_overlap(n: int | None = None) -> Behaviour:
     return behave
 
 
+def garble_at(position: int) -> Behaviour:
+    """Each range has another byte there, under the same validator."""
+
+    def behave(exchange: Exchange) -> None:
+        def garble(response: Response) -> None:
+            if response.status == 206:
+                response.body = Garbled(response.body, position, position + 1)
+
+        exchange.alter(garble)
+        exchange.go_on()
+
+    return behave
+
+
 # Behaviours: heads and codings
 
 

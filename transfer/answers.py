@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
 _ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
 REDIRECTS = (301, 302, 303, 307, 308)
+NO_RANGES = (400, 405, 412, 416, 501)
+"""What servers say that do not like to be asked for a range, but may give the whole file."""
 
 
 def redirected(url: str, location: str) -> str:

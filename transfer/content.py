@@ -7,6 +7,7 @@ import re
 
 from .job import TransferError
 
+PAGE = "The server sent a web page instead of a file; you may need to sign in"
 HEAD_SIZE = 1024  # bytes that `judge` wants to see, fewer if the file is shorter
 
 _ZIP = rb"PK(\x03\x04|\x05\x06|\x07\x08)"
@@ -100,7 +101,7 @@ def judge(head: bytes, name: str, content_type: str) -> str:
     pattern = _FIRST_BYTES.get(extension)
     fits = pattern is not None and re.match(pattern, head, re.DOTALL) is not None
     if (pattern or extension in _NEVER_HTML) and _is_page(head, fits, content_type):
-        raise TransferError("The server sent a web page instead of a file; you may need to sign in")
+        raise TransferError(PAGE)
     return f"This does not look like a .{extension} file" if pattern and not fits else ""
 
 
@@ -109,5 +110,9 @@ def _is_page(head: bytes, fits: bool, content_type: str) -> bool:
     if re.match(_HTML, head):
         return True
     # Known only by what the server says: such as a page whose first comment is longer than `head`.
-    said = content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
-    return said and not fits and head.lstrip().startswith(b"<")
+    return is_html(content_type) and not fits and head.lstrip().startswith(b"<")
+
+
+def is_html(content_type: str) -> bool:
+    """Whether the server says that it is a web page."""
+    return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")

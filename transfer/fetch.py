@@ -37,6 +37,7 @@ from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import requests
@@ -65,7 +66,14 @@ class _NotAlone(TryAgain):
 class Transfer:
     """One download. Workers run it, usually one; the counters may be read from any thread."""
 
-    def __init__(self, job: Job, settings: Settings, space: Space | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        space: Space | None = None,
+        make_room: Callable[[Transfer], None] = lambda transfer: None,
+    ) -> None:
+        """`make_room` is told when it may hold one connection more than it has workers."""
         carried = job.carried
         self.job = job
         self.name = names.from_url(job.url) or "download"
@@ -73,6 +81,7 @@ class Transfer:
         self.size: int | None = None
         self._settings = settings
         self._space = space or Space()
+        self._make_room = make_room
         self._segments = Segments(settings.split_seconds)
         self._part: Part | None = None
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
@@ -88,6 +97,9 @@ class Transfer:
         self._bare_range = False  # ask for a range without If-Range
         self._fits = True  # what came in several answers, up to now
         self._is_mixed = False  # what did not fit is on the disk
+        self._is_pieced = False  # what is there came in several answers
+        self._gave_up = False  # an answer that would have brought the rest, as others brought it sooner
+        self._asks_whole = False  # next, and not for a range
         self._content_type = ""
         self._named = False  # by an answer of the server
 
@@ -97,6 +109,11 @@ class Transfer:
     def connections(self) -> int:
         """How many connections it holds that nobody reads from."""
         return self._segments.connections
+
+    @property
+    def parked(self) -> int:
+        """How many of those stay open only in case what others bring does not come."""
+        return self._segments.parked
 
     @property
     def controls(self) -> list[Control]:
@@ -136,6 +153,10 @@ class Transfer:
     def hang_up(self) -> None:
         """Close the connections that nobody reads from; what was received stays. Any thread."""
         self._segments.hang_up()
+
+    def unpark(self) -> None:
+        """Of those, close what is parked."""
+        self._segments.unpark()
 
     def release(self) -> None:
         """Close connections and file, at no cost: what was received is remembered, not yet made durable."""
@@ -237,6 +258,7 @@ class Transfer:
             self.close()
             self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
             self._fruitless = 0.0
+            self._gave_up = self._asks_whole = False
 
     def _remember(self) -> None:
         """So that the next run knows whether the file is as this one left it."""
@@ -276,6 +298,8 @@ class Transfer:
                     return self._finish(control, buffer)
                 if skipped := self._fetch(segment, control, client, buffer):
                     return skipped
+                if segment.is_parked and not self._is_needed(control):
+                    return None
             except _AskAgain:
                 self._end_if_fruitless()
             except TransferError as error:
@@ -283,20 +307,41 @@ class Transfer:
                 if self._segments.leave(control, failed=not control.yields, wait=wait):
                     return None
                 if not (segment and self._is_all_there):  # else others have brought it meanwhile
-                    self._back_off(error, control)
+                    self._go_on_after(error, control)
+
+    def _is_needed(self, control: Control) -> bool:
+        """Whether a worker that has parked its answer is the last one; then it asks for what is missing."""
+        if self._segments.leave(control):
+            return False
+        self._make_room(self)
+        return True
 
     @property
     def _is_all_there(self) -> bool:
         """Whether no request is needed any more."""
         return self._named and self._open_part.received.is_whole
 
+    def _go_on_after(self, error: TransferError, control: Control) -> None:
+        """Decide alone what to do next; raises TransferError where nothing can be done."""
+        if isinstance(error, _NotAlone) or control.yields:
+            control.yields = False  # it is alone by now
+        elif not self._recall():
+            try:
+                self._back_off(error, control)
+            except TransferError:
+                if not self._gave_up:
+                    raise
+                self._gave_up, self._asks_whole = False, True
+
+    def _recall(self) -> bool:
+        """Whether an answer is open yet that brings the rest; then it is read next."""
+        part = self._part
+        return part is not None and self._segments.recall(part.received.ranges, part.received.size)
+
     def _back_off(self, error: TransferError, control: Control) -> None:
         """Wait until it may be tried again; raises TransferError where it may not."""
         if not isinstance(error, TryAgain):
             raise error
-        if isinstance(error, _NotAlone) or control.yields:
-            control.yields = False  # it is alone by now
-            return
         self._end_if_fruitless()
         first_delay, began = self._settings.first_delay, time.monotonic()
         delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay)
@@ -308,6 +353,9 @@ class Transfer:
 
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
         received = self._open_part.received
+        if self._asks_whole:
+            self._asks_whole = False
+            return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
         if not segment and received.is_whole and not self._named:
             # Its name is the server's to say: a new process asks for the end of the file once more.
@@ -327,8 +375,18 @@ class Transfer:
         except BaseException:
             self._segments.drop(segment, failed=True)
             raise
-        self._segments.drop(segment)
+        if not skipped and self._is_spare(segment):
+            self._gave_up = True
+            self._segments.park(segment)
+        else:
+            self._segments.drop(segment)
         return skipped
+
+    def _is_spare(self, segment: Segment) -> bool:
+        """Whether it has ended where others go on, and its response would have brought all the rest."""
+        received = self._open_part.received
+        brings_rest = segment.reach == received.size and received.ranges.head() >= segment.offset
+        return segment.is_done and brings_rest and not received.is_whole
 
     # -- The partial file.
 
@@ -363,15 +421,20 @@ class Transfer:
                     raise
             control.sleep(LOCK_LOOK)
 
-    def _forget(self) -> None:
-        """Begin from zero, in the file and in the counters. Raises _NotAlone, _AskAgain where they stay."""
+    def _decide(self) -> None:
+        """What follows concerns the whole file. Raises _NotAlone, _AskAgain where this answer does not."""
         if not self._segments.is_alone():
             raise _NotAlone("The server sends something else to one of several connections")
-        if self._is_all_there:
-            raise _AskAgain  # others have brought the rest meanwhile: nobody needs this answer
+        if self._is_all_there or self._recall():
+            raise _AskAgain  # the rest was brought meanwhile, or an answer that is surer will bring it
+
+    def _forget(self) -> None:
+        """Begin from zero, in the file and in the counters. Raises _NotAlone, _AskAgain where they stay."""
+        self._decide()
         self.hang_up()
         self._open_part.forget()
         self.received, self.size, self._bare_range, self._is_mixed = 0, None, False, False
+        self._is_pieced = self._gave_up = False
         self._restart_hash()
 
     def _restart_hash(self) -> None:
@@ -403,7 +466,8 @@ class Transfer:
                 self._tries.requests -= 1  # interrupted by us: not a try
             raise
         try:
-            segment.is_for_all = response.status_code == 200 and client.is_for_others(response)
+            if response.status_code == 200 and client.is_for_others(response):
+                segment.is_sole = True  # a proxy that gets it whole can serve other machines too
             return self._judge(response, segment, is_range)
         except BaseException:
             response.close()
@@ -412,7 +476,7 @@ class Transfer:
     def _go_back(self, segment: Segment) -> bool:
         """Begin a little earlier where the disk holds that; False: the whole file is to be asked for."""
         part = self._open_part
-        if not part.received.ranges.total():
+        if segment.is_sole or not part.received.ranges.total():
             return False
         if not part.can_resume:
             self._begin_anew()
@@ -461,8 +525,10 @@ class Transfer:
         if status == 206 and is_range:
             self._continue(response, segment)
             return None
-        if status == 416 and is_range:
-            self._begin_anew()
+        if status in answers.NO_RANGES and is_range:
+            self._decide()
+            self._asks_whole = True
+            raise _AskAgain
         if status == 304 and self.job.if_exists is IfExists.UPDATE:
             response.close()
             self._drop_part()
@@ -477,9 +543,9 @@ class Transfer:
 
     def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
         """The whole file comes."""
+        self._decide()
         if self._open_part.received.ranges.total():
             self._refuse_page(response)
-        self._forget()
         self._take_name(response)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
             response.close()
@@ -487,20 +553,34 @@ class Transfer:
             return skipped
         body = self._open_body(response)
         received = self._open_part.received
-        received.encoded = body.encoded
-        if not body.encoded:
-            received.size = self.size = body.length
-            received.validator = answers.validator(response)
+        if self._goes_through(response, body):
+            segment.is_sole = True
+        else:
+            self._forget()
+            received.encoded = body.encoded
+            if not body.encoded:
+                received.size = self.size = body.length
+                received.validator = answers.validator(response)
         self._need_space()
         segment.offset = 0
         segment.open(body, received.size, received.size)
         return None
 
+    def _goes_through(self, response: requests.Response, body: Body) -> bool:
+        """Whether what is there can stay, to be compared: it seems to be the very same file."""
+        received = self._open_part.received
+        if not received.ranges.total() or received.encoded or body.encoded or body.length != received.size:
+            return False
+        known = received.validator
+        return answers.certainly_same(known, response) if known.if_range else self._open_part.can_resume
+
     def _refuse_page(self, response: requests.Response) -> None:
         """Give up nothing that was received for a page to sign in. Raises TransferError."""
         content_type = response.headers.get("Content-Type", "")
-        if content_type.partition(";")[0].strip().lower() == "text/html":
+        if content.is_html(content_type):
             content.judge(b"<html>", self.name, content_type)
+            if self._named and not content.is_html(self._content_type):
+                raise TransferError(content.PAGE)
 
     def _take_name(self, response: requests.Response) -> None:
         self._named = True
@@ -523,6 +603,7 @@ class Transfer:
         body = self._open_body(response)
         if body.encoded:
             self._begin_anew()
+        self._is_pieced = True
         if received.size is None:
             received.size = self.size = answered[2]
         if not received.validator.if_range:
@@ -562,7 +643,7 @@ class Transfer:
         control.enter(Phase.BODY)
         part, body = self._open_part, segment.body
         assert body
-        if part.can_resume and self._fits and not segment.is_for_all:
+        if part.can_resume and self._fits and not segment.is_sole:
             self._segments.welcome()
         while self._is_due(segment, control) and (count := body.read(buffer, control)):
             self._place(segment, self._fitting(segment, buffer[:count]))
@@ -637,10 +718,10 @@ class Transfer:
             ranges.add(start, end)
             self.received = ranges.total()
             is_new = self.received > self._tries.furthest
-            if is_new:
-                self._since = time.monotonic()
-                self._tries.progress(self.received)
-        if not is_new:
+            self._tries.progress(self.received)
+        if is_new or segment.is_sole:  # what is there is looked at once more, in a file that has an end
+            self._since = time.monotonic()
+        else:
             self._end_if_fruitless()
 
     def _checkpoint(self, part: Part) -> None:
@@ -669,6 +750,8 @@ class Transfer:
     def _finish(self, control: Control, buffer: memoryview) -> Finished | Skipped:
         """All bytes are there: look at them, then give the file its name."""
         part = self._open_part
+        self.hang_up()
+        self._gave_up = False
         part.truncate(part.received.size or 0)  # it may have been longer once
         self._verify(control, buffer)
         try:
@@ -708,6 +791,10 @@ class Transfer:
             return
         self._hash_up_to(self.size or 0, control, buffer)
         if not digest.matches(self._hash, self.job.digest):
+            if self._is_pieced and self._fits:
+                self._fits = False
+                self._spoil()
+                self._begin_anew()  # in one piece it may be right
             self._drop_part()
             raise TransferError("The file is not the one expected: its digest differs. Ask for a new link")
 

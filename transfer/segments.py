@@ -21,6 +21,8 @@ from .control import Control
 from .ranges import Ranges
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .body import Body
 
 OVERLAP = 64 << 10  # bytes of a request that are there already, and are compared with the disk;
@@ -52,8 +54,8 @@ class Segment:
     """Whether it was asked for though nothing was known to be missing: to see that what is there fits."""
     was_kept: bool = False
     """Whether the worker that reads may be another than the one that asked."""
-    is_for_all: bool = False
-    """Whether its response, if it is taken whole, will serve other machines too."""
+    is_sole: bool = False
+    """Whether its response is read by one worker to the end, however much of it is there already."""
     began: int = 0
     """Where its response began,"""
     began_at: float = field(default_factory=time.monotonic)
@@ -64,6 +66,11 @@ class Segment:
         """Whether what is still to come is somebody else's."""
         goes_on = self.is_overlong or (self.reach or 0) > (self.end or 0)
         return self.end is not None and self.offset >= self.end and goes_on
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether its response stays open only in case what others are to bring does not come."""
+        return not self.control and self.is_done
 
     @property
     def elapsed(self) -> float:
@@ -125,6 +132,12 @@ class Segments:
         """How many responses are open that nobody reads."""
         with self.lock:
             return sum(segment.control is None for segment in self._segments)
+
+    @property
+    def parked(self) -> int:
+        """How many of those are parked."""
+        with self.lock:
+            return sum(segment.is_parked for segment in self._segments)
 
     # -- Coming and going.
 
@@ -191,7 +204,7 @@ class Segments:
     ) -> Segment | None:
         """What this worker fetches next; None: all is there, or others are at it."""
         with self.lock:
-            if stopped := next((s for s in self._segments if not s.control), None):
+            if stopped := next((s for s in self._segments if not (s.control or s.is_done)), None):
                 stopped.control = control
                 return stopped
             is_whole = size is not None and received.head() == size
@@ -289,13 +302,34 @@ class Segments:
             if segment in self._segments:
                 self._segments.remove(segment)
 
+    def park(self, segment: Segment) -> None:
+        """Its response would bring the rest, which others bring sooner: it stays in case they do not."""
+        with self.lock:
+            segment.control, segment.was_kept = None, True
+
+    def recall(self, received: Ranges, size: int | None) -> bool:
+        """Have a parked response read on, through what is there, to the last missing byte; False: none is."""
+        with self.lock:
+            parked = next((segment for segment in self._segments if segment.is_parked), None)
+            gaps = received.missing(size or 0)
+            if not parked or not gaps or gaps[0][0] < parked.offset:
+                return False
+            parked.end, parked.is_sole = min(gaps[-1][1] + JOINT, size or 0), True
+            return True
+
+    def unpark(self) -> None:
+        """Close what is parked."""
+        self._close_all(lambda segment: segment.is_parked)
+
     def hang_up(self) -> None:
         """Close the responses that nobody reads."""
+        self._close_all(lambda segment: not segment.control)
+
+    def _close_all(self, condition: Callable[[Segment], bool]) -> None:
         with self.lock:
-            for segment in self._segments:
-                if not segment.control:
-                    segment.close()
-            self._segments = [segment for segment in self._segments if segment.control]
+            for segment in filter(condition, self._segments):
+                segment.close()
+            self._segments = [segment for segment in self._segments if not condition(segment)]
 
     def stop(self, segment: Segment) -> None:
         """Its worker goes; an open response stays for the next one."""

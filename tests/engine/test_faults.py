@@ -38,16 +38,16 @@ class Way:
 
     host: type[ThreadHost] | type[ProcessHost]
     segments: int = 1
-    helpers_only: bool = False
-    """Whether the first request of each download is answered well."""
+    well: int = 0
+    """So many requests of each download are answered well: one would do without helpers."""
 
     def __str__(self) -> str:
         host = "threads" if self.host is ThreadHost else "process"
-        return f"{host}-{self.segments}" + "-helpers" * self.helpers_only
+        return f"{host}-{self.segments}" + (f"-after-{self.well}" if self.well else "")
 
     @property
     def faults(self) -> list[Fault]:
-        return [fault for fault in FAULTS if not self.helpers_only or (fault.behaviours and not fault.port)]
+        return [fault for fault in FAULTS if not self.well or (fault.behaviours and not fault.port)]
 
     @property
     def at_once(self) -> int:
@@ -56,7 +56,7 @@ class Way:
 
     @property
     def settings(self) -> Settings:
-        split = 0.05 if self.segments > 1 else 1e9
+        split = 0.15 if self.segments > 1 else 1e9  # so that there are no more segments than that
         connections = self.at_once * self.segments
         return Settings(timeout=TIMEOUT, connections=connections, split_seconds=split, first_delay=0.0)
 
@@ -64,7 +64,8 @@ class Way:
 ALL_WAYS = [
     Way(ThreadHost),
     Way(ThreadHost, segments=4),
-    Way(ThreadHost, segments=4, helpers_only=True),
+    Way(ThreadHost, segments=4, well=1),
+    Way(ThreadHost, segments=4, well=2),
     Way(ProcessHost),
     Way(ProcessHost, segments=4),
 ]
@@ -98,7 +99,7 @@ class Trial:
     @property
     def rights(self) -> list[bytes]:
         """What the file may hold: the new one, and the old one where that was answered well."""
-        return [self.fault.right, *([self.fault.body] if self.way.helpers_only else [])]
+        return [self.fault.right, *([self.fault.body] if self.way.well else [])]
 
     def take(self, outcome: Outcome) -> None:
         """It has ended: look at what is in the folder."""
@@ -169,7 +170,7 @@ def _trial(way: Way, lab: Lab, fault: Fault, folder: Path) -> Trial:
     pace = [PACE] if way.segments > 1 else []
     place = folder / str(len(list(folder.iterdir())))
     place.mkdir()
-    return Trial(fault, way, lab.stage(fault, str(way), *pace, helpers_only=way.helpers_only), place)
+    return Trial(fault, way, lab.stage(fault, str(way), *pace, well=way.well), place)
 
 
 class Runs:
@@ -215,10 +216,9 @@ def _is_expected(trial: Trial) -> bool:
     """Whether the first outcome is the one of the table."""
     outcome, fault = trial.outcomes[0], trial.fault
     if isinstance(outcome, Finished):
-        return trial.way.helpers_only or not fault.end
-    end = fault.helped if trial.way.helpers_only else fault.end
-    if not isinstance(outcome, Failed) or not end:
+        return bool(trial.way.well) or not fault.end
+    if not isinstance(outcome, Failed) or not fault.end or trial.way.well:
         return False
-    if isinstance(end, str):
-        return outcome.error == end.replace("{host}", "127.0.0.1")
-    return end.fullmatch(outcome.error) is not None
+    if isinstance(fault.end, str):
+        return outcome.error == fault.end.replace("{host}", "127.0.0.1")
+    return fault.end.fullmatch(outcome.error) is not None

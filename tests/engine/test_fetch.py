@@ -427,9 +427,12 @@ def test_a_web_page_in_place_of_a_file(fetch: Fetcher, server: Server, tmp_path:
     assert names(tmp_path) == []
 
 
-def test_a_web_page_costs_nothing_that_was_received(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.blend", "a.bin"])
+def test_a_web_page_costs_nothing_that_was_received(
+    fetch: Fetcher, server: Server, tmp_path: Path, name: str
+) -> None:
     data = b"BLENDER" + DATA
-    url = server.add("/a.blend", first(1, cut_after(200_000)), at(1, html_instead()), body=data)
+    url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, html_instead()), body=data)
     assert failed(fetch(url, tmp_path)) == PAGE
     assert finished(fetch(url, tmp_path)).read_bytes() == data
     assert server.requests[-1].range_start == 200_000 - OVERLAP

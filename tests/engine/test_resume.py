@@ -15,6 +15,7 @@ from server import (
     after,
     content_range,
     cut_after,
+    cut_before_headers,
     drops_range_when_if_range,
     first,
     garble_overlap,
@@ -31,6 +32,7 @@ from server import (
     when,
 )
 
+from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import names as names_module
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer.control import Control
@@ -230,6 +232,51 @@ def test_the_second_question_has_no_if_range(fetch: Fetcher, server: Server, tmp
     last = server.requests[-2:]
     assert [request.range for request in last] == [f"bytes={KEPT - OVERLAP}-"] * 2
     assert [request.headers["If-Range"] for request in last] == [etag(server), None]
+
+
+WHOLE_ONLY = {str(code): on_range(status(code)) for code in (400, 405, 412, 416, 501)} | {"200": ignore_range}
+
+
+@pytest.mark.parametrize("fault", WHOLE_ONLY)
+@pytest.mark.parametrize("digest", [None, SHA256], ids=["validator", "digest"])
+def test_where_ranges_are_refused_what_is_there_stays_and_is_compared(
+    fetch: Fetcher, server: Server, tmp_path: Path, fault: str, digest: str | None
+) -> None:
+    """The whole file is asked for, and cut early; then the server takes ranges again."""
+    given_up(fetch, server, tmp_path, sha256=digest)
+    again = after(1, cut_after(KEPT - 1000), after(1, cut_before_headers))
+    server.add("/a.bin", again, WHOLE_ONLY[fault], body=DATA)
+    transfer = fetch.transfer(new_job(server.url("/a.bin"), tmp_path, sha256=digest))
+    assert "Tried 5 times" in failed(fetch.run(transfer))
+    assert transfer.received == KEPT
+    server.add("/a.bin", body=DATA)
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
+
+
+def test_looking_at_what_is_there_is_no_time_without_progress(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(fetch_module.time, "monotonic", lambda: now)
+    fetch = Fetcher(Settings(timeout=10.0))
+
+    def slow(exchange: Any) -> None:
+        def pass_time() -> None:
+            nonlocal now
+            now += 150.0
+
+        for position in range(50_000, KEPT, 50_000):
+            exchange.at_body(position, pass_time)
+        exchange.go_on()
+
+    try:
+        given_up(fetch, server, tmp_path)
+        server.add("/a.bin", on_range(status(400)), slow, body=DATA)
+        assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    finally:
+        fetch.close()
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize(

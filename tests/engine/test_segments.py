@@ -38,6 +38,7 @@ from server import (
     cut_in_headers,
     drip,
     first,
+    garble_at,
     garble_overlap,
     gzip_body,
     html_instead,
@@ -65,6 +66,7 @@ from background_downloads.transfer import segments
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.ranges import Ranges
 from background_downloads.transfer.segments import OVERLAP, Segment, Segments
+from background_downloads.workers import ThreadHost
 
 EAGER = Settings(timeout=90.0, connections=4, split_seconds=0.0)
 """Whatever can be split is, as soon as there is a worker."""
@@ -370,6 +372,121 @@ def test_a_connection_that_stalls_beside_others_is_not_waited_for(
     """The time-out is far beyond the test's deadline."""
     refused(eager, server, tmp_path, stall(server.gate()))
     assert [text for text in ranges(server)[1:] if text is None] == []
+
+
+def test_a_helper_that_cannot_begin_costs_nothing(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_client, made = ThreadHost.new_client, []
+
+    def only_one(host: ThreadHost) -> Any:
+        made.append(host)
+        if len(made) > 1:
+            raise MemoryError
+        return new_client(host)
+
+    monkeypatch.setattr(ThreadHost, "new_client", only_one)
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(BURST, gate), body=DATA), tmp_path)
+    eager_threads.submit(job)
+    eager_threads.until(lambda: len(made) > 1, "a helper")
+    gate.open()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+
+
+# -- The answer that brings all is kept until all is there.
+
+
+@pytest.fixture
+def asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than to read on through what is there already, however near the next gap is."""
+    monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
+
+
+def until_parked(driver: Driver, server: Server, folder: Path, *rest: Any, **options: Any) -> Job:
+    """The first answer ends where a helper began, which breaks far away; then `rest` is answered."""
+    gate = server.gate()
+    rules = when(lambda e: e.number == 0, stall_after(BURST, gate)), when(lambda e: e.number == 1, FAR)
+    wanted = new_job(server.add("/a.bin", *rules, after(2, *rest), body=DATA), folder, **options)
+    driver.submit(wanted)
+    driver.until_received(wanted, BURST + 1_000_000)
+    gate.open()
+    return wanted
+
+
+FAR = cut_after(1_000_000)  # bytes, of the second half
+
+PAIR = Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0)
+BRING = ("200", "changed and If-Range ignored", "reset late")  # they bring something all the same
+FOR_GOOD = {name: fault for name, fault in (REFUSALS | BREAKS).items() if name not in ("changed", "cut late")}
+
+
+@pytest.mark.parametrize("fault", FOR_GOOD)
+@pytest.mark.usefixtures("asks_again")
+def test_whatever_meets_what_comes_later_the_first_answer_brings_the_rest(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, fault: str
+) -> None:
+    """As it would have without helpers."""
+    driver = new_thread_driver(PAIR)
+    job = until_parked(driver, server, tmp_path, FOR_GOOD[fault])
+    assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
+    assert len(server.requests) >= 3
+    assert [text for text in ranges(server)[1:] if text is None] == []
+    assert server.connections.peak <= 2 + 1  # a hang-up is seen a moment after the next one connects
+
+
+@pytest.mark.parametrize("fault", FOR_GOOD)
+@pytest.mark.usefixtures("asks_again")
+def test_where_it_could_not_be_kept_the_whole_file_is_asked_for_again(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is there stays meanwhile, and is compared."""
+    monkeypatch.setattr(Segments, "park", lambda segments, segment: segments.drop(segment))
+    driver = new_thread_driver(PAIR)
+    job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[fault]))
+    assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
+    assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
+
+
+@pytest.mark.usefixtures("asks_again")
+def test_a_parked_answer_gives_way_to_another_download(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(PAIR)
+    held, other = server.gate(), server.gate()
+    job = until_parked(driver, server, tmp_path, stall_after(BURST, held))
+    driver.until_reached(held)
+    assert server.connections.open == 2
+    second = new_job(server.add("/b.bin", stall_after(BURST, other), body=DATA), tmp_path)
+    driver.submit(second)
+    driver.until_reached(other)
+    driver.until(lambda: server.connections.open == 2)
+    assert server.connections.peak <= 2 + 1  # a hang-up is seen a moment after the next one connects
+    held.open()
+    other.open()
+    for each in (job, second):
+        assert finished(driver.outcome(each)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("asks_again")
+def test_a_parked_answer_stays_over_a_pause_and_is_closed_at_the_end(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver, held = new_thread_driver(PAIR), server.gate()
+    job = until_parked(driver, server, tmp_path, stall_after(BURST, held), sha256=SHA256)
+    driver.until_reached(held)
+    assert driver.stop(job) == Halted()
+    assert server.connections.open == 2
+    driver.submit(job)
+    driver.until_phase(job, Phase.BODY)
+    held.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    driver.until(lambda: server.connections.open <= 1, "only what may serve the next download is open")
+    assert len(server.requests) == 3
 
 
 # -- Never a mixed file.
@@ -703,6 +820,21 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
     assert finished(eager_threads.run(job)).read_bytes() == DATA
     assert sum(reads) <= len(DATA) - BURST + (4 << 10)  # what was verified is not read again
     assert sum(text is None for text in ranges(server)) == 1
+
+
+def test_what_is_not_what_the_digest_says_is_fetched_once_more_in_one_piece(
+    eager: Driver, server: Server, tmp_path: Path
+) -> None:
+    """Ranges have a wrong byte where nothing is compared."""
+    gate = server.gate()
+    url = server.add("/a.bin", stall_after(BURST, gate), garble_at(3_000_001), body=DATA)
+    job = new_job(url, tmp_path, sha256=SHA256)
+    eager.submit(job)
+    eager.until_reached(gate, 2)
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+    assert ranges(server)[-1] is None
+    assert sum(text is None for text in ranges(server)) == 2
 
 
 # -- Anything, anywhere.
