@@ -559,8 +559,9 @@ class Transfer:
             self._forget()
             received.encoded = body.encoded
             if not body.encoded:
-                received.size = self.size = body.length
+                received.size = body.length
                 received.validator = answers.validator(response)
+        self.size = received.size
         self._need_space()
         segment.offset = 0
         segment.open(body, received.size, received.size)
@@ -605,11 +606,11 @@ class Transfer:
             self._begin_anew()
         self._is_pieced = True
         if received.size is None:
-            received.size = self.size = answered[2]
+            self.size = answered[2]  # believed once all of the range was seen to fit
         if not received.validator.if_range:
             received.validator = answers.validator(response)  # for the next time
         self._need_space()
-        wanted = received.size if segment.end is None else segment.end
+        wanted = self.size if segment.end is None else segment.end
         segment.open(body, None if wanted is None else min(wanted, answered[1]), answered[1])
 
     def _is_same(self, response: requests.Response, start: int, _end: int, size: int | None) -> bool:
@@ -736,9 +737,10 @@ class Transfer:
         """The body has ended where it should, or where only its end could tell."""
         received = self._open_part.received
         if segment.end is None:
-            segment.end = received.size = self.size = segment.offset
+            segment.end = self.size = segment.offset
         if segment.offset < segment.end:
             raise TryAgain("The server sent less than it had announced")
+        received.size = self.size
 
     def _end_if_fruitless(self) -> None:
         """Raises TransferError where too much time went by on the network; waits do not count."""

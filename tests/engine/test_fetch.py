@@ -746,6 +746,14 @@ def test_what_a_broken_answer_brought_does_not_pass_for_a_file_of_its_length(
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
 
 
+@pytest.mark.parametrize("position", [0, 4])
+def test_nor_where_the_answer_that_tells_the_length_is_cut(
+    fetch: Fetcher, server: Server, tmp_path: Path, position: int
+) -> None:
+    url = server.add("/a.bin", first(1, bad_chunks("huge")), at(1, cut_after(position)), body=DATA[:8])
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
+
+
 def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     url = server.add("/a.bin", body=DATA, etag=None, last_modified=None)
     transfer = fetch.transfer(new_job(url, tmp_path, if_exists=IfExists.OVERWRITE))
