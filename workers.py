@@ -249,7 +249,10 @@ class _Worker(threading.Thread):
             return Failed(str(error))
         except BaseException as error:  # a defect of ours fails this download, and is told
             log_defect(error)
-            return None if self.helps and not self._client else Failed(_UNFORESEEN)
+            if self.helps and not self._client:
+                transfer.decline(self.control)
+                return None
+            return Failed(_UNFORESEEN)
 
 
 _UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"

@@ -139,6 +139,10 @@ class Transfer:
             return f"verifying {self._hashed / self.size:.0%}"
         return self._tries.text
 
+    def decline(self, control: Control) -> None:
+        """A worker that was to help cannot; others are not sent at once."""
+        self._segments.leave(control, failed=True)
+
     def missing(self) -> int:
         """Bytes that the disk will have to take yet, where known."""
         return max(0, (self.size or 0) - self.received)
@@ -329,9 +333,10 @@ class Transfer:
             try:
                 self._back_off(error, control)
             except TransferError:
-                if not self._gave_up:
+                if not self._gave_up or (isinstance(error, TryAgain) and error.retry_after):
                     raise
                 self._gave_up, self._asks_whole = False, True
+                self._tries.failures = 0
 
     def _recall(self) -> bool:
         """Whether an answer is open yet that brings the rest; then it is read next."""
@@ -354,7 +359,6 @@ class Transfer:
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
         received = self._open_part.received
         if self._asks_whole:
-            self._asks_whole = False
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
         if not segment and received.is_whole and not self._named:
@@ -370,23 +374,31 @@ class Transfer:
             if not skipped:
                 self._receive(segment, control, buffer)
         except Stopped:
-            self._segments.stop(segment)
+            if not self._is_parked(segment):
+                self._segments.stop(segment)
             raise
         except BaseException:
+            self._gave_up = self._gave_up or (control.yields and self._brings_rest(segment))
             self._segments.drop(segment, failed=True)
             raise
-        if not skipped and self._is_spare(segment):
-            self._gave_up = True
-            self._segments.park(segment)
-        else:
+        if skipped or not self._is_parked(segment):
             self._segments.drop(segment)
         return skipped
 
-    def _is_spare(self, segment: Segment) -> bool:
-        """Whether it has ended where others go on, and its response would have brought all the rest."""
-        received = self._open_part.received
-        brings_rest = segment.reach == received.size and received.ranges.head() >= segment.offset
-        return segment.is_done and brings_rest and not received.is_whole
+    def _is_parked(self, segment: Segment) -> bool:
+        """Whether it has ended where others go on, and its response stays, as it would bring the rest."""
+        if not (segment.is_done and self._brings_rest(segment)):
+            return False
+        self._gave_up = True
+        self._segments.park(segment)
+        return True
+
+    def _brings_rest(self, segment: Segment) -> bool:
+        """Whether its response brings all that is missing."""
+        part = self._part
+        if not (part and segment.body) or part.received.is_whole:
+            return False
+        return segment.reach == part.received.size and part.received.ranges.head() >= segment.offset
 
     # -- The partial file.
 
@@ -544,6 +556,7 @@ class Transfer:
     def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
         """The whole file comes."""
         self._decide()
+        self._asks_whole = False
         if self._open_part.received.ranges.total():
             self._refuse_page(response)
         self._take_name(response)
@@ -679,28 +692,41 @@ class Transfer:
         """Write what is new, compare what is there already. Raises _AskAgain, TryAgain."""
         start = segment.offset
         with self._placing:
-            if self._is_mixed:
+            if self._is_mixed and not segment.is_sole:
                 self._begin_anew()
             for begin, end, is_there in self._open_part.received.ranges.pieces(start, start + len(data)):
                 self._place_piece(segment, data[begin - start : end - start], begin, is_there)
             self._record(segment, data)
 
     def _place_piece(self, segment: Segment, data: memoryview, offset: int, is_there: bool) -> None:
-        if not is_there:
-            self._open_part.write(data, offset)
-            segment.is_new = True
-        elif self._open_part.read(offset, len(data)) != data:
-            self._fits = False
-            if segment.is_new or segment.is_proof:
-                self._spoil()
+        if is_there:
+            if self._open_part.read(offset, len(data)) == data:
+                return
+            self._settle(segment)
+        self._open_part.write(data, offset)
+        segment.is_new = True
+
+    def _settle(self, segment: Segment) -> None:
+        """It does not fit what is there. Raises _AskAgain, _NotAlone unless it is the one to go by."""
+        self._fits = False
+        first = self._segments.first(self.size)
+        if segment.is_new or segment.is_proof or segment is first:
+            self._spoil(first)
+        if segment is not first:
             self._begin_anew()
 
-    def _spoil(self) -> None:
-        """Nobody knows which of the answers is the file's: of what they brought nothing counts."""
+    def _spoil(self, first: Segment | None = None) -> None:
+        """Of what several answers brought only that of the first counts, if it is still open."""
+        if first:
+            self._segments.rely_on(first)
+        kept = first.offset if first else 0
         part = self._open_part
         with self._saving, self._segments.lock:
             part.received.ranges.clear()
-            self.received, self._is_mixed = 0, True
+            part.received.ranges.add(0, kept)
+            self.received, self._is_mixed = kept, True
+        if self._hashed > kept:
+            self._restart_hash()
         part.disown()
 
     def _begin_anew(self) -> NoReturn:
@@ -794,7 +820,7 @@ class Transfer:
         self._hash_up_to(self.size or 0, control, buffer)
         if not digest.matches(self._hash, self.job.digest):
             if self._is_pieced and self._fits:
-                self._fits = False
+                self._fits, self._tries, self._since = False, retry.Tries(), time.monotonic()
                 self._spoil()
                 self._begin_anew()  # in one piece it may be right
             self._drop_part()

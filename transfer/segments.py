@@ -114,7 +114,7 @@ class Segments:
         self.lock = threading.Lock()
         """Guards the transfer's counters too."""
         self._split_seconds = split_seconds
-        self._workers: set[Control] = set()
+        self._workers: dict[Control, None] = {}  # as they came
         self._segments: list[Segment] = []
         self._welcomes = False  # others
         self._most = 1 << 30  # workers that the server seems to bear
@@ -123,7 +123,7 @@ class Segments:
 
     @property
     def controls(self) -> list[Control]:
-        """Of the workers."""
+        """Of the workers, as they came."""
         with self.lock:
             return list(self._workers)
 
@@ -146,7 +146,7 @@ class Segments:
         with self.lock:
             if helps and not (self._workers and self._has_room(time.monotonic())):
                 return False
-            self._workers.add(control)
+            self._workers[control] = None
             return True
 
     def leave(self, control: Control, *, failed: bool = False, wait: float = 0.0) -> bool:
@@ -155,10 +155,10 @@ class Segments:
         `wait`: seconds for which the server asks no more of it.
         """
         with self.lock:
-            if self._workers == {control}:
+            if list(self._workers) == [control]:
                 self._welcomes = False
                 return False
-            self._workers.discard(control)
+            self._workers.pop(control, None)
             if failed:
                 self._most, self._failed_at = max(1, len(self._workers)), time.monotonic() + wait
             return True
@@ -166,7 +166,7 @@ class Segments:
     def exit(self, control: Control) -> None:
         """The last worker is gone, or one that has left already."""
         with self.lock:
-            self._workers.discard(control)
+            self._workers.pop(control, None)
 
     def is_alone(self) -> bool:
         """Whether there is one worker only; then no other comes."""
@@ -311,11 +311,22 @@ class Segments:
         """Have a parked response read on, through what is there, to the last missing byte; False: none is."""
         with self.lock:
             parked = next((segment for segment in self._segments if segment.is_parked), None)
-            gaps = received.missing(size or 0)
-            if not parked or not gaps or gaps[0][0] < parked.offset:
-                return False
-            parked.end, parked.is_sole = min(gaps[-1][1] + JOINT, size or 0), True
-            return True
+            gaps = received.missing(size) if size else []
+            if parked and gaps and gaps[0][0] >= parked.offset:
+                parked.end, parked.is_sole = min(gaps[-1][1] + JOINT, parked.reach or 0), True
+            return any(segment.is_sole and not segment.control for segment in self._segments)
+
+    def first(self, size: int | None) -> Segment | None:
+        """Whose response is the whole file's, and open yet: it has brought all before its offset."""
+        with self.lock:
+            whole = (s for s in self._segments if s.body and s.began == 0 and s.reach == size)
+            return next(whole, None) if size else None
+
+    def rely_on(self, segment: Segment) -> None:
+        """It is read to its end, by one worker; other responses count for nothing."""
+        with self.lock:
+            segment.end, segment.is_sole = segment.reach, True
+        self._close_all(lambda other: not other.control and other is not segment)
 
     def unpark(self) -> None:
         """Close what is parked."""

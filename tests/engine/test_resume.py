@@ -18,6 +18,7 @@ from server import (
     cut_before_headers,
     drops_range_when_if_range,
     first,
+    garble_at,
     garble_overlap,
     ignore_range,
     ignores_if_range,
@@ -274,6 +275,10 @@ def test_looking_at_what_is_there_is_no_time_without_progress(
         given_up(fetch, server, tmp_path)
         server.add("/a.bin", on_range(status(400)), slow, body=DATA)
         assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+        # Once more: what came in two answers has another digest, and is fetched anew.
+        server.add("/b.bin", first(1, cut_after(KEPT)), garble_at(KEPT + 1), after(2, slow), body=DATA)
+        assert finished(fetch(server.url("/b.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
+        assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-", None]
     finally:
         fetch.close()
         monkeypatch.undo()

@@ -390,6 +390,12 @@ def test_a_helper_that_cannot_begin_costs_nothing(
     job = new_job(server.add("/a.bin", stall_after(BURST, gate), body=DATA), tmp_path)
     eager_threads.submit(job)
     eager_threads.until(lambda: len(made) > 1, "a helper")
+    count = 0
+    for _ in range(50):  # nor is another one sent at once
+        eager_threads.host.wait(0.001)
+        eager_threads.look()
+        count = count or len(made)
+    assert len(made) == count <= 1 + 3
     gate.open()
     assert finished(eager_threads.outcome(job)).read_bytes() == DATA
 
@@ -417,6 +423,7 @@ def until_parked(driver: Driver, server: Server, folder: Path, *rest: Any, **opt
 FAR = cut_after(1_000_000)  # bytes, of the second half
 
 PAIR = Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0)
+WAITS = "429 for long"
 BRING = ("200", "changed and If-Range ignored", "reset late")  # they bring something all the same
 FOR_GOOD = {name: fault for name, fault in (REFUSALS | BREAKS).items() if name not in ("changed", "cut late")}
 
@@ -435,7 +442,7 @@ def test_whatever_meets_what_comes_later_the_first_answer_brings_the_rest(
     assert server.connections.peak <= 2 + 1  # a hang-up is seen a moment after the next one connects
 
 
-@pytest.mark.parametrize("fault", FOR_GOOD)
+@pytest.mark.parametrize("fault", FOR_GOOD.keys() - {WAITS})
 @pytest.mark.usefixtures("asks_again")
 def test_where_it_could_not_be_kept_the_whole_file_is_asked_for_again(
     new_thread_driver: Callable[..., Driver],
@@ -445,11 +452,102 @@ def test_where_it_could_not_be_kept_the_whole_file_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is there stays meanwhile, and is compared."""
-    monkeypatch.setattr(Segments, "park", lambda segments, segment: segments.drop(segment))
+    monkeypatch.setattr(Segments, "park", Segments.drop)
     driver = new_thread_driver(PAIR)
     job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[fault]))
     assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
     assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
+
+
+@pytest.mark.usefixtures("asks_again")
+def test_but_not_where_the_server_asks_to_wait(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Segments, "park", Segments.drop)
+    driver = new_thread_driver(PAIR)
+    job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[WAITS]))
+    assert failed(driver.outcome(job)) == "The server asks to wait 1 hour. Try again later"
+    assert part_of(tmp_path).exists()
+
+
+@pytest.mark.parametrize("hiccup", [status(503), cut_before_headers, cut_after(1000)])
+@pytest.mark.usefixtures("asks_again")
+def test_the_whole_file_is_asked_for_as_often_as_anything(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    hiccup: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over a pause too."""
+    monkeypatch.setattr(Segments, "park", Segments.drop)
+    driver, gate = new_thread_driver(PAIR), server.gate()
+    whole = when(
+        lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
+    )
+    job = until_parked(driver, server, tmp_path, on_range(status(503)), whole)
+    driver.until_reached(gate)
+    driver.stop(job)
+    gate.open()
+    driver.submit(job)
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) > 2
+
+
+def held_pair(driver: Driver, server: Server, folder: Path, *later: Any) -> tuple[Job, list[Gate]]:
+    """Two workers, whose answers are held; of all that comes later ranges are refused."""
+    gates = [server.gate(), server.gate()]
+    rules = [when(lambda e, n=n: e.number == n, stall_after(BURST, gate)) for n, gate in enumerate(gates)]
+    url = server.add("/a.bin", *rules, *later, after(2, on_range(status(403))), body=DATA)
+    job = new_job(url, folder)
+    driver.submit(job)
+    driver.until_received(job, 2 * BURST)
+    return job, gates
+
+
+@pytest.mark.parametrize("is_first_called", [False, True])
+def test_whoever_gives_way_to_another_download_costs_nothing(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    is_first_called: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if is_first_called:
+        monkeypatch.setattr(Segments, "controls", property(lambda segments: [*segments._workers][::-1]))
+    driver = new_thread_driver(PAIR)
+    job, gates = held_pair(driver, server, tmp_path)
+    other = new_job(server.add("/b.bin", body=DATA), tmp_path)
+    assert finished(driver.run(other)).read_bytes() == DATA
+    for gate in gates:
+        gate.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert (None in ranges(server)[1:]) == is_first_called
+
+
+def test_a_pause_where_a_helper_goes_on_keeps_both_answers(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one waits at the joint to see how fast the other is."""
+    go_on, waits = Segments.go_on, threading.Event()
+
+    def seen(*arguments: Any) -> bool | None:
+        result = go_on(*arguments)
+        if result is None:
+            waits.set()
+        return result
+
+    monkeypatch.setattr(Segments, "go_on", seen)
+    driver = new_thread_driver(PAIR)
+    job, gates = held_pair(driver, server, tmp_path, when(lambda e: e.number == 1, cut_after(1_000_000)))
+    monkeypatch.setattr(segments, "MEASURE_SECONDS", 1000.0)
+    gates[0].open()
+    driver.until(waits.is_set)
+    assert driver.stop(job) == Halted()
+    assert server.connections.open == 2
+    gates[1].open()
+    assert finished(driver.run(job)).read_bytes() == DATA
+    assert None not in ranges(server)[1:]
 
 
 @pytest.mark.usefixtures("asks_again")
@@ -536,19 +634,40 @@ def test_what_did_not_fit_is_vouched_for_by_nothing(
 ) -> None:
     """Also not by the sidecar that was written before that showed."""
     monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", 1)
-    gate, rest = server.gate(), server.gate()
-    rule = first(1, stall_after(BURST, gate)), when(lambda e: e.number > 0, stall_after(BURST, rest))
-    url = server.add("/a.bin", *rule, garble_overlap(), body=DATA)
+    gate, rest, end = server.gate(), server.gate(), server.gate()
+    own = first(1, stall_after(BURST, gate), stall_after(3_000_000, end))
+    url = server.add("/a.bin", own, after(1, stall_after(BURST, rest)), garble_overlap(), body=DATA)
     job = new_job(url, tmp_path)
     eager_threads.submit(job)
     eager_threads.until_reached(rest, 3)
     eager_threads.until_received(job, 4 * BURST)
-    assert list(tmp_path.glob("*.json"))
-    gate.open()  # the first one finds out at the first joint; the others are held
-    eager_threads.until(lambda: eager_threads.progress[job.uid].received < BURST)
-    assert list(tmp_path.glob("*.json")) == []
+    (about,) = tmp_path.glob("*.json")
+    gate.open()  # the first one finds out at the first joint, and goes on; the others are held
+    eager_threads.until_received(job, 3_000_000)
+    eager_threads.until(lambda: eager_threads.progress[job.uid].received == 3_000_000)
+    eager_threads.until(lambda: json.loads(about.read_text())["ranges"] == [[0, 3_000_000]])
     rest.open()
+    end.open()
     assert finished(eager_threads.outcome(job)).read_bytes() == DATA
+    assert sum(text is None for text in ranges(server)) == 1
+
+
+@pytest.mark.parametrize("digest", [None, SHA256])
+def test_the_first_answer_is_the_one_to_go_by(
+    eager: Driver, server: Server, tmp_path: Path, digest: str | None
+) -> None:
+    """All others, for whatever they ask, are of another file that has the same validator, or none."""
+    gate = server.gate()
+    etag = None if digest else '"same"'
+    other = changed(body=pattern(len(DATA), seed=2), etag=etag, last_modified=None)
+    rule = first(1, stall_after(BURST, gate)), after(1, other)
+    job = new_job(
+        server.add("/a.bin", *rule, body=DATA, etag=etag, last_modified=None), tmp_path, sha256=digest
+    )
+    eager.submit(job)
+    eager.until(lambda: len(server.requests) >= 4, "helpers")
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
 
 
 def test_a_server_that_stops_taking_ranges_half_way(eager: Driver, server: Server, tmp_path: Path) -> None:
