@@ -659,14 +659,15 @@ class ThreadHost:
         return transfer
 
     def _make_room(self, transfer: Transfer) -> None:
-        """It has parked a connection, and its worker makes another."""
+        """It has parked a connection, and its worker, now alone, makes another."""
         with self._changed:
-            self._close_surplus(transfer, 0)
+            leaving = sum(worker.uid == transfer.job.uid for worker in self._workers) - 1
+            self._close_surplus(transfer, -leaving)
 
     def _close_surplus(self, first: Transfer, waiting: int) -> None:
         """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
 
-        `first` is what a worker goes on with just now, with so many connections for other workers.
+        `first` is what a worker goes on with just now; `waiting` connections more than it has workers.
         """
         idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last

@@ -109,7 +109,13 @@ class Client:
         self.may_be_connected = True
         try:
             with control.guarding():
-                return self._adapter.send(request, stream=True, timeout=self._timeout, proxies=host.proxies)
+                response = self._adapter.send(
+                    request, stream=True, timeout=self._timeout, proxies=host.proxies
+                )
+            if control.was_cut:  # just when the headers had come: there is no body to go on with
+                response.close()
+                control.check()
+            return response
         except _NETWORK_ERRORS as error:
             control.check()  # being asked looks like a broken connection
             raise explain(error, request.url or "") from error

@@ -78,6 +78,8 @@ class Control:
         """Whether `check` would raise; cheap to read for each chunk."""
         self.reused = False
         """Whether the request under way goes over a connection that served one before."""
+        self.was_cut = False
+        """Whether the connection of the request under way was shut down since the run was asked."""
         self.yields = False
         """Whether another download waits for this worker."""
         self._lock = threading.Lock()
@@ -111,6 +113,7 @@ class Control:
             self.asked = True
             if self._wire:
                 self._wire.shutdown()
+                self.was_cut = True
         self._waker.wake()
 
     # -- The worker's side.
@@ -137,6 +140,7 @@ class Control:
     def guarding(self) -> Iterator[None]:
         """While libraries own the socket: `attach` what is to be shut down; let go of it at the end."""
         self.check()
+        self.was_cut = False
         try:
             yield
         finally:
@@ -149,6 +153,7 @@ class Control:
             self._wire = wire
             if self.asked:
                 wire.shutdown()
+                self.was_cut = True
         self.check()
 
     def sleep(self, seconds: float) -> None:

@@ -99,7 +99,7 @@ class Transfer:
         self._is_mixed = False  # what did not fit is on the disk
         self._is_pieced = False  # what is there came in several answers
         self._gave_up = False  # an answer that would have brought the rest, as others brought it sooner
-        self._asks_whole = False  # next, and not for a range
+        self._asks_whole = False  # and not for a range, until something new has come
         self._content_type = ""
         self._named = False  # by an answer of the server
 
@@ -358,7 +358,9 @@ class Transfer:
 
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
         received = self._open_part.received
-        if self._asks_whole:
+        if segment := self._segments.take_up(control):
+            return segment
+        if self._asks_whole and not self._is_all_there:
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
         if not segment and received.is_whole and not self._named:
@@ -446,7 +448,7 @@ class Transfer:
         self.hang_up()
         self._open_part.forget()
         self.received, self.size, self._bare_range, self._is_mixed = 0, None, False, False
-        self._is_pieced = self._gave_up = False
+        self._is_pieced = self._gave_up = self._asks_whole = False
         self._restart_hash()
 
     def _restart_hash(self) -> None:
@@ -556,7 +558,6 @@ class Transfer:
     def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
         """The whole file comes."""
         self._decide()
-        self._asks_whole = False
         if self._open_part.received.ranges.total():
             self._refuse_page(response)
         self._take_name(response)
@@ -746,6 +747,7 @@ class Transfer:
             self.received = ranges.total()
             is_new = self.received > self._tries.furthest
             self._tries.progress(self.received)
+            self._asks_whole = self._asks_whole and not is_new
         if is_new or segment.is_sole:  # what is there is looked at once more, in a file that has an end
             self._since = time.monotonic()
         else:

@@ -199,14 +199,19 @@ class Segments:
 
     # -- Who fetches what.
 
+    def take_up(self, control: Control) -> Segment | None:
+        """Go on with an open response that nobody reads, and that is not parked; None: there is none."""
+        with self.lock:
+            stopped = next((s for s in self._segments if not (s.control or s.is_done)), None)
+            if stopped:
+                stopped.control = control
+            return stopped
+
     def claim(
         self, control: Control, received: Ranges, size: int | None, *, may_split: bool
     ) -> Segment | None:
-        """What this worker fetches next; None: all is there, or others are at it."""
+        """What this worker asks for next; None: all is there, or others are at it."""
         with self.lock:
-            if stopped := next((s for s in self._segments if not (s.control or s.is_done)), None):
-                stopped.control = control
-                return stopped
             is_whole = size is not None and received.head() == size
             segment = self._next(received, size) or (self._split() if may_split and not is_whole else None)
             if segment:

@@ -33,6 +33,7 @@ from server import (
     when,
 )
 
+from background_downloads.transfer import connect
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import names as names_module
 from background_downloads.transfer import part as part_module
@@ -113,6 +114,25 @@ def test_a_paused_body_needs_no_other_request(driver: Driver, server: Server, tm
     gate.open()
     assert finished(driver.run(job)).read_bytes() == DATA
     assert asked(server) == [None]
+
+
+def test_a_pause_just_when_the_headers_come_keeps_no_dead_connection(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = connect._Adapter.send
+
+    def send_and_stop(*arguments: Any, **options: Any) -> Any:
+        response = send(*arguments, **options)
+        connect._current.control.stop()
+        return response
+
+    transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(connect._Adapter, "send", send_and_stop)
+        assert fetch.run(transfer) == Halted()
+    assert transfer.connections == 0
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert len(server.requests) == 2
 
 
 def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(

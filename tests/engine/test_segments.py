@@ -470,6 +470,7 @@ def test_but_not_where_the_server_asks_to_wait(
     assert part_of(tmp_path).exists()
 
 
+@pytest.mark.parametrize("code", [403, 503])
 @pytest.mark.parametrize("hiccup", [status(503), cut_before_headers, cut_after(1000)])
 @pytest.mark.usefixtures("asks_again")
 def test_the_whole_file_is_asked_for_as_often_as_anything(
@@ -477,6 +478,7 @@ def test_the_whole_file_is_asked_for_as_often_as_anything(
     server: Server,
     tmp_path: Path,
     hiccup: Any,
+    code: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Over a pause too."""
@@ -485,7 +487,7 @@ def test_the_whole_file_is_asked_for_as_often_as_anything(
     whole = when(
         lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
     )
-    job = until_parked(driver, server, tmp_path, on_range(status(503)), whole)
+    job = until_parked(driver, server, tmp_path, on_range(status(code)), whole)
     driver.until_reached(gate)
     driver.stop(job)
     gate.open()
