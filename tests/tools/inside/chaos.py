@@ -3,12 +3,15 @@
 The task names zip, host, links, directory and the file where the outcome is told.
 """
 
+import ctypes
 import gc
 import importlib
+import itertools
 import json
 import re
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +27,7 @@ from leaks import children  # noqa: E402
 TIMEOUT = 2  # seconds
 CONNECTIONS = 16
 BATCH = 100  # downloads given at once
-FIRST = 200  # downloads after which memory is measured first
+LOOK = 200  # downloads after which memory is measured, again and again
 ROUNDS = 20  # of Retry, each for what failed in the one before
 
 PACKAGE = "bl_ext.user_default.background_downloads"
@@ -36,20 +39,21 @@ Batch = Callable[[list[str]], list[str]]
 def main() -> None:
     task = json.loads(Path(sys.argv[-1]).read_text())
     install(task["zip"])
-    host = {"operator": by_operator, "process": by_process}[task["host"]](task["directory"])
+    host = by_operator(task["directory"])
+    if task["host"] in HOSTS:
+        host = by_host(HOSTS[task["host"]], task["directory"])
     download = next(host)
-    retried, first = 0, {}
+    retried, sizes = 0, defaultdict[str, list[int]](list)
     for at in range(0, len(task["links"]), BATCH):
         links = task["links"][at : at + BATCH]
         for _ in range(ROUNDS):
             if not (links := download(links)):
                 break
             retried += len(links)
-        if at + BATCH == FIRST:
-            first = memory()
-    last = memory()
+        if (at + BATCH) % LOOK == 0:
+            for name, size in memory().items():
+                sizes[name].append(size)
     host.close()
-    sizes = {name: (first.get(name, size), size) for name, size in last.items()}
     told = {"retried": retried, "memory": sizes}
     Path(task["outcome"]).write_text(json.dumps(told))
 
@@ -70,24 +74,31 @@ def by_operator(directory: str) -> Iterator[Batch]:
     yield download
 
 
-def by_process(directory: str) -> Iterator[Batch]:
-    """Through the child process, split into as many connections as may be."""
+HOSTS = {"threads": "ThreadHost", "process": "ProcessHost"}
+
+
+def by_host(name: str, directory: str) -> Iterator[Batch]:
+    """Split into as many connections as may be."""
     job = importlib.import_module(f"{PACKAGE}.transfer.job")
     names = importlib.import_module(f"{PACKAGE}.transfer.names")
     workers = importlib.import_module(f"{PACKAGE}.workers")
-    host = workers.ProcessHost(
+    host = getattr(workers, name)(
         job.Settings(timeout=TIMEOUT, connections=CONNECTIONS, split_seconds=0.05, first_delay=0.1)
     )
     jobs: dict[str, Any] = {}
+    numbers = itertools.count(1)
 
     def download(texts: list[str]) -> list[str]:
         for text in texts:
             (link,), _ = names.parse_links(text)
-            uid = len(jobs) + 1
+            uid = next(numbers)
             jobs.setdefault(text, job.Job(uid=uid, url=link.url, directory=directory, digest=link.digest))
             host.submit(jobs[text])
         outcomes = _until_ended(host, workers, [jobs[text].uid for text in texts])
-        return [text for text in texts if not isinstance(outcomes[jobs[text].uid], job.Finished)]
+        done = {text for text in texts if isinstance(outcomes[jobs[text].uid], job.Finished)}
+        for text in done:
+            del jobs[text]
+        return [text for text in texts if text not in done]
 
     try:
         yield download
@@ -107,12 +118,30 @@ def _until_ended(host: Any, workers: Any, uids: Iterable[int]) -> dict[int, Any]
 
 
 def memory() -> dict[str, int]:
-    """Bytes of this process, and of the child where there is one."""
+    """Of this process: bytes, bytes in use, Python's own blocks; and bytes of the child, if there is one."""
     gc.collect()
-    sizes = {"Blender": _resident("self")}
+    sizes = {"Blender": _resident("self"), "in use": _in_use(), "blocks": sys.getallocatedblocks()}
     for pid in children():
         sizes["the child"] = _resident(str(pid))
     return sizes
+
+
+def _in_use() -> int:
+    """Bytes that C code has got from glibc and not given back; 0 where there is no such counter."""
+    try:
+        count = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    count.restype = _Counts
+    counts = count()
+    return int(counts.uordblks + counts.hblkhd)
+
+
+class _Counts(ctypes.Structure):
+    """What `mallinfo2` returns."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
 
 
 def _resident(process: str) -> int:
