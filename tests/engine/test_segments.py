@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -63,7 +64,7 @@ from server import (
 
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import segments
-from background_downloads.transfer.control import Control, Waker
+from background_downloads.transfer.control import Control, Waker, Wire
 from background_downloads.transfer.ranges import Ranges
 from background_downloads.transfer.segments import OVERLAP, Segment, Segments
 from background_downloads.workers import ThreadHost
@@ -989,3 +990,85 @@ def test_whatever_is_answered_to_whichever_request_the_file_is_never_mixed(
             break
     assert finished(outcome).read_bytes() == SMALL, "a mixed file"
     assert names(tmp_path) == ["a.bin"]
+
+
+@dataclass
+class Wires:
+    """The connections there are, counted where they are made: the server sees a close a moment later."""
+
+    open: set[Wire] = field(default_factory=set)
+    peak: int = 0
+
+    def made(self, wire: Wire) -> None:
+        self.open.add(wire)
+        self.peak = max(self.peak, len(self.open))
+
+
+@pytest.fixture
+def wires(monkeypatch: pytest.MonkeyPatch) -> Wires:
+    counted, lock = Wires(), threading.Lock()
+    make, close = Wire.__init__, Wire.close
+
+    def made(wire: Wire, sock: Any) -> None:
+        make(wire, sock)
+        with lock:
+            counted.made(wire)
+
+    def closed(wire: Wire) -> None:
+        with lock:
+            counted.open.discard(wire)
+        close(wire)
+
+    monkeypatch.setattr(Wire, "__init__", made)
+    monkeypatch.setattr(Wire, "close", closed)
+    return counted
+
+
+def often_faulty(random: Random) -> Callable[[Any], None]:
+    """The first answer of each file is whole; half of the others are not what was asked for."""
+    faults: list[Any] = [cut_after(random.randrange(1_500_000)) for _ in range(10)]
+    faults += [on_range(status(code)) for code in (400, 403, 404, 416, 429, 503)]
+    faults += [ignore_range, cut_before_headers]
+    pace = drip(random.choice([50_000, 100_000]), random.choice([0.003, 0.01]))
+
+    def behave(exchange: Any) -> None:
+        if exchange.number and random.random() < 0.5:
+            exchange._behaviours.insert(0, random.choice(faults))
+        exchange._behaviours.insert(0, pace)
+        exchange.go_on()
+
+    return behave
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS") or "12")))
+def test_whatever_happens_there_are_never_more_connections_and_all_ends(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wires: Wires,
+    seed: int,
+) -> None:
+    """One to three downloads that come and are paused at any moment; some lose their connections then."""
+    random = Random(seed)
+    limit = random.choice([2, 2, 3, 4])
+    monkeypatch.setattr(segments, "SOON_SECONDS", random.choice([0.0, 2.0]))
+    driver = new_thread_driver(Settings(timeout=90.0, connections=limit, split_seconds=0.0, first_delay=0.0))
+    behave, pauses = often_faulty(random), random.choice([0, 4])
+    links = [server.add(f"/{n}.bin", behave, body=DATA) for n in range(random.choice([1, 2, 3]))]
+    jobs = [new_job(link, tmp_path, sha256=random.choice([None, SHA256])) for link in links]
+    for job in jobs:
+        driver.submit(job)
+        driver.until(lambda: random.random() < 0.1)
+    for _ in range(pauses):
+        driver.until(lambda: random.random() < 0.05)
+        job = random.choice(jobs)
+        if driver.submitted[job.uid] > len(driver.ended.get(job.uid, ())) and driver.stop(job) == Halted():
+            if random.random() < 0.3:
+                driver.host.hang_up(job.uid)
+            driver.submit(job)
+    for job in jobs:
+        outcome = driver.outcome(job)
+        assert not isinstance(outcome, Finished) or finished(outcome).read_bytes() == DATA, "a mixed file"
+        assert isinstance(outcome, Finished) or pauses or len(jobs) > 1, outcome
+    assert wires.peak <= limit
