@@ -31,7 +31,7 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .part import Mark, Part, Received, TakenError, note, prepare_folder, told
+from .part import MOST_UNSAVED, Mark, Part, Received, TakenError, note, prepare_folder, told
 from .ranges import parse_content_range
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
@@ -754,10 +754,11 @@ class Transfer:
             self._end_if_fruitless()
 
     def _checkpoint(self, part: Part) -> None:
-        """One worker does it, the others go on."""
-        if part.checkpoint_due() and self._saving.acquire(blocking=False):
+        """One worker does it, the others go on, as long as not too much could be lost."""
+        if part.checkpoint_due() and self._saving.acquire(blocking=part.unsaved >= MOST_UNSAVED):
             try:
-                part.checkpoint()
+                if part.checkpoint_due():  # else another has done it meanwhile
+                    part.checkpoint()
             finally:
                 self._saving.release()
 

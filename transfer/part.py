@@ -20,8 +20,9 @@ from .digest import parse_fragment
 from .job import Digest, IfExists, TransferError, Validator
 from .ranges import Ranges
 
-CHECKPOINT_BYTES = 64 << 20  # received since the last one
+CHECKPOINT_BYTES = 48 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
+MOST_UNSAVED = 60 << 20  # bytes; with what 16 workers have in their hands, no more than 64 MiB can be lost
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
 NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; likewise
 SIDECAR_RANGES = 1000  # likewise
@@ -215,13 +216,15 @@ class Part:
 
     # -- The sidecar.
 
+    @property
+    def unsaved(self) -> int:
+        """Bytes that would be lost to a power cut."""
+        return self.received.ranges.total() - self._saved[0]
+
     def checkpoint_due(self) -> bool:
-        """Whether more would be lost to a power cut than we allow."""
-        total, moment = self._saved
-        return (
-            self.received.ranges.total() - total >= CHECKPOINT_BYTES
-            or time.monotonic() - moment >= CHECKPOINT_SECONDS
-        )
+        """Whether it is time to save them."""
+        late = time.monotonic() - self._saved[1] >= CHECKPOINT_SECONDS
+        return late or self.unsaved >= CHECKPOINT_BYTES
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut. Raises TransferError, OSError."""

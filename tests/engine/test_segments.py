@@ -62,6 +62,7 @@ from server import (
     when,
 )
 
+from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import segments
 from background_downloads.transfer.control import Control, Waker, Wire
@@ -899,6 +900,35 @@ def test_cancelling_and_forgetting_deletes_all(eager: Driver, server: Server, tm
     eager.stop(job)
     eager.host.forget(job.uid, delete=True)
     eager.until(lambda: not names(tmp_path) and server.connections.open == 0)
+
+
+def test_no_more_is_unsaved_than_may_be_lost(
+    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the disk takes: then the other workers wait for it."""
+    most = 1 << 20
+    sync, saving, go_on = part_module.portable.sync_data, threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        saving.set()
+        go_on.wait(DEADLINE)
+        sync(fd)
+
+    monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", most // 2)
+    monkeypatch.setattr(fetch_module, "MOST_UNSAVED", most)
+    monkeypatch.setattr(part_module.portable, "sync_data", slow)
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(most // 8, gate), body=DATA), tmp_path)
+    eager_threads.submit(job)
+    eager_threads.until_reached(gate, 4)
+    gate.open()
+    eager_threads.until(saving.is_set)
+    for _ in range(30):
+        eager_threads.host.wait(0.01)
+        eager_threads.look()
+        assert eager_threads.progress[job.uid].received <= most + 4 * fetch_module.BUFFER
+    go_on.set()
+    assert finished(eager_threads.outcome(job)).read_bytes() == DATA
 
 
 # -- Digests.
