@@ -24,11 +24,11 @@ from chaos_server import Chaos
 from server import Server
 
 DEADLINE = 1800  # seconds for one host
-LEVEL = {"in use": 256 << 10, "blocks": 4000}
-"""What may have been added from the first 200 downloads to the last, in the process that measures:
-bytes that C code has got and not given back, and blocks of Python's own allocator."""
+LEVEL = {"in use": 256 << 10, "blocks": 1000}
+"""What may be added in the second half of the downloads, in the process that measures: bytes that C code
+has got and not given back, and blocks of Python's own allocator."""
 EXACT = "glibc.malloc.tcache_count=0"  # else what threads keep free for themselves counts as in use
-RESIDENT = 16 << 20  # bytes, which the allocators' free pieces count for too
+RESIDENT = 4 << 20  # bytes, which the allocators' free pieces count for too
 
 
 def tool() -> int:
@@ -96,7 +96,7 @@ def _inside(blender: Blender, folder: Path, outcome: str) -> dict[str, Any]:
 
 
 def _growth(memory: dict[str, list[int]]) -> list[str]:
-    grown = {what: looks[-1] - looks[0] for what, looks in memory.items()}
+    grown = {what: looks[-1] - looks[(len(looks) - 1) // 2] for what, looks in memory.items()}
     return [f"{what} grew by {n}" for what, n in grown.items() if n > LEVEL.get(what, RESIDENT)]
 
 
