@@ -7,7 +7,8 @@ alone: so a refused or broken connection beside another costs nothing but speed.
 
 Neighbours both fetch the bytes at their joint, and compare them: so answers that are of different
 files are not put together. And an open response is surer than one that has to be asked for: it is
-not given up for another one before that one has brought something.
+not given up for another one before that one has brought something, and the one that would bring all
+the rest stays open, unread ("parked"), until all is there.
 """
 
 from __future__ import annotations
