@@ -376,19 +376,19 @@ class Transfer:
             if not skipped:
                 self._receive(segment, control, buffer)
         except Stopped:
-            if not self._is_parked(segment):
+            if not self._parks(segment):
                 self._segments.stop(segment)
             raise
         except BaseException:
             self._gave_up = self._gave_up or (control.yields and self._brings_rest(segment))
             self._segments.drop(segment, failed=True)
             raise
-        if skipped or not self._is_parked(segment):
+        if skipped or not self._parks(segment):
             self._segments.drop(segment)
         return skipped
 
-    def _is_parked(self, segment: Segment) -> bool:
-        """Whether it has ended where others go on, and its response stays, as it would bring the rest."""
+    def _parks(self, segment: Segment) -> bool:
+        """Have its response stay open where others go on and it would bring the rest; False: it does not."""
         if not (segment.is_done and self._brings_rest(segment)):
             return False
         self._gave_up = True
