@@ -338,6 +338,8 @@ def stop_own_downloads():
         return
     bpy.context.preferences.asset_libraries.use_online_essentials = False
     client.remote_asset_library_sync = lambda *_arguments, **_options: None
+    for downloader in client._downloaders:  # whose own fails where there is nothing to restore yet
+        downloader._backupper.restore = downloader._backupper.restore_if_exists
     client.remote_asset_library_sync_cancel()
     if "multiprocessing.resource_tracker" in sys.modules:
         # It stays otherwise, and nothing but that downloader needed it so far.
