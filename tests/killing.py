@@ -53,6 +53,8 @@ class Pace:
 
     checkpoint_bytes: int
     checkpoint_seconds: float
+    most_unsaved: int
+    """Bytes, less what the workers have in their hands."""
     large: int
     """Bytes of the largest files."""
     life: float
@@ -62,13 +64,28 @@ class Pace:
 
 
 REAL = Pace(
-    checkpoint_bytes=64 << 20, checkpoint_seconds=5.0, large=160 << 20, life=7.0, step=(1 << 20, 0.02)
+    checkpoint_bytes=48 << 20,
+    checkpoint_seconds=5.0,
+    most_unsaved=60 << 20,
+    large=160 << 20,
+    life=7.0,
+    step=(1 << 20, 0.02),
 )
 QUICK = Pace(
-    checkpoint_bytes=1 << 20, checkpoint_seconds=0.4, large=12 << 20, life=1.0, step=(128 << 10, 0.02)
+    checkpoint_bytes=1 << 20,
+    checkpoint_seconds=0.4,
+    most_unsaved=3 << 19,
+    large=12 << 20,
+    life=1.0,
+    step=(128 << 10, 0.02),
 )
 TINY = Pace(
-    checkpoint_bytes=256 << 10, checkpoint_seconds=0.2, large=3 << 20, life=0.5, step=(64 << 10, 0.01)
+    checkpoint_bytes=256 << 10,
+    checkpoint_seconds=0.2,
+    most_unsaved=384 << 10,
+    large=3 << 20,
+    life=0.5,
+    step=(64 << 10, 0.01),
 )
 
 
@@ -76,8 +93,9 @@ def quicken(package: Path, pace: Pace) -> None:
     """Change when an extension that lies somewhere saves what it received."""
     path = package / "transfer" / "part.py"
     text = path.read_text("utf-8")
-    for name, value in (("BYTES", pace.checkpoint_bytes), ("SECONDS", pace.checkpoint_seconds)):
-        text, count = re.subn(rf"(?m)^CHECKPOINT_{name} = [^#\n]*", f"CHECKPOINT_{name} = {value}  ", text)
+    for name in ("checkpoint_bytes", "checkpoint_seconds", "most_unsaved"):
+        line = f"{name.upper()} = "
+        text, count = re.subn(rf"(?m)^{line}[^#\n]*", f"{line}{getattr(pace, name)}  ", text)
         assert count == 1
     path.write_text(text, "utf-8")
 
@@ -460,8 +478,8 @@ class Round:
 
     @property
     def allowance(self) -> int:
-        """Bytes: a checkpoint's, and what all workers write while it is being made."""
-        return 2 * self.home.pace.checkpoint_bytes + CONNECTIONS * BUFFER
+        """Bytes that may be lost of one file; at the real pace less than 64 MiB."""
+        return self.home.pace.most_unsaved + CONNECTIONS * BUFFER
 
     def look_at_the_end(self) -> None:
         self.look()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from blender import Blender, BlenderFactory, wait_until
 from downloading import HOSTS, Downloads
-from killing import CHILD_LEAVES, Found, Home, Pace, Round
+from killing import CHILD_LEAVES, REAL, Found, Home, Round
 from server import Server
 
 KILLS = int(os.environ.get("BACKGROUND_DOWNLOADS_WINDOW_KILLS", "1"))
 SEED = int(os.environ.get("BACKGROUND_DOWNLOADS_KILL_SEED", "0"))
-PACE = Pace(checkpoint_bytes=64 << 20, checkpoint_seconds=5.0, large=6 << 20, life=0.0, step=(64 << 10, 0.01))
+PACE = replace(REAL, large=6 << 20, life=0.0, step=(64 << 10, 0.01))
 
 
 @dataclass(frozen=True, kw_only=True)
