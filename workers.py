@@ -655,19 +655,25 @@ class ThreadHost:
         transfer = self._transfers[uid]
         if waiting := transfer.connections - transfer.parked:
             worker.hang_up()  # it goes on with a connection that is there
-        self._close_surplus(transfer, max(0, waiting - 1))
+        is_too_much = self._close_surplus(transfer, max(0, waiting - 1)) > 0
+        if is_too_much and helps and transfer.parked:
+            worker.control.give_way()  # what was parked meanwhile is worth more than its help
+        elif is_too_much:
+            transfer.unpark()
         return transfer
 
     def _make_room(self, transfer: Transfer) -> None:
         """It has parked a connection, and its worker, now alone, makes another."""
         with self._changed:
             leaving = sum(worker.uid == transfer.job.uid for worker in self._workers) - 1
-            self._close_surplus(transfer, -leaving)
+            if self._close_surplus(transfer, -leaving) > 0:
+                transfer.unpark()
 
-    def _close_surplus(self, first: Transfer, waiting: int) -> None:
+    def _close_surplus(self, first: Transfer, waiting: int) -> int:
         """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
 
         `first` is what a worker goes on with just now; `waiting` connections more than it has workers.
+        Returns how many are too many yet.
         """
         idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
@@ -682,8 +688,7 @@ class ThreadHost:
             if surplus > 0 and (count := transfer.connections):
                 surplus -= count
                 self._close_spare(transfer)
-        if surplus > 0:
-            first.unpark()
+        return surplus
 
     def _close_spare(self, transfer: Transfer) -> None:
         if self._kept.pop(transfer.job.uid, None):

@@ -237,7 +237,7 @@ class Transfer:
         the last one raises Stopped when asked through `control` (call again to go on) and
         TransferError when it cannot be done (call again to try anew).
         """
-        if not self._segments.enter(control, helps=helps):
+        if (helps and control.yields) or not self._segments.enter(control, helps=helps):
             return None
         try:
             with told(self.job.directory):
@@ -327,7 +327,7 @@ class Transfer:
 
     def _go_on_after(self, error: TransferError, control: Control) -> None:
         """Decide alone what to do next; raises TransferError where nothing can be done."""
-        if isinstance(error, _NotAlone) or control.yields:
+        if isinstance(error, TryAgain) and (isinstance(error, _NotAlone) or control.yields):
             control.yields = False  # it is alone by now
         elif not self._recall():
             try:

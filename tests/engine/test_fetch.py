@@ -15,6 +15,7 @@ from unittest.mock import Mock
 
 import pytest
 from driving import (
+    BUFFER,
     Digest,
     Failed,
     Fetcher,
@@ -73,7 +74,7 @@ from services import until
 
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import portable, retry
-from background_downloads.transfer.control import Control
+from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import TransferError
 from background_downloads.transfer.space import Space
 
@@ -420,6 +421,20 @@ def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str)
     assert finished(fetch(url, tmp_path, digest=good)).read_bytes() == DATA
     assert "digest differs" in failed(fetch(url, tmp_path, digest=bad, if_exists=IfExists.OVERWRITE))
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_wrong_digest_is_told_also_by_a_worker_that_was_called_back_just_then(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    job = new_job(server.add("/a.bin", body=DATA[:-1]), tmp_path, sha256=SHA256)
+    transfer, waker = fetch.transfer(job), Waker()
+    control = Control(waker)
+    control.yields = True
+    try:
+        with pytest.raises(TransferError, match="its digest differs"):
+            transfer.run(control, fetch.client, memoryview(bytearray(BUFFER)))
+    finally:
+        waker.close()
 
 
 def test_a_web_page_in_place_of_a_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:

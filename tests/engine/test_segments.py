@@ -583,6 +583,7 @@ def test_a_parked_answer_stays_over_a_pause_and_is_closed_at_the_end(
     driver, held = new_thread_driver(PAIR), server.gate()
     job = until_parked(driver, server, tmp_path, stall_after(BURST, held), sha256=SHA256)
     driver.until_reached(held)
+    driver.until_phase(job, Phase.BODY)
     assert driver.stop(job) == Halted()
     assert server.connections.open == 2
     driver.submit(job)
