@@ -111,10 +111,13 @@ class Control:
     def _interrupt(self) -> None:
         with self._lock:
             self.asked = True
-            if self._wire:
-                self._wire.shutdown()
-                self.was_cut = True
+            self._cut()
         self._waker.wake()
+
+    def _cut(self) -> None:
+        if self._wire:
+            self._wire.shutdown()
+            self.was_cut = True
 
     # -- The worker's side.
 
@@ -152,8 +155,7 @@ class Control:
         with self._lock:
             self._wire = wire
             if self.asked:
-                wire.shutdown()
-                self.was_cut = True
+                self._cut()
         self.check()
 
     def sleep(self, seconds: float) -> None:
