@@ -36,7 +36,10 @@ http {{
     access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;
     client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
     uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-    server {{ listen 127.0.0.1:{port}; root {folder}/www; }}
+    server {{
+        listen 127.0.0.1:{port}; root {folder}/www;
+        location /slow/ {{ alias {folder}/www/; limit_rate 4m; }}
+    }}
 }}
 """
 
@@ -44,14 +47,28 @@ http {{
 class Work:
     """Files to fetch, and how each program is asked to fetch them."""
 
-    def __init__(self, name: str, text: str, count: int, size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        count: int,
+        size: int,
+        *,
+        place: str = "",
+        each: int = 1,
+        limit: int = CONNECTIONS,
+    ) -> None:
+        """At most `limit` connections at once; of these, at most `each` for one file, where one asks that."""
         self.name = name
         self.text = text
+        self.place = place
+        self.each = each
+        self.limit = limit
         self.files = [(f"{name}-{number}.bin", size) for number in range(count)]
 
     @property
     def urls(self) -> list[str]:
-        return [f"http://127.0.0.1:{PORT}/{name}" for name, _ in self.files]
+        return [f"http://127.0.0.1:{PORT}/{self.place}{name}" for name, _ in self.files]
 
     def make(self, folder: Path) -> None:
         for name, size in self.files:
@@ -66,12 +83,14 @@ class Work:
 WORKS = {
     "P1": Work("P1", "one file of 1 GiB", 1, 1024 * MIB),
     "P3": Work("P3", "2000 files of 16 KiB", 2000, 16 << 10),
+    "P4": Work("P4", "256 MiB, 4 MiB/s a connection", 1, 256 * MIB, place="slow/", each=8, limit=8),
 }
 
 
 def ours(work: Work, out: Path) -> float:
     """Seconds that `downloads.start` takes."""
     urls = "\n".join(work.urls)
+    bpy.context.preferences.system.network_connection_limit = work.limit
     began = time.perf_counter()
     bpy.ops.downloads.start(urls=urls, directory=str(out))
     took = time.perf_counter() - began
@@ -97,14 +116,15 @@ def _seconds(command: list[str]) -> float:
 def curl(work: Work, out: Path) -> list[str]:
     config = out.with_suffix(".curl")
     config.write_text("".join(f'url = "{url}"\nremote-name\n' for url in work.urls))
-    parallel = ["--parallel", "--parallel-max", str(CONNECTIONS)] if len(work.files) > 1 else []
+    parallel = ["--parallel", "--parallel-max", str(work.limit)] if len(work.files) > 1 else []
     return ["curl", "--silent", "--fail", *parallel, "--output-dir", str(out), "--config", str(config)]
 
 
 def aria2c(work: Work, out: Path) -> list[str]:
     links = out.with_suffix(".aria2")
     links.write_text("\n".join(work.urls))
-    options = ["--quiet", "--file-allocation=none", f"-j{CONNECTIONS}", "-x1", "--allow-overwrite=true"]
+    options = ["--quiet", "--file-allocation=none", f"-j{work.limit}", "--allow-overwrite=true"]
+    options += [f"-x{work.each}", f"-s{work.each}", "-k1M"]
     return ["aria2c", *options, f"--dir={out}", f"--input-file={links}"]
 
 

@@ -13,6 +13,7 @@ the rest stays open, unread ("parked"), until all is there.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ OVERLAP = 64 << 10  # bytes of a request that are there already, and are compare
 JOINT = 16 << 10  # so many of them behind its end, where the file goes on there
 SPLIT_BYTES = 64 << 10  # half of what is split is at least this long
 MEASURE_SECONDS = 0.1  # after which the speed of a connection is known
+YOUNG_SECONDS = 1.0  # in which what others bring tells as much of a connection's speed as its own bytes
 SOON_SECONDS = 2.0  # that one worker waits for what another has nearly fetched
 REGAIN_SECONDS = 30.0  # without a failure, after which one more connection is tried
 
@@ -75,26 +77,39 @@ class Segment:
 
     @property
     def elapsed(self) -> float:
-        """Seconds from its answer to the last byte."""
-        return self.control.moved - self.began_at if self.control and self.body else 0.0
+        """Seconds since its answer, while somebody reads it."""
+        return time.monotonic() - self.began_at if self.control and self.body else 0.0
 
     @property
     def speed(self) -> float:
-        """Bytes a second up to the last byte; 0 while that is not known."""
+        """Bytes a second since its answer; 0 while that is not known."""
         elapsed = self.elapsed
         return max(1, self.offset - self.began) / elapsed if elapsed > 0 else 0.0
 
+    def seconds_left(self, usual: float) -> float:
+        """How long the rest will take, where the end is known.
+
+        `usual`: bytes a second of any connection. This one may be young, and have begun with a burst.
+        """
+        count = self.offset - self.began if self.body else 0
+        speed = (count + usual * YOUNG_SECONDS) / (self.elapsed + YOUNG_SECONDS)
+        return (self.end - self.offset) / max(1.0, speed) if self.end is not None else 0.0
+
     @property
-    def seconds_left(self) -> float:
-        """How long the rest will take at its speed; 0 while that is not known."""
-        speed = self.speed
-        return (self.end - self.offset) / speed if speed and self.end is not None else 0.0
+    def is_measured(self) -> bool:
+        """Whether its speed is known."""
+        return self.offset > self.began and self.elapsed >= MEASURE_SECONDS
+
+    @property
+    def is_young(self) -> bool:
+        """Whether its speed will be known soon."""
+        is_new = time.monotonic() - self.began_at < YOUNG_SECONDS
+        return is_new and self.control is not None and not self.is_measured
 
     def takes_longer(self, seconds: float) -> bool:
         """Whether its rest does, and can be halved."""
         is_large = self.end is not None and self.end - self.offset >= 2 * SPLIT_BYTES
-        is_measured = self.offset > self.began and self.elapsed >= min(MEASURE_SECONDS, seconds)
-        return is_large and is_measured and self.seconds_left > seconds
+        return is_large and self.is_measured and self.seconds_left(self.speed) > seconds
 
     def open(self, body: Body, end: int | None, reach: int | None) -> None:
         """Its response is there; `end` may come earlier than asked for."""
@@ -245,7 +260,7 @@ class Segments:
 
     def _split(self) -> Segment | None:
         """Halve the segment that would take longest."""
-        longest = max(self._long(), key=lambda segment: segment.seconds_left, default=None)
+        longest = next(iter(self._long()), None)
         if not longest or longest.end is None:
             return None
         middle, end = longest.offset + (longest.end - longest.offset) // 2, longest.end
@@ -253,8 +268,12 @@ class Segments:
         return Segment(middle, end)
 
     def _long(self) -> list[Segment]:
-        """Those whose rest is worth another connection."""
-        return [segment for segment in self._segments if segment.takes_longer(self._split_seconds)]
+        """Those whose rest is worth another connection, the longest first; none may soon prove longer."""
+        speeds = [speed for segment in self._segments if (speed := segment.speed)]
+        usual = sum(speeds) / max(1, len(speeds))
+        ordered = sorted(self._segments, key=lambda segment: -segment.seconds_left(usual))
+        known = itertools.takewhile(lambda segment: not segment.is_young, ordered)
+        return [segment for segment in known if segment.takes_longer(self._split_seconds)]
 
     def go_on(self, segment: Segment, received: Ranges, size: int, speed: float) -> bool | None:
         """Whether a response is read on behind the segment's end; None: that shows in a moment.

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,27 +133,55 @@ def test_what_takes_longer_is_halved_again_and_again(eager: Driver, server: Serv
     assert eager.started == [job.uid]
 
 
+RESTS = ((0, 1 << 20), (1 << 20, 3 << 20), (3 << 20, 6 << 20))
+
+
+def claimed_beside(counts: tuple[int | None, ...], age: float) -> tuple[Segments, Segment | None]:
+    """What a helper gets beside three that brought so many bytes in `age` seconds; None: not asked yet."""
+    waker, now = Waker(), time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "time", SimpleNamespace(monotonic=lambda: now))
+        mine = Segments(0.0)
+        for (start, end), count in zip(RESTS, counts, strict=True):
+            segment = Segment(start, end, Control(waker), body=None if count is None else Any)
+            segment.began, segment.began_at = start - (count or 0), now - age
+            mine.add(segment)
+        new = mine.claim(Control(waker), Ranges(), 6 << 20, may_split=True)
+    waker.close()
+    return mine, new
+
+
 @pytest.mark.parametrize(
     ("speeds", "first_split"),
     [((100, 100, 100), 2), ((100, 100, 1000), 1), ((0, 100, 100), 2), ((10, 100, 100), 0)],
 )
 def test_what_would_take_longest_is_split_first(speeds: tuple[int, ...], first_split: int) -> None:
-    """Rests of 1, 2 and 3 MiB."""
-    waker = Waker()
-    try:
-        mine = Segments(0.0)
-        ends = [1 << 20, 3 << 20, 6 << 20]
-        for start, end, speed in zip([0, *ends], ends, speeds, strict=False):
-            segment = Segment(start, end, Control(waker), body=Any)
-            segment.began, segment.began_at = start - speed, segment.control.moved - 1.0
-            mine.add(segment)
-        new = mine.claim(Control(waker), Ranges(), 6 << 20, may_split=True)
-        assert new
-        start, end = [0, *ends][first_split], ends[first_split]
-        assert (new.offset, new.end) == ((start + end) // 2, end)
-        assert mine._segments[first_split].end == (start + end) // 2 + segments.JOINT
-    finally:
-        waker.close()
+    mine, new = claimed_beside(tuple(10 * speed for speed in speeds), 10.0)
+    assert new
+    start, end = RESTS[first_split]
+    assert (new.offset, new.end) == ((start + end) // 2, end)
+    assert mine._segments[first_split].end == (start + end) // 2 + segments.JOINT
+
+
+def test_a_burst_at_the_beginning_does_not_pass_for_speed() -> None:
+    """Servers that limit a connection let some bytes go at once; the largest rest is split all the same."""
+    _, new = claimed_beside((30_000, 30_000, 60_000), 0.2)
+    assert new
+    assert (new.offset, new.end) == (RESTS[2][0] + (3 << 19), RESTS[2][1])
+
+
+def test_nothing_is_split_while_a_larger_rest_has_no_speed_yet() -> None:
+    assert claimed_beside((100, 100, None), 0.5)[1] is None
+    assert claimed_beside((100, 100, 0), 0.5)[1] is None
+    assert claimed_beside((100, 100, 100), 0.05)[1] is None
+
+
+@pytest.mark.parametrize("third", [0, None])
+def test_but_not_for_long(third: int | None) -> None:
+    """It may be stuck."""
+    _, new = claimed_beside((100, 100, third), 2.0)
+    assert new
+    assert (new.offset, new.end) == (RESTS[1][0] + (1 << 20), RESTS[1][1])
 
 
 def test_what_will_be_there_soon_is_not_split(
