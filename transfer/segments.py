@@ -116,6 +116,10 @@ class Segment:
         self.body, self.end, self.reach = body, end, reach
         self.began, self.began_at = self.offset, time.monotonic()
 
+    def let_go(self) -> None:
+        """Nobody reads its response, which stays open."""
+        self.control, self.was_kept = None, True
+
     def close(self) -> None:
         """End its connection."""
         body, self.body = self.body, None
@@ -330,7 +334,7 @@ class Segments:
     def park(self, segment: Segment) -> None:
         """Its response would bring the rest, which others bring sooner: it stays in case they do not."""
         with self.lock:
-            segment.control, segment.was_kept = None, True
+            segment.let_go()
 
     def recall(self, received: Ranges, size: int | None) -> bool:
         """Have a parked response read on, through what is there, to the last missing byte; False: none is."""
@@ -373,7 +377,7 @@ class Segments:
             self.drop(segment)
             return
         with self.lock:
-            segment.control, segment.was_kept = None, True
+            segment.let_go()
 
 
 def _rest(segment: Segment, now: float) -> float:

@@ -10,8 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driving import PATIENT, Driver, Fetcher
+from driving import PATIENT, Clock, Driver, Fetcher
 
+from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import retry
 from background_downloads.transfer.job import Settings
 from background_downloads.workers import Host, ProcessHost, ThreadHost, YieldingHost
@@ -73,6 +74,13 @@ def fetch() -> Iterator[Fetcher]:
     fetcher = Fetcher(PATIENT)
     yield fetcher
     fetcher.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(fetch_module, "time", clock)
+    return clock
 
 
 @pytest.fixture

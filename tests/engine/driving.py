@@ -45,6 +45,15 @@ def new_job(url: str, folder: Path, **options: Any) -> Job:
     return Job(url=url, directory=str(folder), **options)
 
 
+class Clock:
+    """The time by which a transfer judges whether it gets on; it stands still unless a test moves it."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 class Fetcher:
     """Runs transfers in the thread that asks, as one worker would."""
 

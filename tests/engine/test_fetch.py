@@ -16,13 +16,13 @@ from unittest.mock import Mock
 import pytest
 from driving import (
     BUFFER,
+    Clock,
     Digest,
     Failed,
     Fetcher,
     Finished,
     Halted,
     IfExists,
-    Settings,
     failed,
     finished,
     names,
@@ -613,27 +613,18 @@ def test_forty_requests_without_progress_are_the_end(
 
 
 def test_time_without_progress_ends_and_a_pause_is_none(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr(fetch_module.time, "monotonic", lambda: now)
-    fetch = Fetcher(Settings(timeout=10.0))
-
     def slow(exchange: Any) -> None:
-        nonlocal now
-        now += 150.0
+        clock.now += 15 * fetch.settings.timeout
         exchange.cut()
 
-    try:
-        transfer = fetch.transfer(new_job(server.add("/a.bin", slow, body=DATA), tmp_path))
-        assert "does not get on" in failed(fetch.run(transfer))
-        assert len(server.requests) == 2  # 300 s are more than 20 time-outs
-        now += 10**6
-        server.add("/a.bin", first(1, cut_before_headers), body=DATA)
-        assert finished(fetch.run(transfer)).read_bytes() == DATA
-    finally:
-        fetch.close()
-        monkeypatch.undo()
+    transfer = fetch.transfer(new_job(server.add("/a.bin", slow, body=DATA), tmp_path))
+    assert "does not get on" in failed(fetch.run(transfer))
+    assert len(server.requests) == 2  # more than 20 time-outs
+    clock.now += 10**6
+    server.add("/a.bin", first(1, cut_before_headers), body=DATA)
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
 
 
 # -- Resume.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Fetcher, Halted, Job, Settings, failed, finished, names, new_job, part_of
+from driving import Clock, Driver, Fetcher, Halted, Job, Settings, failed, finished, names, new_job, part_of
 from server import (
     Server,
     after,
@@ -34,7 +34,6 @@ from server import (
 )
 
 from background_downloads.transfer import connect
-from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import names as names_module
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer.control import Control
@@ -276,32 +275,23 @@ def test_where_ranges_are_refused_what_is_there_stays_and_is_compared(
 
 
 def test_looking_at_what_is_there_is_no_time_without_progress(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr(fetch_module.time, "monotonic", lambda: now)
-    fetch = Fetcher(Settings(timeout=10.0))
+    def pass_time() -> None:
+        clock.now += 15 * fetch.settings.timeout
 
     def slow(exchange: Any) -> None:
-        def pass_time() -> None:
-            nonlocal now
-            now += 150.0
-
         for position in range(50_000, KEPT, 50_000):
             exchange.at_body(position, pass_time)
         exchange.go_on()
 
-    try:
-        given_up(fetch, server, tmp_path)
-        server.add("/a.bin", on_range(status(400)), slow, body=DATA)
-        assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
-        # Once more: what came in two answers has another digest, and is fetched anew.
-        server.add("/b.bin", first(1, cut_after(KEPT)), garble_at(KEPT + 1), after(2, slow), body=DATA)
-        assert finished(fetch(server.url("/b.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
-        assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-", None]
-    finally:
-        fetch.close()
-        monkeypatch.undo()
+    given_up(fetch, server, tmp_path)
+    server.add("/a.bin", on_range(status(400)), slow, body=DATA)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    # Once more: what came in two answers has another digest, and is fetched anew.
+    server.add("/b.bin", first(1, cut_after(KEPT)), garble_at(KEPT + 1), after(2, slow), body=DATA)
+    assert finished(fetch(server.url("/b.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
+    assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-", None]
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,12 @@ def asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
 
 
+@pytest.fixture
+def parks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the limit has no place for it."""
+    monkeypatch.setattr(Segments, "park", Segments.drop)
+
+
 def until_parked(driver: Driver, server: Server, folder: Path, *rest: Any, **options: Any) -> Job:
     """The first answer ends where a helper began, which breaks far away; then `rest` is answered."""
     gate = server.gate()
@@ -477,27 +483,21 @@ def test_whatever_meets_what_comes_later_the_first_answer_brings_the_rest(
 
 
 @pytest.mark.parametrize("fault", [name for name in FOR_GOOD if name != WAITS])
-@pytest.mark.usefixtures("asks_again")
+@pytest.mark.usefixtures("asks_again", "parks_nothing")
 def test_where_it_could_not_be_kept_the_whole_file_is_asked_for_again(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    fault: str,
-    monkeypatch: pytest.MonkeyPatch,
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, fault: str
 ) -> None:
     """What is there stays meanwhile, and is compared."""
-    monkeypatch.setattr(Segments, "park", Segments.drop)
     driver = new_thread_driver(PAIR)
     job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[fault]))
     assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
     assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
 
 
-@pytest.mark.usefixtures("asks_again")
+@pytest.mark.usefixtures("asks_again", "parks_nothing")
 def test_but_not_where_the_server_asks_to_wait(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Segments, "park", Segments.drop)
     driver = new_thread_driver(PAIR)
     job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[WAITS]))
     assert failed(driver.outcome(job)) == "The server asks to wait 1 hour. Try again later"
@@ -506,17 +506,11 @@ def test_but_not_where_the_server_asks_to_wait(
 
 @pytest.mark.parametrize("code", [403, 503])
 @pytest.mark.parametrize("hiccup", [status(503), cut_before_headers, cut_after(1000)])
-@pytest.mark.usefixtures("asks_again")
+@pytest.mark.usefixtures("asks_again", "parks_nothing")
 def test_the_whole_file_is_asked_for_as_often_as_anything(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    hiccup: Any,
-    code: int,
-    monkeypatch: pytest.MonkeyPatch,
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, hiccup: Any, code: int
 ) -> None:
     """Over a pause too."""
-    monkeypatch.setattr(Segments, "park", Segments.drop)
     driver, gate = new_thread_driver(PAIR), server.gate()
     whole = when(
         lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
