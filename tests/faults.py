@@ -268,12 +268,27 @@ def gzipped(data: bytes) -> Behaviour:
     return status(200, {"Content-Encoding": "gzip", "ETag": TAG}, data)
 
 
-def chunked(*parts: bytes, headers: str = "Transfer-Encoding: chunked") -> Behaviour:
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def chunked(*parts: bytes, headers: str = CHUNKED) -> Behaviour:
     return answer(headers, f"ETag: {TAG}", body=b"".join(parts))
 
 
 def chunk(data: bytes, size: str = "%x\r\n", end: bytes = b"\r\n") -> bytes:
     return (size % len(data)).encode() + data + end
+
+
+def drips_on(body: bytes) -> Behaviour:
+    """So much in chunks, then a letter at a time until the client has enough."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(f"HTTP/1.1 200 OK\r\n{CHUNKED}\r\nETag: {TAG}\r\n\r\n".encode() + body)
+        while True:
+            exchange.pause(0.05)
+            exchange.send(b"x")
+
+    return behave
 
 
 LAST = b"0\r\n\r\n"
@@ -615,6 +630,10 @@ def _slow() -> Iterator[Fault]:
         "never closes where only the end tells, once", first(1, never_ends), is_slow=True, digest=True
     )
     yield whole("says that it closes, and does not", stay_open)
+    trailing = chunk(DATA[:3000]) + b"0\r\nX-A: "
+    yield fails("drips a trailer without end", LATE_BODY, drips_on(trailing), is_slow=True)
+    extended = chunk(DATA[:3000]) + b"5;"
+    yield fails("drips a chunk's extension without end", LATE_BODY, drips_on(extended), is_slow=True)
 
 
 def _late(name: str, end: str | re.Pattern[str], *behaviours: Behaviour) -> Iterator[Fault]:
@@ -634,9 +653,13 @@ def _lengths() -> Iterator[Fault]:
         "hexadecimal": "0x10",
         "with an exponent": "1e3",
         "with a plus": f"+{SIZE}",
-        "twice the same in one field": f"{SIZE}, {SIZE}",
+        "with an underscore": f"{SIZE // 1000}_{SIZE % 1000:03}",
     }.items():
-        yield whole(f"a length that is {name}", with_headers({"Content-Length": value}), keep_alive=False)
+        lengths = with_headers({"Content-Length": value})
+        yield fails(f"a length that is {name}", UNREADABLE, lengths, keep_alive=False)
+    lengths = with_headers({"Content-Length": f"{SIZE}, {SIZE}"})
+    yield whole("a length that is twice the same in one field", lengths)
+    yield whole("a length that is twice the same, cut once", first(1, cut_after(HALF), lengths))
     yield whole("a length with zeros before it", with_headers({"Content-Length": f"000{SIZE}"}))
     yield fails("a length of a pebibyte", NO_SPACE, with_headers({"Content-Length": str(1 << 50)}))
     yield fails("a length of 300 digits", UNREADABLE, with_headers({"Content-Length": "9" * 300}))

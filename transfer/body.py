@@ -53,8 +53,15 @@ class Body:
         self._reader: Reader = _Decoded(plain, encoding) if self.encoded else plain
 
     def read(self, view: memoryview, control: Control) -> int:
-        """Read some bytes into `view`; 0 at the end. Raises Stopped, TryAgain, TransferError."""
-        return self._reader.read(view, control)
+        """Read some bytes into `view`; 0 at the end. Raises Stopped, TryAgain, TransferError.
+
+        Only what belongs to the file counts as something that moved.
+        """
+        if control.asked:  # little that is encoded may give much to write
+            control.check()
+        count = self._reader.read(view, control)
+        control.touch()
+        return count
 
     def finish(self, timeout: float) -> None:
         """All was read: let the client that made the connection send another request over it."""
@@ -114,7 +121,6 @@ class _Stream:
                 control.wait(writable=[self._socket])
             except OSError as error:
                 raise TryAgain(CUT) from error
-        control.touch()
         return self._fill(view, count) if self._is_tls else count
 
     def _fill(self, view: memoryview, count: int) -> int:

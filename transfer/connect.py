@@ -297,8 +297,19 @@ class _Response(http.client.HTTPResponse):
         if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return False
         codings = [coding.strip().lower() for coding in self.headers.get_all("Transfer-Encoding", ())]
-        is_possible = self.length is None or self.length < LONGEST
-        return is_possible and codings in ([], ["chunked"], ["identity"])
+        return codings in ([], ["chunked"], ["identity"]) and self._has_possible_length()
+
+    def _has_possible_length(self) -> bool:
+        """Whether the length, if one is told, is one number. A list of the same ones is (RFC 9110, 8.6)."""
+        values = self.headers.get_all("Content-Length", ())
+        lengths = {length.strip() for value in values for length in value.split(",")}
+        if self.chunked or not lengths:
+            return True
+        if len(lengths) > 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
+            return False
+        if self.length is None:
+            self.length = int(length)
+        return self.length < LONGEST
 
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]

@@ -11,11 +11,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from . import portable
 from .job import Phase, Stopped, TryAgain
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
 
 
 class Waker:
@@ -82,6 +86,8 @@ class Control:
         """Whether the connection of the request under way was shut down since the run was asked."""
         self.yields = False
         """Whether another download waits for this worker."""
+        self.meanwhile: Callable[[], float | None] = _nothing
+        """Called before each wait; returns after how many seconds to call it again, None: with the next."""
         self._lock = threading.Lock()
         self._waker = waker
         self._wire: Wire | None = None
@@ -174,11 +180,13 @@ class Control:
     ) -> set[int]:
         """Wait until one of the sockets is ready, `timeout` seconds are over, or the run is asked.
 
-        Returns the descriptors that are ready. Raises `Stopped` or `TryAgain` when asked.
+        Returns the descriptors that are ready, none where it is time for `meanwhile`. Raises `Stopped`
+        or `TryAgain` when asked, and what `meanwhile` raises.
         """
         self.check()
+        limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]
         reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
-        ready = portable.poll(reads, [s.fileno() for s in writable], timeout)
+        ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
         if self._waker.fileno() in ready:
             self._waker.drain()
         self.check()

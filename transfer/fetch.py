@@ -52,6 +52,7 @@ MAX_REDIRECTS = 20
 LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
 LOCK_LOOK = 0.02  # seconds between two looks
 NEIGHBOUR_LOOK = 0.02  # likewise, at how another worker gets on
+SAVE_LOOK = 0.5  # seconds at least between two looks at what is to be saved
 MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
 
 
@@ -242,6 +243,7 @@ class Transfer:
         try:
             with told(self.job.directory):
                 skipped = None if helps else self._prepare(control, buffer)
+                control.meanwhile = self._save_meanwhile
                 return skipped or self._work(control, client, buffer, may_split=helps)
         except BaseException as error:
             if self._segments.leave(control, failed=isinstance(error, TransferError)):
@@ -297,6 +299,7 @@ class Transfer:
                 if self._segments.leave(control):
                     return None
                 segment = self._claim(control)  # what others have left meanwhile
+            is_helped = len(self._segments.controls) > 1
             try:
                 if not segment:
                     return self._finish(control, buffer)
@@ -310,8 +313,11 @@ class Transfer:
                 wait = (error.retry_after if isinstance(error, TryAgain) else None) or 0.0
                 if self._segments.leave(control, failed=not control.yields, wait=wait):
                     return None
-                if not (segment and self._is_all_there):  # else others have brought it meanwhile
-                    self._go_on_after(error, control)
+                if segment and self._is_all_there:  # others have brought it meanwhile
+                    continue
+                if is_helped and not isinstance(error, TryAgain):
+                    continue  # it was refused beside others, who are gone: now it counts
+                self._go_on_after(error, control)
 
     def _is_needed(self, control: Control) -> bool:
         """Whether a worker that has parked its answer is the last one; then it asks for what is missing."""
@@ -529,6 +535,7 @@ class Transfer:
             if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
                 return response
             response.close()
+            self._end_if_fruitless()
             cookies.update(response.cookies)
             url = answers.redirected(str(response.url), response.headers["Location"])
         raise TransferError("The server sends this download round in circles")
@@ -761,6 +768,14 @@ class Transfer:
                     part.checkpoint()
             finally:
                 self._saving.release()
+
+    def _save_meanwhile(self) -> float | None:
+        """While a worker waits: save what came if it is time. Returns seconds until it is; None: all is."""
+        part = self._part
+        if not part or part.unsaved <= 0:
+            return None
+        self._checkpoint(part)
+        return max(SAVE_LOOK, part.checkpoint_in)
 
     def _know_size(self, segment: Segment) -> None:
         """The body has ended where it should, or where only its end could tell."""

@@ -42,6 +42,7 @@ _AROUND_LINKS = (
     '<>"“”\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff'
     "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
+_OWN = r"(?i)\.[0-9a-f]{8}\.part(\.json~?)?\Z"  # partial files, sidecars, and those that are being written
 # Regular expressions are compiled on first use: enabling the add-on must not pay for them.
 _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
@@ -269,7 +270,7 @@ _EXTENSIONS = {
 
 
 def choose(*, disposition: str, asked: str, final: str, content_type: str) -> str:
-    """The name of a download; never empty, always safe.
+    """The name of a download; never empty, always safe, and not that of a partial file of ours.
 
     :param disposition: the ``Content-Disposition`` header, empty if there was none.
     :param asked: the URL that was asked for.
@@ -278,7 +279,8 @@ def choose(*, disposition: str, asked: str, final: str, content_type: str) -> st
     """
     kind = content_type.partition(";")[0].strip().lower()
     fallback = FALLBACK + _EXTENSIONS.get(kind, "")
-    return from_disposition(disposition) or from_url(asked) or from_url(final) or fallback
+    name = from_disposition(disposition) or from_url(asked) or from_url(final) or fallback
+    return _fit(name + _STAND_IN, NAME_SIZE) if re.search(_OWN, name) else name
 
 
 def safe(name: str) -> str:

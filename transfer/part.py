@@ -23,6 +23,7 @@ from .ranges import Ranges
 CHECKPOINT_BYTES = 48 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
 MOST_UNSAVED = 60 << 20  # bytes; with what 16 workers have in their hands, no more than 64 MiB can be lost
+_NO_FILE = (errno.ELOOP, errno.ENXIO)  # a link, or a socket, is in the place of one
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
 NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; likewise
 SIDECAR_RANGES = 1000  # likewise
@@ -221,10 +222,14 @@ class Part:
         """Bytes that would be lost to a power cut."""
         return self.received.ranges.total() - self._saved[0]
 
+    @property
+    def checkpoint_in(self) -> float:
+        """Seconds until it is time to save them, however few they are."""
+        return max(0.0, self._saved[1] + CHECKPOINT_SECONDS - time.monotonic())
+
     def checkpoint_due(self) -> bool:
         """Whether it is time to save them."""
-        late = time.monotonic() - self._saved[1] >= CHECKPOINT_SECONDS
-        return late or self.unsaved >= CHECKPOINT_BYTES
+        return not self.checkpoint_in or self.unsaved >= CHECKPOINT_BYTES
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut. Raises TransferError, OSError."""
@@ -269,7 +274,9 @@ class Part:
             self._has_sidecar = True
         except FileNotFoundError:
             self.received = Received()
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_FILE:
+                raise  # it may be right, and read the next time
             self.received, self._has_sidecar = Received(), True
             self.disown()
 

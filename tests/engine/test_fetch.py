@@ -18,6 +18,7 @@ from driving import (
     BUFFER,
     Clock,
     Digest,
+    Driver,
     Failed,
     Fetcher,
     Finished,
@@ -76,6 +77,7 @@ from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import portable, retry
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import TransferError
+from background_downloads.transfer.part import Part
 from background_downloads.transfer.space import Space
 
 pytestmark = pytest.mark.usefixtures("no_delays")
@@ -386,6 +388,22 @@ def test_a_gzip_file_that_is_labelled_as_encoded_stays_as_it_is(
     data = b"\x1f\x8b" + DATA
     url = server.add("/a.tar.gz", body=data, headers={"Content-Encoding": "gzip"})
     assert finished(fetch(url, tmp_path)).read_bytes() == data
+
+
+def test_a_stop_is_heard_while_little_input_gives_much_to_write(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job(server.add("/a.bin", gzip_bomb(32 << 20)), tmp_path)
+    write = Part.write
+
+    def stop_and_write(part: Part, data: memoryview, offset: int) -> None:
+        thread_driver.host.stop(job.uid)
+        write(part, data, offset)
+
+    monkeypatch.setattr(Part, "write", stop_and_write)
+    thread_driver.submit(job)
+    assert thread_driver.outcome(job) == Halted()
+    assert part_of(tmp_path).stat().st_size <= fetch_module.BUFFER
 
 
 def test_a_gzip_bomb_takes_no_more_than_the_disk_has(

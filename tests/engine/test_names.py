@@ -520,6 +520,16 @@ def test_choose_takes_the_first_that_has_a_name(
     assert chosen == expected
 
 
+@pytest.mark.parametrize("tail", ["", ".json", ".json~"])
+def test_choose_takes_no_name_of_a_partial_file(tail: str) -> None:
+    name = names.part_name("https://h/a.bin", "/tmp") + tail
+    for text in (name, name.upper()):
+        chosen = names.choose(
+            disposition=f'attachment; filename="{text}"', asked="https://h/a", final="", content_type=""
+        )
+        assert chosen == f"{text}_"
+
+
 @given(any_text, any_text | url_like, url_like, any_text)
 def test_choose_is_never_empty(disposition: str, asked: str, final: str, content_type: str) -> None:
     assert is_safe(names.choose(disposition=disposition, asked=asked, final=final, content_type=content_type))

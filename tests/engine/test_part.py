@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -227,6 +228,24 @@ def test_a_sidecar_that_does_not_fit_counts_for_nothing(tmp_path: Path, change: 
     about = json.loads(part.sidecar.read_text())
     part.sidecar.write_text(json.dumps(about | change))
     assert _reopened(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_a_sidecar_that_cannot_be_read_just_now_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    part = Part(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+
+    def fail(*_: object) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_module, "read_regular", fail)
+        with pytest.raises(TransferError):
+            Part(URL, str(tmp_path), None)
+    assert _reopened(tmp_path) == [[0, 1000]]
 
 
 def test_what_survives_is_what_the_last_checkpoint_said(tmp_path: Path) -> None:

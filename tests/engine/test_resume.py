@@ -9,7 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Clock, Driver, Fetcher, Halted, Job, Settings, failed, finished, names, new_job, part_of
+from driving import (
+    Clock,
+    Driver,
+    Fetcher,
+    Halted,
+    Job,
+    Phase,
+    Settings,
+    failed,
+    finished,
+    names,
+    new_job,
+    part_of,
+)
 from server import (
     Server,
     after,
@@ -149,6 +162,39 @@ def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
 
 
 # -- A process that has only the disk.
+
+
+def saved(folder: Path) -> list[list[int]]:
+    """What the sidecar vouches for."""
+    found = list(folder.glob("*.part.json"))
+    return json.loads(found[0].read_text())["ranges"] if found else []
+
+
+def test_what_came_is_saved_though_nothing_more_comes(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body that stalls brings nothing that would be an occasion."""
+    monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 0.3)
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until(lambda: saved(tmp_path) == [[0, KEPT]])
+    gate.open()
+    assert finished(thread_driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+def test_what_came_is_saved_while_the_server_is_given_time(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 0.3)
+    later = after(1, status(503, {"Retry-After": "200"}))
+    job = new_job(server.add("/a.bin", first(1, cut_after(KEPT)), later, body=DATA), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.BACKOFF)
+    thread_driver.until(lambda: saved(tmp_path) == [[0, KEPT]])
+    assert thread_driver.stop(job) == Halted()
+
 
 
 def test_a_new_process_trusts_the_sidecar_and_nothing_beyond(

@@ -361,6 +361,27 @@ REFUSALS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("code", [403, 404, 429])
+def test_a_refused_split_fails_nothing_where_the_first_connection_breaks_just_then(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path, code: int
+) -> None:
+    """As where a server takes one connection of each client."""
+    driver = new_driver(PAIR)
+    held, refused = server.gate(), server.gate()
+    rules = (
+        when(lambda e: e.number == 0, reset_after(BURST + 1), stall_after(BURST, held)),
+        when(lambda e: e.number == 1, stall_before_headers(refused), status(code)),
+    )
+    job = new_job(server.add("/a.bin", *rules, body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_reached(refused)
+    held.open()
+    driver.until(lambda: server.connections.open <= 1)
+    refused.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_a_refused_split_costs_nothing_but_speed(
     eager: Driver, server: Server, tmp_path: Path, fault: str
