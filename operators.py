@@ -113,6 +113,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             return {"CANCELLED"}  # the add-on was disabled
         if event.type != "TIMER" or not self._run:
             return {"PASS_THROUGH"}
+        if reason := offline_reason():
+            return self._pause_all(f"Downloads were paused. {reason}")
         try:
             if self._run.tick():
                 return {"PASS_THROUGH"}
@@ -132,22 +134,25 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         return {"FINISHED"}
 
     def _broken(self, error: BaseException) -> set[str]:
-        """A defect: close through the same door, keep the rows, say so."""
+        """A defect; told without its message, which may hold a link's secrets."""
+        traceback.print_tb(error.__traceback__)
+        name = type(error).__name__
+        return self._pause_all(f"Downloads were paused: something unforeseen went wrong ({name})")
+
+    def _pause_all(self, sentence: str) -> set[str]:
+        """Close through the same door, keep the rows, say why."""
         session = current()
         if self._run:
             self._run.close(forced=True)
         session.interrupted(Status.PAUSED)
         session.end_tally()
         session.mirror.flush()
-        traceback.print_tb(error.__traceback__)  # without the message, which may hold a link's secrets
-        self.report(
-            {"ERROR"}, f"Downloads were paused: something unforeseen went wrong ({type(error).__name__})"
-        )
+        self.report({"ERROR"}, sentence)
         return {"CANCELLED"}
 
     def cancel(self, context: Any) -> None:
         """Blender takes the operator away: a file load, its window closed, quit."""
-        if self._run:
+        if self._run and not self._run.is_closed:  # as it is where the add-on was disabled before
             self._run.close(forced=True)
             current().interrupted(Status.QUEUED)
             watch.start_again()

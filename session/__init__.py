@@ -50,6 +50,8 @@ class Tally:
     cancelled: int = 0
     failed: int = 0
     last_error: str = ""
+    paused: int = 0
+    """Rows that have not ended, and wait to be resumed."""
 
     @property
     def ended(self) -> int:
@@ -64,6 +66,7 @@ class Tally:
             "skipped": self.skipped,
             "cancelled": self.cancelled,
             "failed": self.failed,
+            "paused": self.paused,
         }
         text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
@@ -143,31 +146,52 @@ class Session:
         self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
     ) -> list[str]:
         """Put links at the end of the list, QUEUED; a sentence for each that is at work in it already."""
-        rows, at_work = self.new_rows(links, directory=directory, if_exists=if_exists, when_done=when_done)
+        rows, at_work = self.new_rows(
+            links, directory=directory, if_exists=if_exists, when_done=when_done, may_wait=True
+        )
         self.adopt(rows)
         return at_work
 
     def new_rows(
-        self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
+        self,
+        links: Iterable[names.Link],
+        *,
+        directory: str,
+        if_exists: IfExists,
+        when_done: str,
+        may_wait: bool = False,
     ) -> tuple[list[Download], list[str]]:
         """Records that are not in the list yet, and a sentence for each link that is at work in it already.
 
-        Rows of the same link and folder that are stopped give way: what they received is used.
+        Rows of the same link and folder that are stopped give way: what they received is used. So do
+        those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
         known = {row.url: row for row in self.downloads if _is_in(row, directory) and not row.is_cut}
         cut = {row.partial: row for row in self.downloads if _is_in(row, directory) and row.is_cut}
         rows, at_work, old_rows = [], [], []
         for link in links:
             old = known.get(link.url) or (cut and cut.get(names.part_name(link.url, directory)))
-            if old and old.status not in _GIVES_WAY:
+            if old and may_wait and self._is_stopping(old):
+                self._replace(old)
+            elif old and old.status not in _GIVES_WAY:
                 at_work.append(f"{names.shown(link.url)}: It is already being downloaded")
                 continue
-            if old:
+            elif old:
                 old_rows.append(old)
             rows.append(self._new(link, directory, if_exists, when_done))
         self._drop(*old_rows)
         self.store.folders.use(directory, [row.url for row in rows])
         return rows, at_work
+
+    def _is_stopping(self, row: Download) -> bool:
+        """Whether it was asked to, and its worker has not let go of it yet."""
+        return self._wanted.get(row.uid, Status.QUEUED) is not Status.QUEUED
+
+    def _replace(self, row: Download) -> None:
+        """Have it go as soon as it is let go of; what it received is another's."""
+        self._wanted[row.uid] = None
+        self._links.pop(row.uid, None)
+        self._delete.discard(row.uid)
 
     def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
         self._last_uid += 1
@@ -391,6 +415,7 @@ class Session:
     def end_tally(self) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
         tally, self.tally = self.tally, Tally()
+        tally.paused = self.counts[Status.PAUSED]
         self.began = 0.0
         return tally
 

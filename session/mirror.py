@@ -88,6 +88,7 @@ class Mirror:
         self.pace: Pace | None = None
         """What the status bar says; None while no run goes on."""
         self._fields: dict[str, str] = {}
+        self._active = 0  # the uid of the active row
         self.is_stale = True
         """Something visible changed and is not copied or drawn yet."""
 
@@ -139,7 +140,7 @@ class Mirror:
         is_over = self.pace is not None and not self._session.goes_on
         if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
             return
-        if not self._is_ordered:
+        if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
         most = None if all_rows else ADDED_AT_ONCE
         for uid in list(self._changed)[:most]:
@@ -203,18 +204,20 @@ class Mirror:
         if self.pace != said:
             tag_status_bar()
 
-    # -- The panel's fields survive a file load too.
+    # -- The panel's fields and the active row survive a file load too.
 
     def remember_fields(self) -> None:
         """Before a file load."""
         if state := state_of(bpy.context):
             self._fields = {name: getattr(state, name) for name in FIELDS}
+            self._active = _uid_at(state, state.active_index)
 
     def restore_fields(self) -> None:
         """After it."""
         if state := state_of(bpy.context):
             for name, value in self._fields.items():
                 setattr(state, name, value)
+            state.active_index = self._index.get(self._active, 0)
 
 
 def state_of(context: Any) -> Any:

@@ -340,7 +340,8 @@ def _copy_aside(path: Path, bad: int) -> None:
     aside = _free_name(path)
     with contextlib.suppress(OSError, ValueError):
         write_atomically(aside, read_regular(path, LIST_SIZE), PRIVATE)
-        log.warning("%d downloads in a list could not be read; it was set aside: %s", bad, aside.name)
+        what = "1 download" if bad == 1 else f"{bad} downloads"
+        log.warning("%s in a list could not be read; it was set aside: %s", what, aside.name)
 
 
 def _free_name(path: Path) -> Path:

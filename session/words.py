@@ -13,7 +13,8 @@ from ..transfer.job import Phase
 from ..workers import Download, Status
 
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
-EXPIRED = r"\((?:401|403|404|410)\)"  # in an error: what servers say of signed links that have expired
+# In an error: what servers say of signed links that have expired, or what we say ourselves.
+EXPIRED = r"\((?:401|403|404|410)\)|Ask for a new link"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NAMES = {
     Status.RUNNING: "running",

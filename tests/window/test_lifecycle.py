@@ -175,6 +175,20 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
     check_files(downloads, "held.bin")
 
 
+def test_online_access_is_withdrawn(downloads: Downloads, server: Server, patches: None) -> None:
+    _, gate = start_held(downloads, server)
+    downloads.b.run("patch(part('operators'), 'offline_reason', lambda: 'Online access required')")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.check_reported_once("Downloads were paused. Online access required")
+    downloads.b.run("setattr(*patched.pop())")
+    gate.open()
+    downloads.act("resume")
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    check_files(downloads, "held.bin")
+
+
 def test_exception_in_a_worker_fails_only_its_download(
     blender: Blender, server: Server, patches: None, tmp_path: Path
 ) -> None:
@@ -267,6 +281,23 @@ def test_file_load(downloads: Downloads, server: Server, saved: None, load: str)
     check_files(downloads, "held.bin", "later.bin")
     assert downloads.b.eval("state().urls") == "http://kept.example/"
     check_nothing_twice(downloads, server)
+
+
+def test_a_file_load_and_a_script_that_clears_the_copy_change_no_row(
+    downloads: Downloads, server: Server
+) -> None:
+    urls = serve(server, "a.bin", "b.bin", "c.bin")
+    downloads.start(*urls)
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    downloads.b.run("state().active_index = 1")
+    downloads.b.run("with in_view3d(): bpy.ops.wm.read_homefile()")
+    assert downloads.b.eval("state().active_index") == 1
+    downloads.b.run("state().items.clear()")
+    (another,) = serve(server, "d.bin")
+    downloads.start(another)
+    downloads.wait("FINISHED")
+    assert [row.url for row in downloads.rows()] == [*urls, another]
 
 
 def check_nothing_twice(d: Downloads, server: Server) -> None:
@@ -467,12 +498,27 @@ def test_class_unregistered_by_someone_else(rough: Downloads, server: Server) ->
 def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
     """They disable every extension: what was unfinished is there when it is enabled again."""
     _, gate = start_held(rough, server)
+    said = len(rough.b.console)
     rough.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
+    assert "Traceback" not in rough.b.console[said:]
     assert rough.b.eval("workers()") == []
     assert rough.children() == []
     enable(rough)
     resume_held(rough, server, gate)
     assert server.requests[-1].range_start == HELD - OVERLAP
+
+
+def test_blender_takes_the_operator_away_after_the_addon_was_disabled(
+    rough: Downloads, server: Server
+) -> None:
+    """The operator's class stays until then; its run is closed, and its session gone."""
+    _, gate = start_held(rough, server)
+    said = len(rough.b.console)
+    disable_it = f"bpy.ops.preferences.addon_disable(module={MODULE!r})"
+    rough.b.run(f"with in_view3d(): {disable_it}; bpy.ops.wm.read_homefile()")
+    enable(rough)
+    resume_held(rough, server, gate)
+    assert "Traceback" not in rough.b.console[said:]
 
 
 # Blender goes.
@@ -583,6 +629,22 @@ def test_a_paused_row_gives_way_to_a_new_start(downloads: Downloads, server: Ser
     downloads.wait_over()
     downloads.check_reported_once("2 downloaded")
     check_files(downloads, "held.bin", "other.bin")
+
+
+@pytest.mark.parametrize("stopped", ["pause", "cancel", "remove"])
+def test_what_was_stopped_a_moment_ago_gives_way_too(
+    downloads: Downloads, server: Server, stopped: str
+) -> None:
+    """No worker has let go of it yet."""
+    url, gate = start_held(downloads, server)
+    options = ", delete_partial=True" if stopped == "remove" else ""
+    folder = str(downloads.folder)
+    downloads.b.run(f"act({stopped!r}, index=0{options})\ninvoke({url!r}, directory={folder!r})")
+    gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    check_files(downloads, "held.bin")
+    assert len(downloads.rows()) == 1
 
 
 def test_executed_names_what_failed_and_why(downloads: Downloads, server: Server) -> None:
