@@ -24,6 +24,7 @@ STATUS_BAR_WIDTH = 6.0  # of its progress bar, in units of a button's width
 NAME_SHARE = 0.42  # of a row's width, where it has a bar
 ROW_MARGINS = 145.0  # pixels at a scale of 1 that a row of the list has beside name and bar
 BOX_MARGINS = 70.0  # pixels at a scale of 1 beside the text in a box
+SCROLL_BAR = 16.0  # pixels at a scale of 1 that the list's takes where it has more rows than it shows
 PADDING = 10.0  # pixels at a scale of 1 beside the text in a bar, or between two texts
 ICON_WIDTH = 22.0  # pixels at a scale of 1
 Measure = Callable[[str], float]  # how wide a text is, in pixels
@@ -139,7 +140,7 @@ def _draw_active(column: Any, context: Any, row: Download) -> None:
     if row.status in (Status.FAILED, Status.CANCELLED) and not row.is_cut:
         buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
     if words.asks_for_link(row):
-        _draw_replace(buttons, row)
+        _draw_replace(column, row)  # with three in a row its text would be cut off
     buttons.operator("downloads.copy_message", text="Copy", icon="COPYDOWN").uid = row.uid
 
 
@@ -156,7 +157,8 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
             layout.label(text=item.name)
             return
         scale, measure = _scale(context), _measure(context)
-        width = context.region.width - ROW_MARGINS * scale
+        scroll_bar = SCROLL_BAR if len(data.items) > ROWS else 0.0
+        width = context.region.width - (ROW_MARGINS + scroll_bar) * scale
         draw = _draw_with_bar if row.status in (Status.RUNNING, Status.PAUSED) else _draw_without_bar
         line = draw(layout, row, width, PADDING * scale, measure)
         operator, icon = REPLACE if row.is_cut else NEXT_STEPS[row.status]

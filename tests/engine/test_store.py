@@ -396,7 +396,7 @@ def test_a_bad_line_loses_no_good_one(
     data = records.encode_list([records.encode_row(row(1)), "garbled", records.encode_row(row(2))])
     (user_folder / "queue-7.json").write_bytes(data)
     assert adopt(new_store()) == [row(1).url, row(2).url]
-    check_one_sentence(caplog, "1 downloads in a list could not be read")
+    check_one_sentence(caplog, "1 download in a list could not be read")
     assert (user_folder / "queue-7.unreadable").read_bytes() == data
     assert listed(user_folder) == [row(1).url, row(2).url]
 

@@ -15,6 +15,7 @@ SIZE = 200_000  # bytes of a file
 HELD = 100_000  # bytes of an answer before the gate; what is left is not worth another connection
 PAUSED = "Downloads were paused: something unforeseen went wrong"
 CHILD_LEAVES = 5.0  # seconds after Blender's death
+OURS = "background_downloads/"  # in a traceback that concerns us; Blender has its own
 
 
 @pytest.fixture(params=list(HOSTS))
@@ -500,7 +501,7 @@ def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
     _, gate = start_held(rough, server)
     said = len(rough.b.console)
     rough.b.run("with in_view3d(): bpy.ops.wm.read_factory_settings()")
-    assert "Traceback" not in rough.b.console[said:]
+    assert OURS not in rough.b.console[said:]
     assert rough.b.eval("workers()") == []
     assert rough.children() == []
     enable(rough)
@@ -518,7 +519,7 @@ def test_blender_takes_the_operator_away_after_the_addon_was_disabled(
     rough.b.run(f"with in_view3d(): {disable_it}; bpy.ops.wm.read_homefile()")
     enable(rough)
     resume_held(rough, server, gate)
-    assert "Traceback" not in rough.b.console[said:]
+    assert OURS not in rough.b.console[said:]
 
 
 # Blender goes.
