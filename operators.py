@@ -141,12 +141,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     def _pause_all(self, sentence: str) -> set[str]:
         """Close through the same door, keep the rows, say why."""
-        session = current()
         if self._run:
-            self._run.close(forced=True)
-        session.interrupted(Status.PAUSED)
-        session.end_tally()
-        session.mirror.flush()
+            current().pause_all(self._run)
         self.report({"ERROR"}, sentence)
         return {"CANCELLED"}
 

@@ -424,6 +424,13 @@ class Session:
         for row in [row for row in self.downloads if row.status in (Status.QUEUED, Status.RUNNING)]:
             self.put(row, status)
 
+    def pause_all(self, run: Run) -> None:
+        """Close a run before its end, for good: what it had not finished is PAUSED."""
+        run.close(forced=True)
+        self.interrupted(Status.PAUSED)
+        self.end_tally()
+        self.mirror.flush()
+
     def job(self, row: Download) -> Job:
         """What a worker is told of a row."""
         have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None

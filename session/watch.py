@@ -99,10 +99,7 @@ def _look(session: Session) -> None:
     """Close a run whose operator Blender has freed without telling; copy and store what no tick does."""
     run = session.run
     if run and time.monotonic() - run.beat > MISSED and not operator_lives():
-        run.close(forced=True)
-        session.interrupted(Status.PAUSED)
-        session.end_tally()
-        session.mirror.flush()
+        session.pause_all(run)
     elif session.mirror.is_stale and not run:
         session.mirror.flush()
     if not run:

@@ -297,10 +297,13 @@ class _Response(http.client.HTTPResponse):
         if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return False
         codings = [coding.strip().lower() for coding in self.headers.get_all("Transfer-Encoding", ())]
-        return codings in ([], ["chunked"], ["identity"]) and self._has_possible_length()
+        return codings in ([], ["chunked"], ["identity"]) and self._takes_length()
 
-    def _has_possible_length(self) -> bool:
-        """Whether the length, if one is told, is one number. A list of the same ones is (RFC 9110, 8.6)."""
+    def _takes_length(self) -> bool:
+        """Go by the length, if one is told: a number, or a list of the same one (RFC 9110, section 8.6).
+
+        False: it is neither.
+        """
         values = self.headers.get_all("Content-Length", ())
         lengths = {length.strip() for value in values for length in value.split(",")}
         if self.chunked or not lengths:

@@ -23,6 +23,8 @@ FALLBACK = "download"
 """The name where neither the server nor a link gives one."""
 SIDECAR = ".json"
 """What a partial file's sidecar is called, after the name of the partial file."""
+PART_TAIL = r"\.[0-9a-f]{8}\.part"
+"""How a partial file's name ends: a regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ _AROUND_LINKS = (
     '<>"“”\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff'
     "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-_OWN = r"(?i)\.[0-9a-f]{8}\.part(\.json~?)?\Z"  # partial files, sidecars, and those that are being written
 # Regular expressions are compiled on first use: enabling the add-on must not pay for them.
+_OWN = rf"(?i){PART_TAIL}(\.json~?)?\Z"  # partial files, sidecars, and those that are being written
 _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
 _HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"

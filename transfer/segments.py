@@ -103,8 +103,8 @@ class Segment:
     @property
     def is_young(self) -> bool:
         """Whether its speed will be known soon."""
-        is_new = time.monotonic() - self.began_at < YOUNG_SECONDS
-        return is_new and self.control is not None and not self.is_measured
+        is_recent = time.monotonic() - self.began_at < YOUNG_SECONDS
+        return is_recent and self.control is not None and not self.is_measured
 
     def takes_longer(self, seconds: float) -> bool:
         """Whether its rest does, and can be halved."""
@@ -294,7 +294,7 @@ class Segments:
                 return self._extend(segment, is_near, self._free_end(gap) + JOINT)
             if not owner.body:  # has been asking since this one was split
                 return self._rob(owner, segment) if is_near else None
-            rest = _rest(owner, time.monotonic())
+            rest = _rest(owner)
             way = (owner.end or 0) - segment.offset
             if not rest or rest <= way / max(1.0, speed):
                 return None if rest <= SOON_SECONDS else False
@@ -380,9 +380,9 @@ class Segments:
             segment.let_go()
 
 
-def _rest(segment: Segment, now: float) -> float:
+def _rest(segment: Segment) -> float:
     """Seconds that the rest takes, if it goes on as it did until now; 0: not known yet."""
-    elapsed, count = now - segment.began_at, segment.offset - segment.began
-    if not segment.control or segment.end is None or elapsed < MEASURE_SECONDS:
+    if not segment.control or segment.end is None or segment.elapsed < MEASURE_SECONDS:
         return 0.0
-    return max((segment.end - segment.offset) * elapsed / max(1, count), now - segment.control.moved)
+    idle = segment.control.idle(time.monotonic())
+    return max((segment.end - segment.offset) / segment.speed, idle)

@@ -46,7 +46,7 @@ def new_job(url: str, folder: Path, **options: Any) -> Job:
 
 
 class Clock:
-    """The time by which a transfer judges whether it gets on; it stands still unless a test moves it."""
+    """The time by which a module of ours judges; it stands still unless a test moves it."""
 
     now = 1000.0
 

@@ -70,12 +70,18 @@ def etag(server: Server, path: str = "/a.bin") -> str | None:
     return server._routes[path].resource.etag
 
 
+def saved(folder: Path) -> list[list[int]]:
+    """What the sidecar vouches for."""
+    found = list(folder.glob("*.part.json"))
+    return json.loads(found[0].read_text())["ranges"] if found else []
+
+
 def given_up(fetch: Fetcher, server: Server, folder: Path, **options: Any) -> None:
     """A first process leaves `KEPT` bytes and a sidecar; the server forgets what it was asked."""
     job = {"sha256": options.pop("sha256")} if "sha256" in options else {}
     server.add("/a.bin", first(1, cut_after(KEPT)), after(1, status(403)), body=DATA, **options)
     assert "403" in failed(fetch(server.url("/a.bin"), folder, **job))
-    assert json.loads(Path(f"{part_of(folder)}.json").read_text())["ranges"] == [[0, KEPT]]
+    assert saved(folder) == [[0, KEPT]]
 
 
 def with_gaps(server: Server, folder: Path, ranges: list[list[int]], rest: bytes = b"") -> Path:
@@ -162,12 +168,6 @@ def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
 
 
 # -- A process that has only the disk.
-
-
-def saved(folder: Path) -> list[list[int]]:
-    """What the sidecar vouches for."""
-    found = list(folder.glob("*.part.json"))
-    return json.loads(found[0].read_text())["ranges"] if found else []
 
 
 def test_what_came_is_saved_though_nothing_more_comes(

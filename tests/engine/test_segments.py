@@ -7,17 +7,16 @@ import json
 import os
 import re
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from driving import (
     DEADLINE,
+    Clock,
     Driver,
     Finished,
     Halted,
@@ -138,13 +137,13 @@ RESTS = ((0, 1 << 20), (1 << 20, 3 << 20), (3 << 20, 6 << 20))
 
 def claimed_beside(counts: tuple[int | None, ...], age: float) -> tuple[Segments, Segment | None]:
     """What a helper gets beside three that brought so many bytes in `age` seconds; None: not asked yet."""
-    waker, now = Waker(), time.monotonic()
+    waker, clock = Waker(), Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "time", SimpleNamespace(monotonic=lambda: now))
+        patch.setattr(segments, "time", clock)
         mine = Segments(0.0)
         for (start, end), count in zip(RESTS, counts, strict=True):
             segment = Segment(start, end, Control(waker), body=None if count is None else Any)
-            segment.began, segment.began_at = start - (count or 0), now - age
+            segment.began, segment.began_at = start - (count or 0), clock.now - age
             mine.add(segment)
         new = mine.claim(Control(waker), Ranges(), 6 << 20, may_split=True)
     waker.close()
