@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import sys
 import threading
+from contextlib import suppress
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 """Flags for every file that we open to write: no planted link, bytes as they are, not for children."""
@@ -56,6 +58,19 @@ if sys.platform == "win32":
         ready = select.select(reads, writes, writes, timeout)
         return {fd for fds in ready for fd in fds}
 
+    def _known_downloads() -> str:
+        """OneDrive, or the user, may have moved it: SHGetKnownFolderPath(FOLDERID_Downloads) knows."""
+        import ctypes
+        import uuid
+
+        folder_id = uuid.UUID("374DE290-123F-4565-9164-39C4925E467B").bytes_le
+        found = ctypes.c_wchar_p()
+        try:
+            ctypes.windll.shell32.SHGetKnownFolderPath(folder_id, 0, None, ctypes.byref(found))
+            return found.value or ""
+        finally:
+            ctypes.windll.ole32.CoTaskMemFree(found)
+
 else:
     import fcntl
 
@@ -76,6 +91,31 @@ else:
         for fd in writes:
             poller.register(fd, select.POLLOUT)
         return {fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout * 1000))}
+
+    def _known_downloads() -> str:
+        """As `xdg-user-dir DOWNLOAD` has it, whose name is translated. The home folder means: none."""
+        home = os.path.expanduser("~")
+        if found := os.environ.get("XDG_DOWNLOAD_DIR", ""):
+            return found
+        config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+        with open(os.path.join(config, "user-dirs.dirs"), errors="surrogateescape", encoding="utf-8") as file:
+            lines = re.findall(r'(?m)^\s*XDG_DOWNLOAD_DIR="(.*)"\s*$', file.read(_USER_DIRS_SIZE))
+        found = re.sub(r"\\(.)", r"\1", re.sub(r"^\$HOME(?=/|$)", lambda _: home, lines[-1])) if lines else ""
+        return "" if found.rstrip("/") == home.rstrip("/") else found
+
+
+_USER_DIRS_SIZE = 1 << 16  # characters; what is longer was not written by a desktop
+
+
+def downloads_folder() -> str:
+    """The user's own Downloads folder, absolute; it may have to be made. Raises nothing. Any thread.
+
+    Linux: what the desktop calls it (XDG); Windows: the known folder; macOS: only the Finder translates it.
+    """
+    found = ""
+    with suppress(OSError, AttributeError):
+        found = _known_downloads()
+    return found if os.path.isabs(found) else os.path.join(os.path.expanduser("~"), "Downloads")
 
 
 def sync_data(fd: int) -> None:

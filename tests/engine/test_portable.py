@@ -1,0 +1,100 @@
+"""What systems do differently, and what is the same for all of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from background_downloads.transfer import portable
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux' desktops write user-dirs.dirs")
+on_windows = pytest.mark.skipif(sys.platform != "win32", reason="only Windows has known folders")
+
+
+# -- The user's own Downloads folder.
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in ("XDG_DOWNLOAD_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".config").mkdir()
+    return tmp_path
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("said", "is_meant"),
+    [
+        ('XDG_DOWNLOAD_DIR="$HOME/Téléchargements"', "{home}/Téléchargements"),
+        ('XDG_DOWNLOAD_DIR="/data/My files"', "/data/My files"),
+        ('# XDG_DOWNLOAD_DIR="/no"\n  XDG_DOWNLOAD_DIR="/a"\nXDG_DOWNLOAD_DIR="/b"\n', "/b"),
+        (r'XDG_DOWNLOAD_DIR="/a/\"quoted\" \$5 \\ \`"', '/a/"quoted" $5 \\ `'),
+        ('XDG_DOWNLOAD_DIR="$HOMELY/files"', "{home}/Downloads"),
+        ('XDG_DOWNLOAD_DIR="$HOME/"', "{home}/Downloads"),  # the desktop's way to say: none
+        ('XDG_DOWNLOAD_DIR="$HOME"', "{home}/Downloads"),
+        ('XDG_DOWNLOAD_DIR="files"', "{home}/Downloads"),
+        ('XDG_DOWNLOAD_DIR=""', "{home}/Downloads"),
+        ("", "{home}/Downloads"),
+    ],
+)
+def test_the_downloads_folder_is_what_the_desktop_calls_it(home: Path, said: str, is_meant: str) -> None:
+    (home / ".config" / "user-dirs.dirs").write_text(f'XDG_DESKTOP_DIR="$HOME/Desk"\n{said}\n')
+    assert portable.downloads_folder() == is_meant.format(home=home)
+
+
+@on_linux
+def test_a_folder_that_the_desktop_cannot_spell_in_utf8_is_found(home: Path) -> None:
+    (home / ".config" / "user-dirs.dirs").write_bytes(b'XDG_DOWNLOAD_DIR="$HOME/T\xe9l\xe9"\n')
+    assert os.fsencode(portable.downloads_folder()) == os.fsencode(home) + b"/T\xe9l\xe9"
+
+
+@on_linux
+def test_the_environment_wins_over_the_desktops_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / ".config" / "user-dirs.dirs").write_text('XDG_DOWNLOAD_DIR="/desktop"\n')
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", "/environment")
+    assert portable.downloads_folder() == "/environment"
+
+
+@on_linux
+def test_the_desktops_file_is_looked_for_where_its_settings_are(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "settings").mkdir()
+    (home / "settings" / "user-dirs.dirs").write_text('XDG_DOWNLOAD_DIR="/elsewhere"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "settings"))
+    assert portable.downloads_folder() == "/elsewhere"
+
+
+@on_linux
+def test_without_a_desktop_it_is_downloads_in_the_home_folder(home: Path) -> None:
+    assert portable.downloads_folder() == str(home / "Downloads")
+    (home / ".config" / "user-dirs.dirs").mkdir()
+    assert portable.downloads_folder() == str(home / "Downloads")
+
+
+@on_windows
+def test_the_downloads_folder_is_the_known_folder(tmp_path: Path) -> None:
+    """OneDrive moves it: then it is not the one in the user's folder."""
+    import winreg
+
+    key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
+    name, moved = "{374DE290-123F-4565-9164-39C4925E467B}", str(tmp_path / "OneDrive ünï" / "Downloads")
+    with winreg.CreateKey(winreg.HKEY_CURRENT_USER, key) as folders:
+        try:
+            before: str | None = winreg.QueryValueEx(folders, name)[0]
+        except FileNotFoundError:
+            before = None
+        os.makedirs(moved)
+        winreg.SetValueEx(folders, name, 0, winreg.REG_SZ, moved)
+        try:
+            assert portable.downloads_folder() == moved
+        finally:
+            if before is None:
+                winreg.DeleteValue(folders, name)
+            else:
+                winreg.SetValueEx(folders, name, 0, winreg.REG_SZ, before)
