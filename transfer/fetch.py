@@ -172,12 +172,9 @@ class Transfer:
 
     def close(self) -> None:
         """Release everything, keeping what was received for another process."""
-        self.hang_up()
         if not self._part and self._received:
             self._reopen()
-        part, self._part = self._part, None
-        if part:
-            part.close()
+        self.abandon()
 
     def _reopen(self) -> None:
         """After `release`: make durable what is remembered, unless somebody else has the file by now."""
@@ -208,6 +205,8 @@ class Transfer:
         part, self._part = self._part, None
         if part:
             part.close()
+            if part.is_doubtful:  # a system tells only once that it could not write: nobody would hear again
+                self._received = None
 
     def discard(self) -> None:
         """Release everything and delete what was received. Raises TransferError: another Blender has it."""

@@ -423,7 +423,7 @@ def _fails_and_goes_on(scene: Scene, n: int, number: int, *, lasts: bool) -> boo
             return bool(met)
     assert isinstance(outcome, Failed), outcome
     assert "folder" in outcome.error
-    kept = scene.saved() if met[0] in ("fsync", "fdatasync") else Ranges([(0, transfer.received)])
+    kept = scene.saved() if {"fsync", "fdatasync"} & set(met) else Ranges([(0, transfer.received)])
     with scene.disk.powered():
         asked = len(scene.server.requests)
         scene.check_end(scene.run(transfer))

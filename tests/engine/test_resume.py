@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from driving import (
     Clock,
     Driver,
     Fetcher,
+    Finished,
     Halted,
     Job,
     Phase,
@@ -46,7 +49,7 @@ from server import (
     when,
 )
 
-from background_downloads.transfer import connect
+from background_downloads.transfer import connect, portable
 from background_downloads.transfer import names as names_module
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer.control import Control
@@ -165,6 +168,37 @@ def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
     assert list(tmp_path.glob("*.json")) == []
     assert finished(driver.run(job)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
+
+
+@pytest.mark.parametrize("end", ["refused", "closed"])
+def test_what_the_disk_lost_while_it_was_let_go_of_comes_again(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """A system tells only once that it could not write, then reads what was there before."""
+    refused = [after(1, status(403))] if end == "refused" else []
+    url = server.add("/a.bin", first(1, cut_after(KEPT)), *refused, body=DATA)
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "sync_data", _fail)
+        if end == "closed":
+            patch.setattr(Control, "sleep", _stop)
+        assert not isinstance(fetch.run(transfer), Finished)
+        transfer.close()
+    _lose(part_of(tmp_path))
+    server.add("/a.bin", body=DATA)
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+
+
+def _fail(fd: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def _lose(path: Path) -> None:
+    """What a write that failed leaves, once the system has given its memory of it to others."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.write(bytes(KEPT - OVERLAP))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 # -- A process that has only the disk.
