@@ -13,8 +13,10 @@ from typing import Any
 import bpy
 
 from .session import Session, current, watch
+from .session.blocking import run_blocking
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
-from .session.run import Run, folder, run_blocking
+from .session.run import Run
+from .session.settings import folder
 from .transfer import names
 from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
@@ -125,7 +127,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     def _end(self) -> set[str]:
         session = current()
         if self._run and self._run.is_interrupted:
-            session.began = time.monotonic()
+            session.tally.began = time.monotonic()
             watch.start_again()
             return {"FINISHED"}
         tally = session.end_tally()
@@ -232,17 +234,17 @@ class _OnRows:
         session = current()
         if not self.uid and self.index == -1:
             return self._at(session, context.window_manager.downloads.active_index)
-        return session.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
+        return session.rows.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
 
     def several(self, *statuses: Status) -> list[Download] | None:
         """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
         if not self.uid and self.index == -1:
-            return [row for row in current().downloads if row.status in statuses]
+            return [row for row in current().rows if row.status in statuses]
         row = self.one(bpy.context)
         return [row] if row else None
 
     def _at(self, session: Session, index: int) -> Download | None:
-        return session.downloads[index] if 0 <= index < len(session.downloads) else self._missing()
+        return session.rows.at(index) or self._missing()
 
     def _missing(self) -> None:
         self.report({"ERROR"}, "There is no such download in the list")

@@ -15,7 +15,7 @@ import bpy
 
 from .operators import is_offline_forced, offline_reason
 from .session import current, words
-from .session.run import THREADS_FROM, preferences
+from .session.settings import THREADS_FROM, preferences
 from .workers import Download, Status
 
 DEFAULT_FOLDER = "~/Downloads"
@@ -109,14 +109,14 @@ def _draw_list(layout: Any, context: Any, state: Any) -> None:
     _draw_side(row.column(align=True), active)
     if pace := session.mirror.pace:
         layout.progress(factor=pace.share, text=pace.text)
-    _draw_text(layout.column(align=True), context, words.totals(session.counts))
+    _draw_text(layout.column(align=True), context, words.totals(session.rows.counts))
     if active:
         _draw_active(layout.box().column(), context, active)
 
 
 def _active(state: Any) -> Download | None:
     index = state.active_index
-    return current().find(state.items[index].uid) if 0 <= index < len(state.items) else None
+    return current().rows.find(state.items[index].uid) if 0 <= index < len(state.items) else None
 
 
 def _draw_side(column: Any, active: Download | None) -> None:
@@ -152,7 +152,7 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
     """The downloads"""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
-        row = current().find(item.uid)
+        row = current().rows.find(item.uid)
         if not row:  # it left the list a moment ago
             layout.label(text=item.name)
             return
@@ -247,7 +247,7 @@ def _draw_replace(layout: Any, row: Download) -> None:
 
 
 def _draw_for_all(layout: Any) -> None:
-    counts = current().counts
+    counts = current().rows.counts
     active = counts[Status.RUNNING] + counts[Status.QUEUED]
     if active:
         layout.operator("downloads.pause", text="Pause All", icon="PAUSE")

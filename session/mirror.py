@@ -17,7 +17,8 @@ from ..workers import Download, Status
 from .words import Pace, fraction, pace
 
 if TYPE_CHECKING:
-    from . import Session
+    from .rows import Rows
+    from .tally import Tally
 
 ADDED_AT_ONCE = 1000  # rows added in one tick, so that 10,000 do not freeze the window
 REDRAWS = 0.1  # seconds between two redraws, at least
@@ -78,8 +79,9 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
 class Mirror:
     """The one writer of `window_manager.downloads.items`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, rows: Rows, tally: Tally) -> None:
+        self._rows = rows
+        self._tally = tally
         self._index: dict[int, int] = {}  # of each uid in `items`
         self._changed: set[int] = set()
         self._is_ordered = False  # rows may be there from before the add-on was disabled
@@ -131,13 +133,13 @@ class Mirror:
             state.items[index].url = names.shown(row.url)
 
     def _reindex(self, state: Any) -> None:
-        rows = self._session.downloads[: len(state.items)]
+        rows = self._rows.part(0, len(state.items))
         self._index = {row.uid: index for index, row in enumerate(rows)}
         self.is_stale = True
 
     def flush(self, *, all_rows: bool = False) -> None:
         """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
-        is_over = self.pace is not None and not self._session.goes_on
+        is_over = self.pace is not None and not self._tally.goes_on
         if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
@@ -171,14 +173,14 @@ class Mirror:
     def _append(self, state: Any, most: int | None) -> None:
         """Add the rows that the copy does not have yet: they are the last ones."""
         have = len(self._index)
-        rows = self._session.downloads[have : None if most is None else have + most]
+        rows = self._rows.part(have, None if most is None else have + most)
         for row in rows:
             self._index[row.uid] = len(state.items)
             _copy(row, state.items.add())
-        self.is_stale = bool(self._changed) or len(self._index) < len(self._session.downloads)
+        self.is_stale = bool(self._changed) or len(self._index) < len(self._rows)
 
     def _copy_by_uid(self, state: Any, uid: int) -> None:
-        row, index = self._session.find(uid), self._index.get(uid)
+        row, index = self._rows.find(uid), self._index.get(uid)
         if row and index is not None and index < len(state.items):
             _copy(row, state.items[index])
 
@@ -193,14 +195,12 @@ class Mirror:
 
     def _pace(self, now: float) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
-        session = self._session
-        if session.goes_on == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
+        tally, rows = self._tally, self._rows
+        if tally.goes_on == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
             return
         self._paced = now
         said = self.pace
-        self.pace = (
-            pace(session.tally.ended, session.counts, session.running.values()) if session.goes_on else None
-        )
+        self.pace = pace(tally.ended, rows.counts, rows.running.values()) if tally.goes_on else None
         if self.pace != said:
             tag_status_bar()
 

@@ -17,7 +17,7 @@ from bpy.app.handlers import persistent
 from ..transfer.job import TransferError
 from ..workers import Status
 from . import Session, current, store
-from .run import folder
+from .settings import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +64,8 @@ def _load_post(*_: Any) -> None:
     session = current()
     session.mirror.rebuild()
     session.mirror.restore_fields()
-    if session.goes_on:  # Blender counts anew until it autosaves
-        session.began = time.monotonic()
+    if session.tally.goes_on:  # Blender counts anew until it autosaves
+        session.tally.began = time.monotonic()
 
 
 @persistent

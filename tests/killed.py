@@ -61,8 +61,8 @@ class Life:
 
     def begin(self, package: str, links: list[str], directory: str) -> None:
         self.session.open([])
-        known = [(row.url, row.directory) for row in self.session.downloads]
-        say("adopted", *sorted(row.name for row in self.session.downloads))
+        known = [(row.url, row.directory) for row in self.session.rows]
+        say("adopted", *sorted(row.name for row in self.session.rows))
         if len(set(known)) < len(known):
             say("twice")
         names = importlib.import_module(package + ".transfer.names")
@@ -83,7 +83,7 @@ class Life:
                 self.session.ended(event.uid, event.outcome)
         for uid, progress in report.progress.items():
             self.session.progressed(uid, progress, TICK)
-        for row in [row for row in self.session.downloads if row.is_unfinished]:
+        for row in [row for row in self.session.rows if row.is_unfinished]:
             if row.uid not in self._submitted:
                 self.session.queue(row)
                 self.host.submit(self.session.job(row))

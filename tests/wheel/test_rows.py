@@ -34,17 +34,17 @@ class List:
 
     def find(self) -> list[Any]:
         """Look into the folder, as after a start without a list."""
-        store, have = self.session.store, self.session.downloads
+        store, have = self.session.store, self.session.rows
         with store.folders.held() as known:
             self.session._take_up(store.find_lost(have, known, [str(self.folder)]))
-        return list(self.session.downloads)
+        return list(self.session.rows)
 
     def add(self, *urls: str) -> list[Any]:
         links, problems = self.names.parse_links(" ".join(urls))
         assert problems == []
         if_exists = self._modules["transfer.job"].IfExists.RENAME
         self.session.add(links, directory=str(self.folder), if_exists=if_exists, when_done="NOTHING")
-        return list(self.session.downloads)
+        return list(self.session.rows)
 
     def replace(self, row: Any, url: str) -> None:
         (link,), _ = self.names.parse_links(url)

@@ -1,0 +1,106 @@
+"""The rows in their order, which of them wait and run, and how many have each status. Knows no Blender."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from ..workers import Download, Status
+
+
+class Rows:
+    """The list itself. Whoever changes a row's status does it by `put`, so that what is derived holds."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[Status] = Counter()
+        """Derived: how many rows have each status."""
+        self.running: dict[int, Download] = {}
+        """Derived: the rows that are RUNNING, by uid."""
+        self._rows: list[Download] = []
+        self._by_uid: dict[int, Download] = {}
+        self._last_uid = 0
+        self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
+        self._queue_is_sorted = True
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Download]:
+        return iter(self._rows)
+
+    def __contains__(self, row: Download) -> bool:
+        return row.uid in self._by_uid
+
+    def at(self, index: int) -> Download | None:
+        """The row at this place, from 0; None where there is none."""
+        return self._rows[index] if 0 <= index < len(self._rows) else None
+
+    def part(self, begin: int, end: int | None) -> list[Download]:
+        """The rows from one place to before another."""
+        return self._rows[begin:end]
+
+    def find(self, uid: int) -> Download | None:
+        """The row with this uid."""
+        return self._by_uid.get(uid)
+
+    def queued(self) -> Iterable[Download]:
+        """The rows that wait for their turn, first the next. Cheap, however long the list."""
+        if not self._queue_is_sorted:
+            self._queued = {row.uid: row for row in self._rows if row.status is Status.QUEUED}
+            self._queue_is_sorted = True
+        return self._queued.values()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows are QUEUED."""
+        return bool(self._queued)
+
+    # -- Changes.
+
+    def new_uid(self) -> int:
+        """A number that no row ever had while Blender lives."""
+        self._last_uid += 1
+        return self._last_uid
+
+    def append(self, row: Download) -> None:
+        """Put a record at the end, as it is."""
+        self._rows.append(row)
+        self._by_uid[row.uid] = row
+        self.counts[row.status] += 1
+        if row.status is Status.QUEUED:
+            self._queued[row.uid] = row
+
+    def drop(self, rows: Collection[Download]) -> None:
+        """Take rows out."""
+        for row in rows:
+            del self._by_uid[row.uid]
+            self.counts[row.status] -= 1
+            self.running.pop(row.uid, None)
+            self._queued.pop(row.uid, None)
+        if rows:
+            self._rows = [row for row in self._rows if row.uid in self._by_uid]
+
+    def move(self, row: Download, direction: str) -> int:
+        """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place."""
+        old = self._rows.index(row)
+        last = len(self._rows) - 1
+        new = {"TOP": 0, "UP": max(0, old - 1), "DOWN": min(last, old + 1), "BOTTOM": last}[direction]
+        self._rows.insert(new, self._rows.pop(old))
+        self._queue_is_sorted = False
+        return new
+
+    def put(self, row: Download, status: Status) -> None:
+        """Change a row's status, here and nowhere else."""
+        self.counts[row.status] -= 1
+        self.counts[status] += 1
+        row.status = status
+        self.running.pop(row.uid, None)
+        self._queued.pop(row.uid, None)
+        if status is Status.RUNNING:
+            self.running[row.uid] = row
+        else:
+            row.speed = 0.0
+        if status is Status.QUEUED:
+            row.error = row.note = row.text = ""
+            self._queued[row.uid] = row
+            self._queue_is_sorted = False

@@ -1,0 +1,66 @@
+"""How the downloads of a run ended, and since when it goes on. Knows no Blender."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from ..workers import Status
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a run; one that is interrupted and goes on keeps counting."""
+
+    finished: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    last_error: str = ""
+    paused: int = 0
+    """Rows that have not ended, and wait to be resumed."""
+    began: float = 0.0
+    """When Blender could last autosave: the run first began, a file was loaded, or the run was
+    interrupted for that. In seconds of `time.monotonic`; 0 while no run goes on."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run has begun and not come to its end, interrupted though it may be."""
+        return self.began > 0.0
+
+    @property
+    def ended(self) -> int:
+        """How many there were."""
+        return self.finished + self.skipped + self.cancelled + self.failed
+
+    @property
+    def sentence(self) -> str:
+        """The report at the end of a run."""
+        counts = {
+            "downloaded": self.finished,
+            "skipped": self.skipped,
+            "cancelled": self.cancelled,
+            "failed": self.failed,
+            "paused": self.paused,
+        }
+        text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
+
+    def count(self, status: Status, error: str) -> None:
+        """A download has ended for now."""
+        match status:
+            case Status.FINISHED:
+                self.finished += 1
+            case Status.SKIPPED:
+                self.skipped += 1
+            case Status.CANCELLED:
+                self.cancelled += 1
+            case Status.FAILED:
+                self.failed += 1
+                self.last_error = error
+
+    def end(self, paused: int) -> Tally:
+        """The counts of the run that has ended; the next one counts anew."""
+        ended = replace(self, paused=paused)
+        for each in fields(self):
+            setattr(self, each.name, each.default)
+        return ended
