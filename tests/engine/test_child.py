@@ -27,7 +27,7 @@ from server import (
     status,
 )
 
-from background_downloads import workers
+from background_downloads.hosts import process
 from background_downloads.transfer.job import Failed
 
 DATA = pattern(300_000)
@@ -223,7 +223,7 @@ def test_a_child_that_cannot_start_is_a_failure(
 def test_a_child_that_dies_at_once_is_a_failure(
     process_driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_BOOT", "raise SystemExit")
+    monkeypatch.setattr(process, "_BOOT", "raise SystemExit")
     assert "keeps crashing" in failed(process_driver.run(new_job("http://127.0.0.1:9/a.bin", tmp_path)))
 
 
@@ -251,7 +251,7 @@ def test_the_list_is_stored_though_the_child_crashed(
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CHILD_PATIENCE", "LOOKUP_PATIENCE"):
-        monkeypatch.setattr(workers, name, 0.1)
+        monkeypatch.setattr(process, name, 0.1)
 
 
 @pytest.mark.usefixtures("short_patience")
@@ -315,7 +315,7 @@ def test_a_silent_child_is_replaced(
     child = the_child()
     os.kill(child, signal.SIGSTOP)
     process_driver.look()
-    monkeypatch.setattr(workers, "SILENCE", 0.1)
+    monkeypatch.setattr(process, "SILENCE", 0.1)
     process_driver.until(lambda: child not in children())
     monkeypatch.undo()
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
@@ -381,8 +381,8 @@ def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(
 ) -> None:
     """As when another add-on forks: the child then sees no end of its connection."""
     theirs, ours = _pipe()
-    code = workers._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
-    options = [workers.__package__, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
+    code = process._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
+    options = [process._EXTENSION, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
     import json
 
     with subprocess.Popen(
@@ -417,4 +417,4 @@ def test_a_failure_in_the_child_names_no_url(
 
 
 def test_the_boot_code_is_python() -> None:
-    ast.parse(workers._BOOT)
+    ast.parse(process._BOOT)

@@ -29,7 +29,7 @@ from server import (
     unreachable_port,
 )
 
-from background_downloads import workers
+from background_downloads.hosts import threads
 from background_downloads.transfer import connect
 
 DATA = pattern(200_000)
@@ -372,7 +372,7 @@ def test_a_stop_waits_for_the_look_up(thread_driver: Driver, tmp_path: Path, loo
 def test_closing_waits_for_the_look_up(
     thread_driver: Driver, tmp_path: Path, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.0)
+    monkeypatch.setattr(threads, "LOOKUP_PATIENCE", 0.0)
     job = new_job("http://files.example/a.bin", tmp_path)
     thread_driver.submit(job)
     thread_driver.until_phase(job, Phase.LOOKUP)
@@ -387,7 +387,7 @@ def test_closing_waits_for_the_look_up(
 def test_a_forced_close_leaves_the_look_up_behind(
     thread_driver: Driver, tmp_path: Path, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.05)
+    monkeypatch.setattr(threads, "LOOKUP_PATIENCE", 0.05)
     job = new_job("http://files.example/a.bin", tmp_path)
     thread_driver.submit(job)
     thread_driver.until_phase(job, Phase.LOOKUP)
@@ -410,7 +410,7 @@ def test_what_was_left_behind_can_be_downloaded_again(
     lookup: Lookup,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "LOOKUP_PATIENCE", 0.0)
+    monkeypatch.setattr(threads, "LOOKUP_PATIENCE", 0.0)
     job = new_job(server.add("/a.bin", body=DATA), tmp_path)
     thread_driver.submit(job)
     thread_driver.until_phase(job, Phase.LOOKUP)

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 from leaks import LeakCheck, threads
 from server import Server, pattern, stall_after, stall_before_headers, status
 
-from background_downloads import workers
 from background_downloads.transfer import part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
@@ -150,7 +149,7 @@ def test_a_slow_disk_is_no_slow_network(
 ) -> None:
     driver = new_thread_driver(Settings(timeout=0.05, connections=1))
     begun, disk = threading.Event(), threading.Event()
-    sync = workers.os.fsync
+    sync = part.os.fsync
 
     def fsync(fd: int) -> None:
         begun.set()

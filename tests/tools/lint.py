@@ -25,7 +25,8 @@ def _mypy(python: Path) -> bool:
     """The top folder is the package, whatever the clone is called: a link gives it its name."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / EXTENSION_ID).symlink_to(ROOT)
-        modules = ["-p", f"{EXTENSION_ID}.transfer", "-m", f"{EXTENSION_ID}.workers"]
+        modules = ["-m", f"{EXTENSION_ID}.workers"]
+        modules += ["-p", f"{EXTENSION_ID}.hosts", "-p", f"{EXTENSION_ID}.transfer"]
         settings = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", cache_folder() / "mypy"]
         command = [python, "-m", "mypy", "--strict", *settings, *modules]
         return not subprocess.run(command, cwd=folder, env=clean_environment()).returncode

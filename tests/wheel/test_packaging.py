@@ -22,7 +22,7 @@ ROUNDS = 50
 
 WHAT_USERS_NEED = re.compile(
     r"__init__\.py|blender_manifest\.toml|operators\.py|workers\.py|ui\.py|LICENSE|README\.md"
-    r"|(session|transfer)/(\w+/)*\w+\.py"
+    r"|(session|hosts|transfer)/(\w+/)*\w+\.py"
 )
 
 ENABLE_AND_WATCH = '''
@@ -80,7 +80,7 @@ def test_zip_holds_what_users_need_and_nothing_else(zip_file: Path) -> None:
 
 def test_zip_holds_every_module_of_the_package(zip_file: Path) -> None:
     top = {path.name for path in ROOT.glob("*.py")}
-    below = [path for room in ("session", "transfer") for path in (ROOT / room).rglob("*.py")]
+    below = [path for room in ("session", "hosts", "transfer") for path in (ROOT / room).rglob("*.py")]
     rooms = {path.relative_to(ROOT).as_posix() for path in below}
     assert top | rooms == {name for name in zipfile.ZipFile(zip_file).namelist() if name.endswith(".py")}
 

@@ -1,0 +1,115 @@
+"""The child's end of the pipe: its main thread, which obeys, supervises and answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, assert_never
+
+from ..transfer.fetch import log_defect
+from .messages import (
+    Answer,
+    Command,
+    Dismiss,
+    Forget,
+    HangUp,
+    Leave,
+    Look,
+    Stop,
+    Store,
+    Submit,
+)
+from .threads import ThreadHost
+from .vocabulary import POLL, Report
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+
+def serve(handle: int, parent: int) -> None:
+    """The child's main thread: obey, supervise, answer; leave when told, or when Blender is gone."""
+    connection = _connection(handle)
+    try:
+        host = ThreadHost(connection.recv())
+        _Server(connection, host, parent).run()
+    except (EOFError, OSError):
+        pass  # Blender is gone
+    except Exception as error:
+        log_defect(error)
+    finally:
+        if "host" in locals():
+            host.shut(forced=True)
+        os._exit(0)  # not waiting for a thread that is stuck in a name look-up
+
+
+def _connection(handle: int) -> Connection:
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(handle)
+    from multiprocessing.connection import Connection
+
+    return Connection(handle)
+
+
+class _Server:
+    """What the child does with each command."""
+
+    def __init__(self, connection: Connection, host: ThreadHost, parent: int) -> None:
+        self._connection = connection
+        self._parent = parent
+        self._host = host
+        self._report = Report()
+        self._pieces: list[bytes] = []
+        self._leaving = False
+
+    def run(self) -> None:
+        # A process that Blender forked may hold our connection open beyond Blender's end.
+        while not self._leaving and os.getppid() == self._parent:
+            if self._connection.poll(POLL):
+                for command in self._connection.recv():
+                    self._obey(command)
+            self._supervise(self._host.poll())
+
+    def _supervise(self, report: Report) -> None:
+        self._report.events += report.events
+        self._report.progress = report.progress
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Submit(job=job):
+                self._host.submit(job)
+            case Stop(uid=uid):
+                self._host.stop(uid)
+            case HangUp(uid=uid):
+                self._host.hang_up(uid)
+            case Forget(job=job, delete=delete):
+                self._host.adopt(job)
+                self._host.forget(job.uid, delete=delete)
+            case Store():
+                self._gather(command)
+            case Dismiss():
+                self._host.dismiss()
+            case Leave():
+                self._leave()
+            case Look():
+                self._answer()
+            case _:
+                assert_never(command)
+
+    def _gather(self, store: Store) -> None:
+        if store.is_first:
+            self._pieces.clear()
+        self._pieces.append(store.piece)
+        if store.is_last:
+            self._host.store(store.path, b"".join(self._pieces))
+
+    def _answer(self) -> None:
+        self._supervise(self._host.poll())
+        self._connection.send(Answer(self._report, self._host.is_quiet()))
+        self._report = Report()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._supervise(self._host.shut(forced=True))
+        self._answer()

@@ -1,0 +1,115 @@
+"""A thread for what waits for the disk: the list, and files that are closed or deleted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ..transfer.fetch import log_defect
+from ..transfer.part import write_atomically
+
+log = logging.getLogger(__name__)
+
+PRIVATE = 0o600  # mode of files that hold secrets
+
+
+class Clerk:
+    """Does what waits for the disk on a thread of its own, so that it holds up nobody else."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._unwritten: tuple[str, bytes] | None = None
+        self._chores: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+        self._running = self._leaving = False
+        self._has_complained = False
+
+    def store(self, path: str, data: bytes) -> None:
+        """Write a file; only the last one that has not been begun counts."""
+        with self._changed:
+            self._unwritten = path, data
+            self._wake()
+
+    def do(self, chore: Callable[[], None]) -> None:
+        """Do it soon, after the chores before it."""
+        with self._changed:
+            self._chores.append(chore)
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._running:
+            self.join()  # one that left just now has nothing to do any more
+            self._thread = threading.Thread(target=self._run, name="downloads-0", daemon=True)
+            self._thread.start()
+            self._running = True
+        self._leaving = False
+        self._changed.notify_all()
+
+    def settle(self) -> None:
+        """Wait until all chores are done."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._chores)
+
+    def leave(self) -> None:
+        """Do what is left, then end."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify_all()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether its thread has ended."""
+        return not (self._thread and self._thread.is_alive())
+
+    def join(self) -> None:
+        """After `leave`: wait until its thread has ended."""
+        thread = self._thread
+        if thread:
+            thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while work := self._next():
+            try:
+                work()
+            except Exception as error:
+                log_defect(error)
+            finally:
+                self._done(work)
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._chores or self._unwritten or self._leaving)
+            if self._chores:
+                return self._chores[0]
+            if not self._unwritten:
+                self._running = False
+                return None
+            work, self._unwritten = partial(self._write, *self._unwritten), None
+            return work
+
+    def _done(self, work: Callable[[], None]) -> None:
+        with self._changed:
+            if self._chores and self._chores[0] is work:
+                self._chores.popleft()
+                self._changed.notify_all()
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Said once, however often it fails."""
+        reason = write_private(path, data)
+        if reason and not self._has_complained:
+            self._has_complained = True
+            log.warning("The list of downloads cannot be written to the disk now: %s", reason)
+
+
+def write_private(path: str, data: bytes) -> str:
+    """Returns why it cannot be done, if so. Whoever has it written looks whether it was."""
+    try:
+        write_atomically(Path(path), data, mode=PRIVATE)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""

@@ -1,0 +1,74 @@
+"""What goes through the pipe between a `ProcessHost` and its child."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..transfer.job import Job
+from .vocabulary import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """With the job: this child may not have met the download."""
+
+    job: Job
+    delete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A piece of a file; the last one says so."""
+
+    path: str
+    piece: bytes
+    is_first: bool
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    pass
+
+
+Command = Submit | Stop | HangUp | Forget | Store | Dismiss | Leave | Look
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    report: Report
+    is_quiet: bool
+
+
+def weight(command: Command) -> int:
+    """About how many bytes a command takes in a message."""
+    match command:
+        case Submit(job=job) | Forget(job=job):
+            return 500 + len(job.url) + len(job.directory)
+        case _:
+            return 100

@@ -1,0 +1,489 @@
+"""Worker threads in this process: who has which transfer, and how they end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..transfer.control import Control, Waker
+from ..transfer.fetch import BUFFER, Transfer, log_defect
+from ..transfer.job import (
+    Failed,
+    Finished,
+    Halted,
+    Job,
+    Outcome,
+    Phase,
+    Progress,
+    Settings,
+    Skipped,
+    Stopped,
+    TransferError,
+)
+from ..transfer.space import Space
+from .clerk import Clerk
+from .vocabulary import POLL, Ended, Event, Report, Started
+
+if TYPE_CHECKING:
+    from ..transfer.connect import Client, Trust
+
+LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
+
+
+class Worker(threading.Thread):
+    """Takes transfers from its host until there are none and the host lets it go.
+
+    Daemon, and joined all the same: a path nobody foresaw must not hang Blender's quit.
+    """
+
+    def __init__(self, host: ThreadHost, number: int) -> None:
+        super().__init__(name=f"downloads-{number}", daemon=True)
+        self.control: Control | None = None
+        """Of the transfer that it runs."""
+        self.uid = 0
+        self.helps = False
+        """Whether another worker had the transfer before."""
+        self.waker = Waker()
+        self.abandoned = False
+        self._client: Client | None = None
+        self._host = host
+
+    @property
+    def is_in_lookup(self) -> bool:
+        """Whether it is where nothing can interrupt it."""
+        return self.control is not None and self.control.phase is Phase.LOOKUP
+
+    @property
+    def may_be_connected(self) -> bool:
+        """Whether it keeps a connection for the next download."""
+        return self._client is not None and self._client.may_be_connected
+
+    def hang_up(self) -> None:
+        """Close that connection. Any thread, while it runs no transfer."""
+        if self._client:
+            self._client.hang_up()
+
+    def run(self) -> None:
+        buffer = memoryview(bytearray(BUFFER))
+        try:
+            while transfer := self._host.take(self):
+                self._host.put(self, self._run(transfer, buffer))
+        finally:
+            if self._client:
+                self._client.close()
+            self._host.leave(self)
+
+    def _run(self, transfer: Transfer, buffer: memoryview) -> Outcome | None:
+        """How the transfer ended; None: others go on with it."""
+        assert self.control
+        try:
+            self._client = self._client or self._host.new_client()
+            return transfer.run(self.control, self._client, buffer, helps=self.helps)
+        except Stopped:
+            return Halted()
+        except TransferError as error:
+            return Failed(str(error))
+        except BaseException as error:  # a defect of ours fails this download, and is told
+            log_defect(error)
+            if self.helps and not self._client:
+                transfer.decline(self.control)
+                return None
+            return Failed(_UNFORESEEN)
+
+
+_UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
+
+
+class ThreadHost:
+    """Worker threads in this process. See `Host`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._limit = settings.connections
+        self._trust: Trust | None = None
+        self._space = Space()
+        self._clerk = Clerk()
+        self._news = threading.Event()
+        self._changed = threading.Condition()  # guards all below
+        self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
+        self._pending: OrderedDict[int, None] = OrderedDict()
+        self._taken: set[int] = set()  # by workers, and not ended since
+        self._stopping: set[int] = set()  # of those: asked to stop, so that no helper goes on with them
+        self._helped: deque[int] = deque()  # those that idle workers may help with
+        self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
+        self._workers: set[Worker] = set()
+        self._left: list[Worker] = []
+        self._idle = 0
+        self._number = 0
+        self._events: list[Event] = []
+        self._dismissed = True
+
+    # -- The main thread's side.
+
+    def submit(self, job: Job) -> None:
+        with self._changed:
+            if self._is_active(job.uid):
+                raise ValueError("submitted twice")
+            self._dismissed = False
+            self.adopt(job)
+            self._pending[job.uid] = None
+            if self._idle < len(self._pending) and not self._start_worker():
+                self._call_back_helper()
+            self._changed.notify()
+
+    def adopt(self, job: Job) -> None:
+        """Know of a download, without running it."""
+        with self._changed:
+            known = self._transfers.get(job.uid)
+            if known and known.job == job:
+                return
+            if known:  # the link was replaced
+                self._kept.pop(job.uid, None)
+                self._do(known.close)
+            self._transfers[job.uid] = Transfer(job, self.settings, self._space, self._make_room)
+
+    def _start_worker(self) -> bool:
+        """One more, unless that would be too many."""
+        if len(self._workers) >= self._limit:
+            return False
+        with ExitStack() as undo:
+            try:
+                worker = Worker(self, self._number + 1)
+                undo.callback(worker.waker.close)
+                worker.start()
+            except (OSError, RuntimeError):  # no descriptors or no threads are left
+                if not self._workers:
+                    self._put(self._pending.popitem()[0], Failed(_NO_THREADS))
+                return False
+            undo.pop_all()
+        self._number += 1
+        self._workers.add(worker)
+        return True
+
+    def stop(self, uid: int) -> None:
+        with self._changed:
+            if uid in self._pending:
+                del self._pending[uid]
+                self._put(uid, Halted())
+            self._stop_workers({uid})
+
+    def _stop_workers(self, uids: set[int]) -> None:
+        self._stopping |= uids & self._taken
+        for worker in self._workers:
+            if worker.uid in uids and worker.control:
+                worker.control.stop()
+
+    def hang_up(self, uid: int) -> None:
+        with self._changed:
+            if uid not in self._pending and (transfer := self._kept.pop(uid, None)):
+                transfer.release()
+
+    def forget(self, uid: int, *, delete: bool = False) -> None:
+        with self._changed:
+            if self._is_active(uid) or not (transfer := self._transfers.pop(uid, None)):
+                return
+            self._kept.pop(uid, None)
+            self._do(partial(discard, transfer) if delete else transfer.close)
+
+    def _do(self, chore: Callable[[], None]) -> None:
+        """What waits for the disk: soon, or now where no thread may be started."""
+        if not self._dismissed:
+            self._clerk.do(chore)
+            return
+        self._clerk.settle()
+        chore()
+
+    # -- Giving transfers to another host, while no worker runs them.
+
+    @property
+    def kept(self) -> int:
+        """How many connections stopped downloads hold."""
+        with self._changed:
+            return sum(transfer.connections for transfer in self._kept.values())
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether a worker that was asked to stop does so in a moment; a name look-up can last."""
+        with self._changed:
+            return any(worker.control and not worker.is_in_lookup for worker in self._workers)
+
+    def shrink(self, limit: int) -> None:
+        """Have at most so many connections from now on; the longest stopped ones are closed."""
+        surplus = self.kept - limit
+        with self._changed:
+            self._limit = limit
+            for uid, transfer in list(self._kept.items()):
+                if surplus > 0 and (count := transfer.connections):
+                    surplus -= count
+                    self.hang_up(uid)
+
+    def look(self, uid: int) -> Progress | None:
+        """The counters of a download that is not running."""
+        with self._changed:
+            transfer = self._transfers.get(uid)
+            return transfer.progress(time.monotonic()) if transfer else None
+
+    def hand_over(self, job: Job) -> Job | None:
+        """Give a download up that is not running: the job with which another process goes on.
+
+        None, and it stays, where only the open connection brings the rest.
+        """
+        with self._changed:
+            if job.uid not in self._transfers:
+                return job
+            self.adopt(job)
+            carried = self._transfers[job.uid].carry()
+            if not carried:
+                return None
+            self._kept.pop(job.uid, None)
+            del self._transfers[job.uid]
+            return replace(job, carried=carried)
+
+    def _is_active(self, uid: int) -> bool:
+        return uid in self._pending or uid in self._taken
+
+    def poll(self) -> Report:
+        now = time.monotonic()
+        with self._changed:
+            self._news.clear()
+            left, self._left = self._left, []
+            events, self._events = self._events, []
+            report = Report(events)
+            for worker in self._workers:
+                if worker.control:
+                    self._supervise(worker.control, now)
+            for uid in self._taken:
+                report.progress[uid] = self._transfers[uid].progress(now)
+            self._send_help(now)
+        for worker in left:  # not under the lock: they may want it for their last step
+            worker.join()
+            worker.waker.close()
+        return report
+
+    def _supervise(self, control: Control, now: float) -> None:
+        """End a phase on the network that does not get on; the others have ends of their own."""
+        if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout:
+            control.touch()
+            control.expire()
+
+    def _send_help(self, now: float) -> None:
+        """Idle workers, and some more up to the limit, help with what takes longest."""
+        room = self._limit - sum(worker.uid != 0 for worker in self._workers)
+        room -= sum(self._transfers[uid].parked for uid in self._taken)
+        if self._pending or self._helped or self._dismissed or room <= 0:
+            return
+        for uid in self._taken - self._stopping:
+            self._helped.extend([uid] * min(room - len(self._helped), self._transfers[uid].help_wanted(now)))
+        for _ in range(len(self._helped) - self._idle):
+            self._start_worker()
+        if self._helped:
+            self._changed.notify_all()
+
+    def _call_back_helper(self) -> None:
+        """A download waits for a worker: one that helps another comes first to it."""
+        for uid in self._taken:
+            staying = [control for control in self._transfers[uid].controls if not control.yields]
+            if len(staying) > 1:
+                staying[-1].give_way()
+                return
+
+    def wait(self, seconds: float) -> None:
+        self._news.wait(seconds)
+
+    def store(self, path: str, data: bytes) -> None:
+        self._clerk.store(path, data)
+        if self._dismissed:
+            self._clerk.leave()
+
+    def dismiss(self, *, keep: bool = False) -> None:
+        with self._changed:
+            self._dismissed = True
+            while self._pending:
+                self._put(self._pending.popitem(last=False)[0], Halted())
+            self._stop_workers(set(self._taken))
+            self._changed.notify_all()
+        self._clerk.leave()
+
+    def is_quiet(self) -> bool:
+        with self._changed:
+            return not self._workers and self._clerk.is_quiet
+
+    def close(self, *, forced: bool = False, keep: bool = False) -> Report:
+        self.dismiss()
+        deadline = time.monotonic() + LOOKUP_PATIENCE
+        with self._changed:
+            workers = list(self._workers)
+        for worker in workers:
+            if forced:
+                self._join_or_abandon(worker, deadline)
+            else:
+                worker.join()
+        self._clerk.join()
+        return self.poll()
+
+    def _join_or_abandon(self, worker: Worker, deadline: float) -> None:
+        while worker.is_alive() and not worker.abandoned:
+            worker.join(POLL / 5)
+            if time.monotonic() > deadline:
+                self._abandon(worker)
+
+    def _abandon(self, worker: Worker) -> None:
+        """Leave a worker to the name look-up that nothing can interrupt; it touches nothing when it wakes."""
+        with self._changed:
+            if not worker.is_in_lookup:
+                return
+            worker.abandoned = True
+            self._workers.discard(worker)
+            if worker.uid not in self._taken:  # another that helped was abandoned before
+                return
+            transfer = self._transfers.pop(worker.uid)
+            self._put(worker.uid, Halted())
+        transfer.abandon()
+
+    def shut(self, *, forced: bool = False) -> Report:
+        report = self.close(forced=forced)
+        for transfer in self._transfers.values():
+            transfer.close()
+        self._kept.clear()
+        return report
+
+    # -- The workers' side.
+
+    def new_client(self) -> Client:
+        """A client for a worker. Imports `requests`, which takes a while, on the worker's time."""
+        from ..transfer.connect import Client, Trust
+
+        with self._changed:
+            self._trust = self._trust or Trust()
+        return Client(self.settings, self._trust)
+
+    def take(self, worker: Worker) -> Transfer | None:
+        """Wait for the next transfer; None when the worker shall leave."""
+        with self._changed:
+            if worker.abandoned:
+                return None
+            self._idle += 1
+            self._changed.wait_for(lambda: self._pending or self._helped or self._dismissed)
+            self._idle -= 1
+            if self._pending:
+                transfer = self._take_next(worker)
+            elif self._helped and not self._dismissed:
+                return self._take_helped(worker)
+            else:
+                self._workers.discard(worker)  # now, so that a new job gets a new worker
+                self._left.append(worker)
+                return None
+        self._clerk.settle()  # the download that this one replaces may have the file still
+        return transfer
+
+    def _take_next(self, worker: Worker) -> Transfer:
+        uid = self._pending.popitem(last=False)[0]
+        self._taken.add(uid)
+        self._events.append(Started(uid))
+        self._kept.pop(uid, None)
+        return self._assign(worker, uid, helps=False)
+
+    def _take_helped(self, worker: Worker) -> Transfer:
+        return self._assign(worker, self._helped.popleft(), helps=True)
+
+    def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer:
+        worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
+        if uid in self._stopping:
+            worker.control.stop()
+        transfer = self._transfers[uid]
+        if waiting := transfer.connections - transfer.parked:
+            worker.hang_up()  # it goes on with a connection that is there
+        is_too_much = self._close_surplus(transfer, max(0, waiting - 1)) > 0
+        if is_too_much and helps and transfer.parked:
+            worker.control.give_way()  # what was parked meanwhile is worth more than its help
+        elif is_too_much:
+            transfer.unpark()
+        return transfer
+
+    def _make_room(self, transfer: Transfer) -> None:
+        """It has parked a connection, and its worker, now alone, makes another."""
+        with self._changed:
+            leaving = sum(worker.uid == transfer.job.uid for worker in self._workers) - 1
+            if self._close_surplus(transfer, -leaving) > 0:
+                transfer.unpark()
+
+    def _close_surplus(self, first: Transfer, waiting: int) -> int:
+        """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
+
+        `first` is what a worker goes on with just now; `waiting` connections more than it has workers.
+        Returns how many are too many yet.
+        """
+        idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
+        kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
+        spare = [self._kept[uid] for uid in kept]
+        spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
+        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self._limit
+        surplus += sum(transfer.connections for transfer in spare) + waiting + first.parked
+        for worker in idle[: max(0, surplus)]:
+            worker.hang_up()
+        surplus -= len(idle)
+        for transfer in spare:
+            if surplus > 0 and (count := transfer.connections):
+                surplus -= count
+                self._close_spare(transfer)
+        return surplus
+
+    def _close_spare(self, transfer: Transfer) -> None:
+        if self._kept.pop(transfer.job.uid, None):
+            transfer.release()
+        else:
+            transfer.hang_up()
+
+    def put(self, worker: Worker, outcome: Outcome | None) -> None:
+        """A worker has ended a transfer, or left it to others."""
+        with self._changed:
+            if worker.abandoned:
+                return
+            uid, worker.uid, worker.control = worker.uid, 0, None
+            if not outcome:
+                return
+            if isinstance(outcome, (Finished, Skipped)):
+                self._transfers.pop(uid).close()
+            elif isinstance(outcome, Halted):
+                self._keep(uid)
+            self._put(uid, outcome)
+
+    def _keep(self, uid: int) -> None:
+        """Leave a stopped transfer's file and connection open, but not more of them than may run."""
+        self._kept[uid] = self._transfers[uid]
+        if len(self._kept) > self._limit:
+            self._kept.pop(next(iter(self._kept))).release()
+
+    def _put(self, uid: int, outcome: Outcome) -> None:
+        self._taken.discard(uid)
+        self._stopping.discard(uid)
+        self._helped = deque(helped for helped in self._helped if helped != uid)
+        self._events.append(Ended(uid, outcome))
+        self._news.set()
+
+    def leave(self, worker: Worker) -> None:
+        """A worker is at its end; one that `take` did not let go has met a defect of ours."""
+        with self._changed:
+            if worker.abandoned:
+                worker.waker.close()
+            elif worker in self._workers:
+                self._workers.discard(worker)
+                self._left.append(worker)
+                if worker.uid in self._taken:
+                    self._put(worker.uid, Failed(_UNFORESEEN))
+            self._news.set()
+
+
+_ON_THE_NETWORK = (Phase.LOOKUP, Phase.CONNECT, Phase.REQUEST, Phase.BODY)
+_NO_THREADS = "Blender cannot start another thread: close other programs, then press Retry"
+
+
+def discard(transfer: Transfer) -> None:
+    with suppress(TransferError):  # another Blender has the file: it is that one's now
+        transfer.discard()
