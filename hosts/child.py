@@ -77,8 +77,8 @@ class _Server:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case Submit(job=job):
-                self._host.submit(job)
+            case Submit(job=job, carried=carried):
+                self._host.submit(job, carried)
             case Stop(uid=uid):
                 self._host.stop(uid)
             case HangUp(uid=uid):

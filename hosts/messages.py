@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..transfer.job import Job
 from .vocabulary import Report
+
+if TYPE_CHECKING:
+    from ..transfer.fetch import Carried
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
     job: Job
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from ..transfer.fetch import Transfer
+from ..transfer.fetch import Carried, Transfer
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Progress, Settings, Skipped
 from ..transfer.part import noted
 from .clerk import write_private
@@ -54,8 +54,8 @@ class ProcessHost:
         self.settings = settings
         self._child: _Child | None = None
         self._known: dict[int, Job] = {}  # submitted, and neither finished nor forgotten
-        self._unsent: dict[int, Job] = {}  # of those: submitted, and still here
-        self._sent: dict[int, Job] = {}  # of those: the child has them, and they have not ended
+        self._unsent: dict[int, Submit] = {}  # of those: submitted, and still here
+        self._sent: dict[int, Submit] = {}  # of those: the child has them, and they have not ended
         self._started: set[int] = set()  # of those: a worker has them
         self._stopping: set[int] = set()  # of those: asked to stop
         self._outbox: deque[Command] = deque()
@@ -67,12 +67,14 @@ class ProcessHost:
         self._child_is_quiet = True
         self._dismissed = False
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, carried: Carried | None = None) -> None:
+        """See `Host`. `carried`: what another process has done of it, which gave it away."""
         if job.uid in self._unsent or job.uid in self._sent:
             raise ValueError("submitted twice")
         self._dismissed = False
-        self._known[job.uid] = self._unsent[job.uid] = job
-        self._outbox.append(Submit(job))
+        self._known[job.uid] = job
+        self._unsent[job.uid] = Submit(job, carried)
+        self._outbox.append(self._unsent[job.uid])
 
     def stop(self, uid: int) -> None:
         if uid in self._unsent:
@@ -166,7 +168,7 @@ class ProcessHost:
         while self._outbox and size < BATCH:
             command = self._outbox.popleft()
             if isinstance(command, Submit):
-                if self._unsent.get(command.job.uid) is not command.job:
+                if self._unsent.get(command.job.uid) is not command:
                     continue  # stopped before it went out
                 self._sent[command.job.uid] = self._unsent.pop(command.job.uid)
                 self._child_is_quiet = False
@@ -214,7 +216,7 @@ class ProcessHost:
 
     def _end_what_is_noted(self) -> None:
         """What the child has finished, and could not tell any more."""
-        for done in {job.done for job in self._sent.values() if job.done}:
+        for done in {sent.job.done for sent in self._sent.values() if sent.job.done}:
             for uid, path in noted(Path(done)).items():
                 if uid in self._sent:
                     with suppress(OSError):  # gone just now
@@ -230,7 +232,7 @@ class ProcessHost:
         self._started.clear()
         self._unsent = {**again, **self._unsent}
         self._outbox = deque(c for c in self._outbox if isinstance(c, (Submit, Forget)))
-        self._outbox.extendleft(Submit(job) for job in reversed(again.values()))
+        self._outbox.extendleft(reversed(again.values()))
 
     def _end_all(self, uids: list[int], outcome: Outcome) -> None:
         for uid in uids:

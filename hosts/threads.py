@@ -7,12 +7,11 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..transfer.control import Control, Waker
-from ..transfer.fetch import BUFFER, Transfer, log_defect
+from ..transfer.fetch import BUFFER, Carried, Transfer, log_defect
 from ..transfer.job import (
     Failed,
     Finished,
@@ -126,18 +125,19 @@ class ThreadHost:
 
     # -- The main thread's side.
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, carried: Carried | None = None) -> None:
+        """See `Host`. `carried`: what another process has done of it, which gave it away."""
         with self._changed:
             if self._is_active(job.uid):
                 raise ValueError("submitted twice")
             self._dismissed = False
-            self.adopt(job)
+            self.adopt(job, carried)
             self._pending[job.uid] = None
             if self._idle < len(self._pending) and not self._start_worker():
                 self._call_back_helper()
             self._changed.notify()
 
-    def adopt(self, job: Job) -> None:
+    def adopt(self, job: Job, carried: Carried | None = None) -> None:
         """Know of a download, without running it."""
         with self._changed:
             known = self._transfers.get(job.uid)
@@ -146,7 +146,9 @@ class ThreadHost:
             if known:  # the link was replaced
                 self._kept.pop(job.uid, None)
                 self._do(known.close)
-            self._transfers[job.uid] = Transfer(job, self.settings, self._space, self._make_room)
+            self._transfers[job.uid] = Transfer(
+                job, self.settings, self._space, self._make_room, carried=carried
+            )
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
@@ -229,21 +231,18 @@ class ThreadHost:
             transfer = self._transfers.get(uid)
             return transfer.progress(time.monotonic()) if transfer else None
 
-    def hand_over(self, job: Job) -> Job | None:
-        """Give a download up that is not running: the job with which another process goes on.
+    def hand_over(self, job: Job) -> Carried | None:
+        """Give a download up that is not running: what another process needs to go on with it.
 
         None, and it stays, where only the open connection brings the rest.
         """
         with self._changed:
-            if job.uid not in self._transfers:
-                return job
             self.adopt(job)
             carried = self._transfers[job.uid].carry()
-            if not carried:
-                return None
-            self._kept.pop(job.uid, None)
-            del self._transfers[job.uid]
-            return replace(job, carried=carried)
+            if carried:
+                self._kept.pop(job.uid, None)
+                del self._transfers[job.uid]
+            return carried
 
     def _is_active(self, uid: int) -> bool:
         return uid in self._pending or uid in self._taken

@@ -148,14 +148,14 @@ class YieldingHost:
     def _place(self, job: Job) -> None:
         """Have a download run where it can; it stays parked where that is nowhere."""
         is_held = self._held.is_set()
-        theirs = self._threads.hand_over(job) if is_held or self._child else None
-        if theirs:
+        carried = self._threads.hand_over(job) if is_held or self._child else None
+        if carried:
             self._child = self._child or self._new_child()
-            self._child.submit(theirs)
+            self._child.submit(job, carried)
             self._in_child.add(job.uid)
         elif not is_held:
             self._threads.submit(job)
-        if theirs or not is_held:
+        if carried or not is_held:
             del self._parked[job.uid]
 
     def _new_child(self) -> ProcessHost:

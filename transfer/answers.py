@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import re
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -14,8 +13,6 @@ from .job import TransferError, TryAgain, Validator
 if TYPE_CHECKING:
     import requests
 
-VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
-_ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
@@ -56,12 +53,7 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 
 def validator(response: requests.Response) -> Validator:
-    return Validator(*(sane(response.headers.get(name, "")) for name in ("ETag", "Last-Modified")))
-
-
-def sane(value: str) -> str:
-    """What can go back to the server as it came; anything else is as good as nothing."""
-    return value if len(value) <= VALIDATOR_SIZE and re.fullmatch(_ONE_LINE, value) else ""
+    return Validator.told(*(response.headers.get(name, "") for name in ("ETag", "Last-Modified")))
 
 
 def certainly_same(known: Validator, response: requests.Response) -> bool:

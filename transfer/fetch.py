@@ -13,12 +13,12 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from . import answers, content, digest, names, retry
 from .control import Control
 from .job import (
-    Carried,
     Finished,
     Have,
     IfExists,
@@ -64,6 +64,18 @@ class _NotAlone(TryAgain):
     """What this worker met concerns the whole file, of which others are fetching more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What a stopped transfer knows that is not in its sidecar yet; another process goes on from it."""
+
+    received: Received = field(default_factory=Received)
+    mark: Mark = ()
+    """How the partial file looked; empty: nothing is remembered of it."""
+    tries: retry.Tries = field(default_factory=retry.Tries)
+    fruitless: float = 0.0
+    """Seconds on the network without progress."""
+
+
 class Transfer:
     """One download. Workers run it, usually one; the counters may be read from any thread."""
 
@@ -73,9 +85,13 @@ class Transfer:
         settings: Settings,
         space: Space | None = None,
         make_room: Callable[[Transfer], None] = lambda transfer: None,
+        *,
+        carried: Carried | None = None,
     ) -> None:
-        """`make_room` is told when it may hold one connection more than it has workers."""
-        carried = job.carried
+        """`make_room` is told when it may hold one connection more than it has workers.
+
+        `carried`: what another process gave away, for this one to go on with.
+        """
         self.job = job
         self.name = names.from_url(job.url) or "download"
         self.received = 0

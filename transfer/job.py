@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .part import Mark, Received
-    from .retry import Tries
+VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
+_ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
 
 
 class IfExists(StrEnum):
@@ -54,10 +53,19 @@ class Validator:
     etag: str = ""
     last_modified: str = ""
 
+    @classmethod
+    def told(cls, etag: str, last_modified: str) -> Validator:
+        """Of what a server said: what cannot go back to it as it came is as good as nothing."""
+        return cls(_sane(etag), _sane(last_modified))
+
     @property
     def if_range(self) -> str:
         """The value for ``If-Range``: a strong ETag, else the date, else nothing."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+
+def _sane(value: str) -> str:
+    return value if len(value) <= VALIDATOR_SIZE and re.fullmatch(_ONE_LINE, value) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +85,6 @@ class Job:
 
     Not compared: once it was taken over it says nothing any more.
     """
-    carried: Carried | None = field(default=None, compare=False)
-    """What another process has done of it, which gave it away."""
     done: str = field(default="", compare=False)
     """A private file that is told when the download is in place, since the list on the disk is late."""
 
@@ -96,18 +102,6 @@ class Have:
     mtime: float
     """Seconds since the epoch, as the file system had it when the file was published."""
     etag: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """What a stopped transfer knows that is not in its sidecar yet; another process goes on from it."""
-
-    received: Received
-    mark: Mark
-    """How the partial file looked."""
-    tries: Tries
-    fruitless: float = 0.0
-    """Seconds on the network without progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

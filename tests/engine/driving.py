@@ -13,7 +13,7 @@ from server import DEADLINE, Gate
 
 from background_downloads.transfer.connect import Client, Trust
 from background_downloads.transfer.control import Control, Waker
-from background_downloads.transfer.fetch import BUFFER, Transfer
+from background_downloads.transfer.fetch import BUFFER, Carried, Transfer
 from background_downloads.transfer.job import (
     Digest,
     Failed,
@@ -63,8 +63,8 @@ class Fetcher:
         self._transfers: list[Transfer] = []
         self.client = Client(settings, Trust())
 
-    def transfer(self, job: Job) -> Transfer:
-        transfer = Transfer(job, self.settings)
+    def transfer(self, job: Job, carried: Carried | None = None) -> Transfer:
+        transfer = Transfer(job, self.settings, carried=carried)
         self._transfers.append(transfer)
         return transfer
 
@@ -76,9 +76,11 @@ class Fetcher:
         except TransferError as error:
             return Failed(str(error))
 
-    def __call__(self, url: str, folder: Path, **options: Any) -> Outcome:
+    def __call__(
+        self, url: str, folder: Path, *, carried: Carried | None = None, **options: Any
+    ) -> Outcome:
         """Download from zero or from the sidecar, as a new process would, and release everything."""
-        transfer = self.transfer(new_job(url, folder, **options))
+        transfer = self.transfer(new_job(url, folder, **options), carried)
         try:
             return self.run(transfer)
         finally:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from rules import is_safe
 
-from background_downloads.transfer import answers, names, part, ranges, retry
+from background_downloads.transfer import answers, job, names, part, ranges, retry
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.transfer.job import Digest, Job, Settings, TransferError
 
@@ -230,7 +230,7 @@ def _check_received(opened: part.Part) -> None:
         assert all(type(number) is int for number in (*edges, received.size or 0))
         validator = received.validator
         for value in (validator.etag, validator.last_modified):
-            assert len(value) <= answers.VALIDATOR_SIZE
+            assert len(value) <= job.VALIDATOR_SIZE
             assert not re.search(r"[\r\n\u0100-\U0010ffff]", value)
         opened.checkpoint()
         again = part._parse(json.loads(opened.sidecar.read_bytes()), None, ON_DISK)
