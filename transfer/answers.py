@@ -5,7 +5,7 @@ from __future__ import annotations
 import email.utils
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from . import names, retry
 from .job import TransferError, TryAgain, Validator
@@ -23,13 +23,13 @@ def redirected(url: str, location: str) -> str:
     target = _quoted(url, location)
     old, new = urlsplit(url), urlsplit(target)
     if old.username is not None and new.username is None and _origin(old) == _origin(new):
-        target = new._replace(netloc=f"{old.netloc.rpartition('@')[0]}@{new.netloc}").geturl()
+        target = target.replace("://", f"://{old.netloc.rpartition('@')[0]}@", 1)
     return target
 
 
 def _quoted(url: str, location: str) -> str:
     try:
-        target = urljoin(url, _as_sent(location))
+        target = names.resolved(url, _as_sent(location))
         is_web = urlsplit(target).scheme in ("http", "https")
         target = names.quoted(target) if is_web else target
     except (ValueError, TransferError) as error:

@@ -52,6 +52,7 @@ SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` m
 
 class _Current(threading.local):
     control: Control  # whose request this thread is sending
+    target: str  # what it asks for, as it stands in the request line
 
 
 _current = _Current()
@@ -322,7 +323,14 @@ class _Response(http.client.HTTPResponse):
         return version, status, reason
 
 
-class _Interruptible:
+class _AsWritten:
+    """A connection that asks for what the link says, whatever the libraries would make of it."""
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        super().putrequest(method, _current.target, *args, **options)  # type: ignore[misc]
+
+
+class _Interruptible(_AsWritten):
     """What our connections add to urllib3's."""
 
     response_class: Callable[..., _Response] = _Response
@@ -361,13 +369,13 @@ class _Interruptible:
         finally:
             self.response_class = _Response
 
-    def putrequest(self, *args: Any, **options: Any) -> None:
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         if self.wire:  # a connection that was kept has not been attached yet
             _current.control.enter(Phase.REQUEST)
             _current.control.attach(self.wire)
             _current.control.reused = self.wire.requests > 0
             self.wire.requests += 1
-        super().putrequest(*args, **options)  # type: ignore[misc]
+        super().putrequest(method, url, *args, **options)
 
     def close(self) -> None:
         try:
@@ -419,9 +427,20 @@ class _Adapter(HTTPAdapter):
             options["proxy_ssl_context"] = self._trust.proxy_context()
             options |= {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
         manager = super().proxy_manager_for(proxy, **options)
-        if not proxy.lower().startswith("socks"):  # SOCKS has connections of its own
+        if proxy.lower().startswith("socks"):
+            manager.pool_classes_by_scheme = _as_written(manager.pool_classes_by_scheme)
+        else:
             _use_our_pools(manager)
         return manager
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        """Only the place: urllib3 would write escapes in its own way, and each version in another."""
+        scheme, _, place, path = request.url.split("/", 3)
+        root = ""
+        if not super().request_url(request, proxies).startswith("/"):  # a proxy is asked
+            root = f"{scheme}//{place.rpartition('@')[2]}"
+        _current.target = f"{root}/{path}"
+        return f"{root}/"
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
@@ -439,6 +458,15 @@ class _Adapter(HTTPAdapter):
 
 def _use_our_pools(manager: Any) -> None:
     manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def _as_written(pools: Mapping[str, Any]) -> dict[str, type]:
+    """Pools like those of SOCKS, which makes connections of its own."""
+    ours = {}
+    for scheme, pool in pools.items():
+        connection = type("_SocksConnection", (_AsWritten, pool.ConnectionCls), {})
+        ours[scheme] = type("_SocksPool", (pool,), {"ConnectionCls": connection})
+    return ours
 
 
 def dial(host: str, port: int, control: Control, *, timeout: float) -> socket.socket:

@@ -11,7 +11,7 @@ import os.path
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 
 from .digest import parse_fragment
 from .job import Digest, TransferError
@@ -50,11 +50,12 @@ _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
 _HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
 _LONE_PERCENT = r"%(?![0-9A-Fa-f]{2})"
-_ESCAPE = r"%([0-9A-Fa-f]{2})"
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_DOTS = r"(\.\.?)(?:/|(?=[?#])|\Z)"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:"
 _LOGIN_SAFE = "%:!$&'()*+,;="
-_PATH_SAFE = _LOGIN_SAFE + "@/"
-_QUERY_SAFE = _PATH_SAFE + "?"
+# What browsers leave raw, which is a little more than RFC 3986 allows: links may be signed as they are.
+_PATH_SAFE = _LOGIN_SAFE + "@/[]|"
+_QUERY_SAFE = _PATH_SAFE + "?\\^`{}"
 
 
 def parse_links(text: str) -> tuple[list[Link], list[str]]:
@@ -109,17 +110,42 @@ def shown(url: str) -> str:
 def quoted(url: str) -> str:
     """A link as it goes on the wire: all ASCII, its fragment dropped (RFC 3986, RFC 3987 3.1).
 
-    As requests writes it (`requests.utils.requote_uri`), save that a ``%`` that begins no escape
-    becomes ``%25`` and leaves the other escapes alone, and that ``..`` stays, for the server.
-    User and password stay in it.
+    Path and query keep their escapes, slashes and dots as they were written: a signature may be of
+    just that. Only what may not stand raw is escaped, as browsers do it (WHATWG URL, section 1.3),
+    and a ``%`` that begins no escape. User and password stay in it.
 
     :raises TransferError: it is too long, or its host or port cannot be read.
     """
     parts = _split(url)
     login, at, _ = parts.netloc.rpartition("@")
-    netloc = _requoted(login, _LOGIN_SAFE) + at + _place(parts)
-    path = _requoted(parts.path, _PATH_SAFE) or "/"
-    return urlunsplit((parts.scheme, netloc, path, _requoted(parts.query, _QUERY_SAFE), ""))
+    netloc = _escaped(login, _LOGIN_SAFE) + at + _place(parts)
+    path = _escaped(parts.path, _PATH_SAFE) or "/"
+    query = "?" + _escaped(parts.query, _QUERY_SAFE) if "?" in url.partition("#")[0] else ""
+    return f"{parts.scheme}://{netloc}{path}{query}"
+
+
+def resolved(base: str, reference: str) -> str:
+    """Where a reference leads from a link that was `quoted` (RFC 3986, section 5.2).
+
+    Unlike `urllib.parse.urljoin` it keeps slashes and dots of both as they were written; only the
+    dots that a relative path begins with are followed.
+    """
+    if re.match(_SCHEME, reference):
+        return reference
+    if reference.startswith("//"):
+        return base.partition(":")[0] + ":" + reference
+    root = "/".join(base.split("/", 3)[:3])
+    if reference.startswith("/"):
+        return root + reference
+    page = base.partition("?")[0]
+    if not reference or reference[0] in "?#":
+        return (page if reference.startswith("?") else base) + reference
+    folder = page.rpartition("/")[0]
+    while dots := re.match(_DOTS, reference):
+        reference = reference[dots.end() :]
+        if dots[1] == ".." and folder != root:
+            folder = folder.rpartition("/")[0]
+    return f"{folder}/{reference}"
 
 
 def _link(entry: str) -> Link:
@@ -190,15 +216,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _requoted(text: str, safe: str) -> str:
-    text = quote(re.sub(_LONE_PERCENT, "%25", text), safe=safe, errors="replace")
-    return re.sub(_ESCAPE, _plainest, text)
-
-
-def _plainest(escape: re.Match[str]) -> str:
-    """An escape, or the character itself where the two mean the same (RFC 3986, section 2.3)."""
-    character = chr(int(escape[1], 16))
-    return character if character in _UNRESERVED else escape[0].upper()
+def _escaped(text: str, safe: str) -> str:
+    return quote(re.sub(_LONE_PERCENT, "%25", text), safe=safe, errors="replace")
 
 
 def _shown_junk(text: str) -> str:

@@ -22,6 +22,7 @@ from server import (
     endless_informational,
     first,
     pattern,
+    redirect,
     refused_port,
     stall_after,
     stall_before_headers,
@@ -34,6 +35,68 @@ from background_downloads.transfer import connect
 
 DATA = pattern(200_000)
 IMPATIENT = Settings(timeout=0.2, connections=4)
+
+
+# -- Links as written, judged by the line that reaches the server.
+
+
+TARGETS = [
+    "/a%2fb.bin",
+    "/a%2Fb%2D%5f%7e%c3%bC.bin",
+    "//key.bin",
+    "/a//b///c.bin",
+    "/a/./b/../c.bin",
+    "/%2e%2e/a.bin",
+    "/a.bin?",
+    "/a.bin?a=%2B+%20&b;c=[1]|d&e='f'",
+    "/a.bin?sig=aB%2b%2F%3d&x=//y/../z",
+    "/a;b=1,c@d:e!$&'()*.bin",
+]
+WRITTEN = [*((target, target) for target in TARGETS), ("/ü%.bin?ß%&%zz", "/%C3%BC%25.bin?%C3%9F%25&%25zz")]
+
+
+@pytest.mark.parametrize(("written", "target"), WRITTEN)
+@pytest.mark.parametrize("way", ["link", "kept connection", "Location", "relative Location"])
+def test_a_link_reaches_the_server_as_it_is_written(
+    fetch: Fetcher, server: Server, tmp_path: Path, written: str, target: str, way: str
+) -> None:
+    server.add(target.partition("?")[0], body=DATA)
+    link = location = server.origin + written
+    if way == "kept connection":
+        finished(fetch(server.add("/first.bin"), tmp_path / "first"))
+    if way == "relative Location" and not written.startswith("//"):  # which would be another host
+        location = written
+    if "Location" in way:
+        link = server.add("/there", redirect(location.encode().decode("latin-1")))  # UTF-8, byte by byte
+    assert finished(fetch(link, tmp_path)).read_bytes() == DATA
+    assert server.requests[-1].target == target
+
+
+@pytest.mark.parametrize(("written", "target"), WRITTEN)
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_link_reaches_the_proxy_as_it_is_written(
+    fetch: Fetcher,
+    server: Server,
+    tls_server: Server,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: str,
+    target: str,
+    tls: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    origin = tls_server if tls else server
+    origin.add(target.partition("?")[0], body=DATA)
+    with Proxy(hosts={"files.example": ("127.0.0.1", origin.port)}) as proxy:
+        monkeypatch.setenv("all_proxy", proxy.url)
+        scheme = "https" if tls else "http"
+        assert finished(fetch(f"{scheme}://me:pw@files.example{written}", tmp_path)).read_bytes() == DATA
+        if tls:
+            assert origin.requests[0].target == target
+        else:
+            assert proxy.requests[0].target == f"http://files.example{target}"
+        assert origin.requests[0].headers["Host"] == "files.example"
 
 
 # -- Certificates.
