@@ -166,6 +166,9 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         session.store.folders.save()  # whatever happens to us, what was received is found again
         goes_on = run_blocking(session, rows)
         session.adopt(rows)
+        for row in rows:
+            if row.status is Status.FINISHED:
+                session.on_finished(row)
         session.mirror.flush(all_rows=True)
         if not goes_on:
             signal.raise_signal(signal.SIGINT)  # cancelled and joined: now leave, as was asked

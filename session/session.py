@@ -6,7 +6,7 @@ Everything here is the main thread's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol, assert_never
 
@@ -69,6 +69,10 @@ class Session:
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
+        self.on_asked: Callable[[Download], None] = _nobody
+        """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
+        self.on_finished: Callable[[Download], None] = _nobody
+        """Told of each row that became FINISHED, invoked or executed; may write its `note`."""
         self._wanted: dict[int, Status | None] = {}  # what rows become once let go; None: gone
         self._links: dict[int, names.Link] = {}  # which links they have then
         self._delete: set[int] = set()
@@ -132,7 +136,7 @@ class Session:
         self._delete.discard(row.uid)
 
     def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
-        return Download(
+        row = Download(
             uid=self.rows.new_uid(),
             url=link.url,
             digest=link.digest,
@@ -141,6 +145,8 @@ class Session:
             when_done=when_done,
             name=names.from_url(link.url) or names.FALLBACK,
         )
+        self.on_asked(row)
+        return row
 
     def adopt(self, rows: Iterable[Download]) -> None:
         """Put records into the list as they are."""
@@ -315,6 +321,8 @@ class Session:
             self._become(row, wanted)
         else:
             self.put(row, settle(row, outcome, self.etags))
+            if row.status is Status.FINISHED:
+                self.on_finished(row)
             if not row.is_unfinished:
                 self._discard_earlier(row)
             if wanted is None:
@@ -392,6 +400,10 @@ class Session:
             self.host = None
         self.store.close()
         self.mirror.clear()
+
+
+def _nobody(row: Download) -> None:
+    """Nobody wants to be told."""
 
 
 def _is_in(row: Download, directory: str) -> bool:
