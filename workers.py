@@ -8,6 +8,7 @@ host closes it; then no thread is left.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +17,7 @@ from .hosts.process import ProcessHost
 from .hosts.threads import ThreadHost
 from .hosts.vocabulary import Ended, Event, Host, Report, Started
 from .hosts.yielding import HELD, YieldingHost
-from .transfer.job import Digest, IfExists, Phase
+from .transfer.job import Digest, IfExists, Progress
 
 __all__ = [
     "HELD",
@@ -53,6 +54,9 @@ class Status(StrEnum):
     """Somebody said so; what was received is kept."""
 
 
+_NOTHING_YET = Progress()
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Download:
     """The record of one download. The main thread writes it; everything shown is derived from it."""
@@ -69,18 +73,11 @@ class Download:
     is_cut: bool = False
     """Whether `url` lost its user, password or query: then nothing can be fetched with it."""
     status: Status = Status.QUEUED
-    name: str = ""
     filepath: str = ""
     error: str = ""
     note: str = ""
-    received: int = 0
-    """Bytes on the disk."""
-    size: int | None = None
-    """Bytes, where known."""
-    phase: Phase = Phase.IDLE
-    idle: float = 0.0
-    """Seconds since something moved."""
-    text: str = ""
+    progress: Progress = _NOTHING_YET
+    """How far it is, as its worker told last."""
     speed: float = 0.0
     """Bytes a second, smoothed."""
 
@@ -88,3 +85,22 @@ class Download:
     def is_unfinished(self) -> bool:
         """Whether there is something left to do, now or when asked."""
         return self.status not in (Status.FINISHED, Status.SKIPPED)
+
+    @property
+    def name(self) -> str:
+        """What the file is, or will be, called."""
+        return self.progress.name
+
+    @property
+    def received(self) -> int:
+        """Bytes on the disk."""
+        return self.progress.received
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, where known."""
+        return self.progress.size
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is something of this name in its folder."""
+        return os.path.lexists(os.path.join(self.directory, name))

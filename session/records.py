@@ -13,7 +13,7 @@ from typing import Any
 
 from ..transfer import names
 from ..transfer.digest import LENGTHS, parse_fragment
-from ..transfer.job import Digest, IfExists, TransferError
+from ..transfer.job import Digest, IfExists, Progress, TransferError
 from ..transfer.part import LARGEST_FILE, Leftover, is_part_name
 from ..workers import Download, Status
 
@@ -100,10 +100,12 @@ def _row(values: Any) -> Download:
         when_done="IMPORT" if values["when_done"] == "IMPORT" else "NOTHING",
         digest=_digest(values["digest"]),
         status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
-        name=names.safe(_text(values["name"])) or names.from_url(url) or names.FALLBACK,
+        progress=Progress(
+            name=names.safe(_text(values["name"])) or names.from_url(url) or names.FALLBACK,
+            received=_count(values["received"]),
+            size=None if values["size"] is None else _count(values["size"]),
+        ),
         error=_shown(_text(values["error"])),
-        received=_count(values["received"]),
-        size=None if values["size"] is None else _count(values["size"]),
         partial=partial if is_part_name(partial) else "",
         is_cut=values.get("is_cut") is True,
     )
@@ -187,9 +189,11 @@ def row_of(leftover: Leftover, directory: str) -> Download:
         digest=leftover.digest,
         status=Status.FAILED if leftover.is_cut else Status.PAUSED,
         error=LINK_LOST if leftover.is_cut else "",
-        name=names.from_url(leftover.url) or names.FALLBACK,
-        received=leftover.received,
-        size=leftover.size,
+        progress=Progress(
+            name=names.from_url(leftover.url) or names.FALLBACK,
+            received=leftover.received,
+            size=leftover.size,
+        ),
         partial=leftover.name if leftover.is_cut or leftover.name != own else "",
         is_cut=leftover.is_cut,
     )

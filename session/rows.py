@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 
 from ..workers import Download, Status
 
@@ -101,6 +102,7 @@ class Rows:
         else:
             row.speed = 0.0
         if status is Status.QUEUED:
-            row.error = row.note = row.text = ""
+            row.error = row.note = ""
+            row.progress = replace(row.progress, text="")
             self._queued[row.uid] = row
             self._queue_is_sorted = False

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from ..transfer import names
-from ..transfer.fetch import Transfer
 from ..transfer.job import (
     Failed,
     Finished,
@@ -20,7 +19,6 @@ from ..transfer.job import (
     Job,
     Outcome,
     Progress,
-    Settings,
     Skipped,
     TransferError,
 )
@@ -57,6 +55,18 @@ class Running(Protocol):
         """Join every worker and release all."""
 
 
+@dataclass(slots=True, frozen=True)
+class Intent:
+    """What becomes of a row once its worker has let go of it; the last wish counts."""
+
+    status: Status | None
+    """None: out of the list."""
+    link: names.Link | None = None
+    """The link that it has then, where that is another one."""
+    delete: bool = False
+    """Whether its partial file goes too."""
+
+
 class Session:
     """The list of downloads and its one writer."""
 
@@ -73,9 +83,7 @@ class Session:
         """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
         self.on_finished: Callable[[Download], None] = _nobody
         """Told of each row that became FINISHED, invoked or executed; may write its `note`."""
-        self._wanted: dict[int, Status | None] = {}  # what rows become once let go; None: gone
-        self._links: dict[int, names.Link] = {}  # which links they have then
-        self._delete: set[int] = set()
+        self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
 
     @property
     def wants_run(self) -> bool:
@@ -114,7 +122,7 @@ class Session:
         for link in links:
             old = known.get(link.url) or (cut and cut.get(names.part_name(link.url, directory)))
             if old and may_wait and self._is_stopping(old):
-                self._replace(old)
+                self._intents[old.uid] = Intent(None)  # what it received is the new one's
             elif old and old.status not in _GIVES_WAY:
                 at_work.append(f"{names.shown(link.url)}: It is already being downloaded")
                 continue
@@ -127,13 +135,8 @@ class Session:
 
     def _is_stopping(self, row: Download) -> bool:
         """Whether it was asked to, and its worker has not let go of it yet."""
-        return self._wanted.get(row.uid, Status.QUEUED) is not Status.QUEUED
-
-    def _replace(self, row: Download) -> None:
-        """Have it go as soon as it is let go of; what it received is another's."""
-        self._wanted[row.uid] = None
-        self._links.pop(row.uid, None)
-        self._delete.discard(row.uid)
+        intent = self._intents.get(row.uid)
+        return intent is not None and intent.status is not Status.QUEUED
 
     def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
         row = Download(
@@ -143,7 +146,7 @@ class Session:
             directory=directory,
             if_exists=if_exists,
             when_done=when_done,
-            name=names.from_url(link.url) or names.FALLBACK,
+            progress=Progress(name=names.from_url(link.url) or names.FALLBACK),
         )
         self.on_asked(row)
         return row
@@ -154,32 +157,26 @@ class Session:
             self.rows.append(row)
             self.changed(row)
 
-    def _drop(self, *rows: Download) -> None:
-        """Take rows that no worker has out of the list."""
+    def _drop(self, *rows: Download, delete: bool = False) -> None:
+        """Take rows that no worker has out of the list; `delete` what they received."""
         self.rows.drop(rows)
         for row in rows:
-            self._release(row)
+            if self.host:
+                self.host.forget(row.uid, delete=delete)
+            if delete:
+                self._delete_parts(row)
+            elif row.is_unfinished:
+                self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
             self.store.forget(row.uid)
         if len(rows) == 1:
             self.mirror.drop(rows[0].uid)
         elif rows:
             self.mirror.reorder()
 
-    def _release(self, row: Download) -> None:
-        """Let go of what a row received, or delete it."""
-        delete = row.uid in self._delete
-        self._delete.discard(row.uid)
-        if row.is_unfinished and not delete:
-            parts = records.part_names(row)
-            left = [name for name in parts if os.path.lexists(os.path.join(row.directory, name))]
-            self.store.folders.remove(row.directory, left)
-        if self.host:
-            self.host.forget(row.uid, delete=delete)
-        if delete and not row.is_cut:
-            with suppress(TransferError):  # a child that has it open deletes it itself
-                Transfer(self.job(row), Settings()).discard()
-        if delete:
-            self._discard_earlier(row)
+    def _delete_parts(self, row: Download) -> None:
+        if not row.is_cut:  # one that a child has open the child deletes
+            discard_leftover(row.directory, names.part_name(row.url, row.directory))
+        self._discard_earlier(row)
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
         """The other rows that have something left to do in a row's folder."""
@@ -218,16 +215,14 @@ class Session:
 
     def remove(self, row: Download, *, delete: bool) -> None:
         """Take a row out of the list, cancelling it first; `delete` its partial file."""
-        if delete:
-            self._delete.add(row.uid)
-        self._stop(row, None)
+        self._stop(row, None, delete=delete)
 
     def queue(self, row: Download) -> None:
         """Have a stopped row go on; not one whose link nobody knows any more."""
         if row.is_cut:
             return
-        if row.uid in self._wanted:
-            self._wanted[row.uid] = Status.QUEUED
+        if intent := self._intents.get(row.uid):
+            self._intents[row.uid] = Intent(Status.QUEUED, intent.link)
         else:
             self.put(row, Status.QUEUED)
 
@@ -241,8 +236,7 @@ class Session:
         if any(other.url == link.url and not other.is_cut for other in self._others_beside(row)):
             raise TransferError("This link is in the list already")
         if self.run and self.run.has(row.uid):
-            self._links[row.uid] = link
-            self._wanted[row.uid] = Status.QUEUED
+            self._intents[row.uid] = Intent(Status.QUEUED, link)
             self.run.stop(row.uid)
         else:
             self._relink(row, link)
@@ -250,7 +244,7 @@ class Session:
 
     def _relink(self, row: Download, link: names.Link) -> None:
         old = names.part_name(row.url, row.directory)
-        if not row.is_cut and os.path.lexists(os.path.join(row.directory, old)):
+        if not row.is_cut and row.has_file(old):
             row.partial = old
         row.url, row.digest, row.is_cut = link.url, link.digest or row.digest, False
         row.error = row.note = ""
@@ -272,19 +266,21 @@ class Session:
         self.store.reorder(self.rows)
         self.mirror.move(row.uid, place)
 
-    def _stop(self, row: Download, then: Status | None) -> None:
+    def _stop(self, row: Download, then: Status | None, *, delete: bool = False) -> None:
+        old = self._intents.get(row.uid)
+        intent = Intent(then, old.link if old else None, delete)
         if self.run and self.run.has(row.uid):
-            self._wanted[row.uid] = then
+            self._intents[row.uid] = intent
             self.run.stop(row.uid)
         else:
-            self._become(row, then)
+            self._become(row, intent)
 
-    def _become(self, row: Download, status: Status | None) -> None:
-        if status is None:
-            self._drop(row)
+    def _become(self, row: Download, intent: Intent) -> None:
+        if intent.status is None:
+            self._drop(row, delete=intent.delete)
             return
-        self.put(row, status)
-        if self.host and status is Status.CANCELLED:
+        self.put(row, intent.status)
+        if self.host and intent.status is Status.CANCELLED:
             self.host.hang_up(row.uid)
 
     # -- What workers tell.
@@ -299,34 +295,32 @@ class Session:
         if not (row := self.rows.find(uid)):
             return
         if seconds > 0:
-            now = max(0, progress.received - row.received) / seconds
+            now = max(0, progress.received - row.progress.received) / seconds
             row.speed += (now - row.speed) * min(1.0, seconds)  # smoothed over about a second
-        seen = row.name, row.received, row.size, row.phase, int(row.idle), row.text
-        row.name, row.received, row.size = progress.name, progress.received, progress.size
-        row.phase, row.idle, row.text = progress.phase, progress.idle, progress.text
-        if seen != (row.name, row.received, row.size, row.phase, int(row.idle), row.text):
+        seen, row.progress = row.progress, progress
+        if _visible(seen) != _visible(progress):
             self.mirror.touch(uid)
 
     def ended(self, uid: int, outcome: Outcome) -> None:
         """The terminal event of a row."""
-        wanted, link = self._wanted.pop(uid, Status.QUEUED), self._links.pop(uid, None)
+        intent = self._intents.pop(uid, Intent(Status.QUEUED))
         if not (row := self.rows.find(uid)):
             return
-        if link and isinstance(outcome, (Halted, Failed)):
-            self._relink(row, link)
+        if intent.link and isinstance(outcome, (Halted, Failed)):
+            self._relink(row, intent.link)
             outcome = Halted()
-        if row.partial and not os.path.lexists(os.path.join(row.directory, row.partial)):
+        if row.partial and not row.has_file(row.partial):
             row.partial = ""  # it was taken over
         if isinstance(outcome, Halted):
-            self._become(row, wanted)
+            self._become(row, intent)
         else:
             self.put(row, settle(row, outcome, self.etags))
             if row.status is Status.FINISHED:
                 self.on_finished(row)
             if not row.is_unfinished:
                 self._discard_earlier(row)
-            if wanted is None:
-                self._drop(row)
+            if intent.status is None:
+                self._drop(row, delete=intent.delete)
 
     def end_tally(self) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
@@ -411,6 +405,12 @@ def _is_in(row: Download, directory: str) -> bool:
     return row.is_unfinished and row.directory == directory
 
 
+def _visible(progress: Progress) -> tuple[object, ...]:
+    """What of it people see."""
+    at = progress
+    return at.name, at.received, at.size, at.phase, int(at.idle), at.text
+
+
 def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
     """Write into a record how it ended; returns the status that this means."""
     match outcome:
@@ -423,8 +423,8 @@ def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
             row.filepath, row.note = filepath, note
             return Status.SKIPPED
         case Finished(filepath=filepath, size=size, note=note, have=have):
-            row.filepath, row.name = filepath, os.path.basename(filepath)
-            row.received = row.size = size
+            row.filepath = filepath
+            row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
             row.note = note or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
             if have:
                 etags.keep(row.url, row.directory, have)

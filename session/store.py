@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,7 @@ class Store:
         for place, row in records.claimed(row for row in rows if row.is_unfinished):
             there = lost.pop(place, None)
             if there and row.status is not Status.RUNNING:
-                row.received, row.size = there[1].received, there[1].size
+                row.progress = replace(row.progress, received=there[1].received, size=there[1].size)
                 self.touch(row)
         for place, _ in records.claimed(self._rows_of_others() if lost else ()):
             lost.pop(place, None)

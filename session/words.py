@@ -74,11 +74,12 @@ def state(row: Download) -> str:
     """What a download is doing; of a running one the finer word, empty while bytes come in."""
     if row.status is not Status.RUNNING:
         return NAMES[row.status]
-    if row.text:
-        return row.text
-    if row.phase is Phase.BODY:
-        return f"stalled for {row.idle:.0f} s" if row.idle >= STALLED else ""
-    return "starting" if row.phase is Phase.IDLE else row.phase.value
+    if row.progress.text:
+        return row.progress.text
+    phase, idle = row.progress.phase, row.progress.idle
+    if phase is Phase.BODY:
+        return f"stalled for {idle:.0f} s" if idle >= STALLED else ""
+    return "starting" if phase is Phase.IDLE else phase.value
 
 
 def asks_for_link(row: Download) -> bool:

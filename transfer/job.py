@@ -121,17 +121,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Counters of one running transfer."""
+    """Counters of one transfer."""
 
-    name: str
-    received: int
+    name: str = ""
+    received: int = 0
     """Bytes of the file that are on the disk."""
-    size: int | None
+    size: int | None = None
     """Bytes, where the server told."""
-    phase: Phase
-    idle: float
+    phase: Phase = Phase.IDLE
+    idle: float = 0.0
     """Seconds since something last moved."""
-    text: str
+    text: str = ""
     """Words for the phase where there are finer ones: "retrying 2 of 5"."""
 
 

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,18 @@ from background_downloads.transfer.job import (
     Stopped,
     TransferError,
 )
-from background_downloads.workers import Ended, Event, Host, Started
+from background_downloads.workers import Download, Ended, Event, Host, Started
 
 PATIENT = Settings(timeout=90.0, connections=4)
 """With a time-out far beyond any test's deadline: what ends was not waited out."""
 
 _uids = itertools.count(1)
+
+
+def record(**values: Any) -> Download:
+    """A row of the list; what its worker told last may be given by itself."""
+    told = {each.name: values.pop(each.name) for each in fields(Progress) if each.name in values}
+    return Download(**{"uid": 1, "progress": Progress(**told)} | values)
 
 
 def new_job(url: str, folder: Path, **options: Any) -> Job:

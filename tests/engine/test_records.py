@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ WAITING = (Status.QUEUED, Status.RUNNING)
 
 
 def row(**values: Any) -> Download:
-    return Download(**{"uid": 1, "url": URL, "directory": "/home/me", "name": "a.bin"} | values)
+    return record(**{"url": URL, "directory": "/home/me", "name": "a.bin"} | values)
 
 
 def encoded(*rows: Download) -> bytes:

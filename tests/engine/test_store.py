@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from driving import record
 
 from background_downloads.session import records
 from background_downloads.transfer import names
@@ -82,7 +83,7 @@ def die(store: Store) -> None:
 
 
 def row(uid: int = 1, **values: Any) -> Download:
-    return Download(**{"uid": uid, "url": f"{URL}?{uid}", "directory": "/d", "name": "a.bin"} | values)
+    return record(**{"uid": uid, "url": f"{URL}?{uid}", "directory": "/d", "name": "a.bin"} | values)
 
 
 def keep(store: Store, *rows: Download) -> None:

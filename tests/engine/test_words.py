@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from driving import record
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ MIB = 1 << 20
 
 
 def row(status: Status = Status.RUNNING, **values: object) -> Download:
-    return Download(uid=1, url="http://h/f", directory="/d", status=status, **values)  # type: ignore[arg-type]
+    return record(url="http://h/f", directory="/d", status=status, **values)
 
 
 def receiving(**values: object) -> Download:

@@ -170,7 +170,7 @@ def rendering():
 
 def expected_partials():
     names = part("transfer.names")
-    rows = [row for row in session().downloads if row.is_unfinished]
+    rows = [row for row in session().rows if row.is_unfinished]
     return [names.part_name(row.url, row.directory) for row in rows]
 
 def left_since(before):
@@ -179,7 +179,7 @@ def left_since(before):
     return [each for each in left if not each.startswith("keymap_items") or "downloads." in each]
 
 def remove_all():
-    for row in list(session().downloads):
+    for row in list(session().rows):
         session().remove(row, delete=True)
     session().mirror.flush()
 

@@ -424,7 +424,7 @@ def enable(d: Downloads) -> None:
 
 def resume_held(d: Downloads, server: Server, gate: Gate, *others: str) -> None:
     """The row that was found again goes on where it was."""
-    d.b.wait("session().downloads")
+    d.b.wait("len(session().rows)")
     d.wait("PAUSED")
     assert [row.url for row in d.rows()] == [server.url("/held.bin")]
     asked = len(server.requests)
@@ -687,7 +687,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.wait("CANCELLED")
     downloads.wait_over()
     downloads.check_reported_once("10000 cancelled")
-    downloads.b.run("session()._drop(*session().downloads)")  # all at once: one by one takes seconds
+    downloads.b.run("session()._drop(*session().rows)")  # all at once: one by one takes seconds
     downloads.b.wait("not state().items")
 
 

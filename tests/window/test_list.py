@@ -104,8 +104,8 @@ def test_what_a_replaced_link_received_goes_when_the_row_goes(downloads: Downloa
     downloads.wait("PAUSED")
     downloads.wait_over()
     downloads.b.run(f"links, _ = part('transfer.names').parse_links({add_new(server)!r})")
-    downloads.b.run("session().replace_link(session().downloads[0], links[0])")
-    downloads.b.run("session().pause(session().downloads[0])")
+    downloads.b.run("session().replace_link(session().rows.at(0), links[0])")
+    downloads.b.run("session().pause(session().rows.at(0))")
     assert len(downloads.partial_files()) == 1
     downloads.act("remove", index=0, delete_partial=True)
     assert list(downloads.folder.iterdir()) == []
@@ -189,9 +189,9 @@ def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
         assert d.b.eval("workers()") == []
         assert d.children() == []
         d = Downloads(d.b, d.folder, d.host)
-        d.b.wait("session().downloads")
+        d.b.wait("len(session().rows)")
         d.wait("PAUSED")
-        assert d.b.eval("session().downloads[0].url") == url
+        assert d.b.eval("session().rows.at(0).url") == url
     assert "/background_downloads/" not in d.b.console  # no trace of ours
     check_resumes(d, server, gate)
 
@@ -214,9 +214,9 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
     first.b.join()
     second.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
     second.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
-    second.b.wait("session().downloads")
+    second.b.wait("len(session().rows)")
     second.wait("PAUSED")
-    assert second.b.eval("session().downloads[0].url") == url
+    assert second.b.eval("session().rows.at(0).url") == url
     gate.open()
     second.act("resume")
     second.wait("FINISHED")

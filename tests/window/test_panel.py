@@ -354,7 +354,7 @@ def test_half_a_link_asks_for_the_whole_one_and_is_not_retried(b: Blender) -> No
 
 HALF_A_LINK = """
 workers = part("workers")
-row = workers.Download(uid=900, url="http://127.0.0.1/x", directory="/tmp", name="x", is_cut=True)
+row = workers.Download(uid=900, url="http://127.0.0.1/x", directory="/tmp", is_cut=True)
 row.status, row.error = workers.Status.FAILED, part("session.records").LINK_LOST
 part("session").current().adopt([row])
 part("session").current().mirror.flush()

@@ -50,7 +50,7 @@ class Stuck:
             gate.wait_reached()
         for phase, url in self.urls.items():
             if phase.isupper():
-                phases = f"[row.phase.name for row in session().downloads if row.url == {url!r}]"
+                phases = f"[row.progress.phase.name for row in session().rows if row.url == {url!r}]"
                 d.b.wait(f"{phases} == [{phase!r}]")
 
 
@@ -116,7 +116,7 @@ def test_blender_ended_in_every_phase_and_started_again(
     assert d.listed_on_disk() == unfinished
     asked = len(server.requests)
     d = Downloads(mortal_blender(d.b.folder), d.folder, host)
-    d.b.wait("session().downloads")
+    d.b.wait("len(session().rows)")
     d.wait("PAUSED")
     assert [row.url for row in d.rows()] == unfinished
     assert len(server.requests) == asked, "it was started without being asked"
@@ -195,5 +195,5 @@ def test_disabling_leaves_a_name_lookup_behind(looking: Downloads) -> None:
     wait_until(lambda: looking.b.eval("workers()") == [], SOON)
     assert looking.files() == {}
     enable(looking)
-    looking.b.wait("session().downloads")
+    looking.b.wait("len(session().rows)")
     looking.wait("PAUSED")

@@ -135,7 +135,7 @@ def test_what_cannot_move_is_held_and_goes_on_after(threads: Downloads, server: 
     url, gate = hold_once(server, etag=None, last_modified=None)
     start_and_render(threads, url, gate)
     threads.b.wait("not workers()")
-    threads.b.wait("session().downloads[0].text == 'held while rendering'")
+    threads.b.wait("session().rows.at(0).progress.text == 'held while rendering'")
     assert threads.statuses() == ["RUNNING"]
     gate.open()
     finish_render(threads.b)
