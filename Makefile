@@ -7,12 +7,13 @@
 # make chaos COUNT=2000 SEED=       so many downloads by each host, 30 % of the server's answers faulty, inside Blender
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
-# make bench · build · lint · clean
+# make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
+# make build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
+export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
 .PHONY: run test fuzz crash kill chaos soak bench build lint clean

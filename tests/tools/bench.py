@@ -1,25 +1,23 @@
-"""make bench: sets up what bench/ measures with, then runs it. BENCH_ARGS= is handed to it."""
+"""make bench: sets up what bench/ measures with, then runs it.
+
+BARS="P3 P4" picks, ROUNDS=9 repeats, AGAINST= names commits to measure too; BENCH_ARGS= is handed on.
+"""
 
 import os
 import shlex
 import subprocess
-import tempfile
 
 from blenders import module_blender
-from common import ROOT, Trouble, apt_ensure, clean_environment, main
+from common import ROOT, apt_ensure, clean_environment, main
 
-BENCH = ROOT / "bench" / "bench.py"
-PEERS = {"nginx": "nginx-light", "curl": "curl", "aria2c": "aria2"}
+PEERS = {"nginx": "nginx-light", "curl": "curl", "aria2c": "aria2", "openssl": "openssl"}
 
 
 def tool() -> int:
-    if not BENCH.exists():
-        raise Trouble(f"{BENCH} is not there: nothing to measure with.")
     apt_ensure(PEERS)
-    command = [str(module_blender().module), str(BENCH), *shlex.split(os.environ.get("BENCH_ARGS", ""))]
-    with tempfile.TemporaryDirectory(prefix="background-downloads-") as profile:
-        environment = clean_environment(BLENDER_USER_RESOURCES=profile)
-        return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    arguments = shlex.split(os.environ.get("BENCH_ARGS", ""))
+    command = [str(module_blender().module), "-B", str(ROOT / "bench" / "bench.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
 
 
 if __name__ == "__main__":
