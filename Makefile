@@ -8,6 +8,7 @@
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
+# make release · repository        the zip with checksums and bill of materials; and a repository for Blender
 # make build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
@@ -16,7 +17,7 @@ override DIRECTORY := $(value DIRECTORY)
 export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash kill chaos soak bench build lint clean
+.PHONY: run test fuzz crash kill chaos soak bench build release repository lint clean
 
 run:
 	$(tool) run.py
@@ -44,6 +45,12 @@ bench:
 
 build:
 	$(tool) build.py
+
+release:
+	$(tool) release.py
+
+repository:
+	$(tool) release.py repository
 
 lint:
 	$(tool) lint.py

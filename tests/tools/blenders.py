@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from common import EXTENSION_ID, ROOT, Trouble, clean_environment, say
 from venvs import BLENDER_VERSIONS, blender_pythons, blender_venv
 
 OLDEST = (4, 2)
+SAME_TIME = (1980, 1, 1, 0, 0, 0)  # of each file in the zip: when it was checked out tells nothing
+SAME_MODE = 0o100644 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +84,38 @@ def _version(program: str) -> tuple[int, ...] | None:
     return tuple(map(int, found[1].split("."))) if found else None
 
 
-def build(blender: Blender, output: Path) -> Path:
+def build(blender: Blender, output: Path, *, source: Path = ROOT) -> Path:
     """The extension's zip, built and then validated by Blender's own tool."""
-    if not (ROOT / "__init__.py").exists():
-        raise Trouble(f"{ROOT} has no __init__.py: there is no extension to build.")
+    if not (source / "__init__.py").exists():
+        raise Trouble(f"{source} has no __init__.py: there is no extension to build.")
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob(f"{EXTENSION_ID}-*.zip"):
         old.unlink()
-    _use(blender.extension_tool("build", "--source-dir", ROOT, "--output-dir", output))
+    use(blender.extension_tool("build", "--source-dir", source, "--output-dir", output))
     built = list(output.glob(f"{EXTENSION_ID}-*.zip"))
     if len(built) != 1:
         raise Trouble(f"{blender.name} said that it built the extension, but {output} holds no zip of it.")
-    _use(blender.extension_tool("validate", built[0]))
+    _forget_circumstances(built[0])
+    use(blender.extension_tool("validate", built[0]))
     return built[0]
 
 
-def _use(command: Sequence[str]) -> None:
+def _forget_circumstances(zip_file: Path) -> None:
+    """Write it again without what differs from one checkout or machine to the next.
+
+    Stored, not deflated: one zlib packs otherwise than the next one.
+    """
+    with zipfile.ZipFile(zip_file) as old:
+        files = {name: old.read(name) for name in sorted(old.namelist()) if not name.endswith("/")}
+    with zipfile.ZipFile(zip_file, "w", zipfile.ZIP_STORED) as new:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, SAME_TIME)
+            info.create_system, info.external_attr = 3, SAME_MODE  # as made on Unix, wherever it is made
+            new.writestr(info, data)
+
+
+def use(command: Sequence[str]) -> None:
+    """Run one of Blender's extension tool's commands. Raises Trouble with what it said."""
     done = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
     if done.returncode:
         raise Trouble(f"Blender's extension tool refused:\n{done.stdout}{done.stderr}".rstrip())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+import shutil
+import sys
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -88,6 +92,35 @@ def test_zip_holds_every_module_of_the_package(zip_file: Path) -> None:
 def test_zip_is_named_after_id_and_version(zip_file: Path) -> None:
     manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text())
     assert zip_file.name == f"{manifest['id']}-{manifest['version']}.zip"
+
+
+def test_two_checkouts_build_the_same_bytes(zip_file: Path, tmp_path: Path) -> None:
+    from blenders import Blender, build
+
+    copy = tmp_path / "another name"
+    with zipfile.ZipFile(zip_file) as content:
+        content.extractall(copy)
+    for path in copy.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+        path.chmod(0o755)
+    module = Blender(name="this one", module=Path(sys.executable))
+    again = build(module, tmp_path / "built", source=copy)
+    assert again.read_bytes() == zip_file.read_bytes()
+
+
+def test_a_release_names_every_file_and_its_checksum(zip_file: Path, tmp_path: Path) -> None:
+    from release import SUMS, release
+
+    copy = Path(shutil.copy(zip_file, tmp_path))
+    said = dict(reversed(line.split("  ")) for line in release(copy).read_text().splitlines())
+    sbom = copy.with_suffix(".cdx.json")
+    assert said == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (copy, sbom)}
+    assert set(os.listdir(tmp_path)) == {copy.name, sbom.name, SUMS}
+    parts = {part["name"]: part for part in json.loads(sbom.read_text())["components"]}
+    assert parts.pop("requests")["scope"] == "excluded"  # nothing of others is in it
+    with zipfile.ZipFile(copy) as content:
+        held = {name: hashlib.sha256(content.read(name)).hexdigest() for name in content.namelist()}
+    assert {name: part["hashes"][0]["content"] for name, part in parts.items()} == held
 
 
 def test_enabling_prints_nothing_and_does_not_import_requests(
