@@ -15,6 +15,7 @@ import bpy
 from .session import Session, current, watch
 from .session.blocking import run_blocking
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
+from .session.records import readable
 from .session.run import Run
 from .session.settings import folder
 from .transfer import names
@@ -445,7 +446,7 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         if not os.path.isdir(row.directory):
-            self.report({"ERROR"}, f"The folder “{row.directory}” is not there any more")
+            self.report({"ERROR"}, f"The folder “{readable(row.directory)}” is not there any more")
             return {"CANCELLED"}
         return bpy.ops.wm.path_open(filepath=row.directory)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import blf
@@ -15,10 +16,11 @@ import bpy
 
 from .operators import is_offline_forced, offline_reason
 from .session import current, words
+from .session.records import readable
 from .session.settings import THREADS_FROM, preferences
+from .transfer.portable import downloads_folder
 from .workers import Download, Status
 
-DEFAULT_FOLDER = "~/Downloads"
 ROWS = 5  # of the list, at least
 STATUS_BAR_WIDTH = 6.0  # of its progress bar, in units of a button's width
 NAME_SHARE = 0.42  # of a row's width, where it has a bar
@@ -91,7 +93,13 @@ def _draw_start(layout: Any, state: Any) -> None:
 
 
 def _default_folder() -> str:
-    return getattr(preferences(), "directory", "") or DEFAULT_FOLDER
+    return readable(getattr(preferences(), "directory", "")) or _own_folder()
+
+
+@cache
+def _own_folder() -> str:
+    """The system's Downloads folder, which is not looked up for each drawing."""
+    return readable(downloads_folder())
 
 
 def _draw_offline(layout: Any, context: Any, reason: str) -> None:
@@ -297,7 +305,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.prop(self, "directory", placeholder=DEFAULT_FOLDER)
+        layout.prop(self, "directory", placeholder=_own_folder())
         layout.prop(self, "workers")
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())

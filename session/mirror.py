@@ -43,7 +43,9 @@ class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
     uid: bpy.props.IntProperty(name="UID")
     name: bpy.props.StringProperty(name="Name")
     url: bpy.props.StringProperty(name="URL", description="Without user, password and query")
-    filepath: bpy.props.StringProperty(name="File Path", description="Once it is finished")
+    filepath: bpy.props.StringProperty(
+        name="File Path", description="Once it is finished", subtype="FILE_PATH"
+    )
     status: bpy.props.EnumProperty(
         name="Status", items=[(status.value, status.value.title(), "") for status in Status]
     )

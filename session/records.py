@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -105,7 +106,7 @@ def _row(values: Any) -> Download:
             received=_count(values["received"]),
             size=None if values["size"] is None else _count(values["size"]),
         ),
-        error=_shown(_text(values["error"])),
+        error=readable(_text(values["error"])),
         partial=partial if is_part_name(partial) else "",
         is_cut=values.get("is_cut") is True,
     )
@@ -140,9 +141,10 @@ def _digest(value: Any) -> Digest | None:
     return parse_fragment(f"{algorithm}={digits}")
 
 
-def _shown(text: str) -> str:
-    """A sentence that Blender can hold."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:TEXT_LENGTH])
+def readable(text: str) -> str:
+    """A text that Blender can show and hold: a path need not be Unicode."""
+    shown = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text[:TEXT_LENGTH])
+    return "".join(letter if letter.isprintable() else " " for letter in shown)
 
 
 def unknown(rows: Iterable[Download], known: Iterable[Download]) -> list[Download]:

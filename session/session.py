@@ -417,15 +417,15 @@ def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
         case Halted():
             return Status.CANCELLED
         case Failed(error=error):
-            row.error = error
+            row.error = records.readable(error)
             return Status.FAILED
         case Skipped(filepath=filepath, note=note):
-            row.filepath, row.note = filepath, note
+            row.filepath, row.note = filepath, records.readable(note)
             return Status.SKIPPED
         case Finished(filepath=filepath, size=size, note=note, have=have):
             row.filepath = filepath
             row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
-            row.note = note or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
+            row.note = records.readable(note) or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
             if have:
                 etags.keep(row.url, row.directory, have)
             return Status.FINISHED

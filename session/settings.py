@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import bpy
 
+from ..transfer import portable
 from ..transfer.job import Settings, TransferError
+from .records import readable
 
 VERSION = "0.1.0"
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
@@ -44,16 +48,41 @@ def preferences() -> Any:
 
 
 def folder(chosen: str) -> str:
-    """The absolute folder that an empty field, `//`, or a path means.
+    """The absolute folder that an empty field, `//`, `~`, a `file:` link or a path means.
 
-    Raises TransferError: the .blend file that it is to be beside is not saved yet.
+    Main thread. Raises TransferError in a sentence where it means none that is whole: what is
+    relative would land in Blender's working directory, which nobody looks into.
     """
-    chosen = chosen.strip()
-    if not chosen:
-        chosen = getattr(preferences(), "directory", "").strip() or os.path.join("~", "Downloads")
-    if chosen.startswith("//") and not bpy.data.filepath:
-        raise TransferError("Save the .blend file first: the folder is to be beside it")
-    return os.path.normpath(os.path.expanduser(bpy.path.abspath(chosen)))
+    chosen = _unquoted(chosen) or _unquoted(getattr(preferences(), "directory", ""))
+    path = _path_of_link(chosen) if chosen[:5].lower() == "file:" else chosen or portable.downloads_folder()
+    if path.startswith("//") and path == chosen:
+        if not bpy.data.filepath:
+            raise TransferError("Save the .blend file first: the folder is to be beside it")
+        path = bpy.path.abspath(path)
+    path = os.path.expanduser(path)
+    if not os.path.isabs(path) or (os.name == "nt" and not os.path.splitdrive(path)[0]):
+        whole = readable(portable.downloads_folder())
+        raise TransferError(f"“{readable(chosen)}” is no whole path. Choose a folder, such as “{whole}”")
+    return os.path.normpath(path)
+
+
+QUOTES = ('""', "''", "“”")  # that people copy with a path
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text[1:-1].strip() if text[:1] + text[1:][-1:] in QUOTES else text
+
+
+def _path_of_link(link: str) -> str:
+    """The path that a `file:` link names (RFC 8089), or the link itself where it is on another machine."""
+    from urllib.parse import unquote
+
+    host, slash, path = link[7:].partition("/") if link[5:7] == "//" else ("", link[5:6], link[6:])
+    path = unquote(slash + path, errors="surrogateescape")
+    if host.lower() not in ("", "localhost"):
+        return f"//{host}{path}" if os.name == "nt" else link
+    return path[1:] if os.name == "nt" and path[2:3] in (":", "|") else path
 
 
 def wants_process() -> bool:
@@ -65,3 +94,16 @@ def wants_process() -> bool:
 def is_rendering() -> bool:
     """Whether Blender renders on a thread of its own."""
     return bool(bpy.app.is_job_running("RENDER"))
+
+
+def user_folder() -> Path:
+    """The extension's own folder. Raises OSError, ValueError where it cannot be had."""
+    package = __package__.rpartition(".")[0]
+    try:
+        path = bpy.utils.extension_path_user(package)
+    except ValueError:  # enabled as an old-style add-on
+        path = bpy.utils.user_resource("CONFIG", path="background_downloads")
+    if not os.path.isabs(path):
+        raise FileNotFoundError(errno.ENOENT, "Blender has no folder for it")
+    os.makedirs(path, exist_ok=True)  # not by Blender, which prints a traceback each time that it cannot
+    return Path(path)

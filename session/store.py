@@ -12,18 +12,17 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-import bpy
 
 from ..transfer import names, part, portable
 from ..transfer.job import Have
 from ..transfer.part import noted, read_regular, write_atomically
 from ..workers import PRIVATE, Download, Host, Status
 from . import records
+from .settings import user_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +34,11 @@ OTHERS_SIZE = 16 << 20  # likewise, of the other files
 NAMES = 20  # that a process tries for its list: others may have its number, on another machine
 
 
-def user_folder() -> Path:
-    """The extension's own folder. Raises OSError, ValueError where it cannot be had."""
-    package = __package__.rpartition(".")[0]
-    try:
-        return Path(bpy.utils.extension_path_user(package, create=True))
-    except ValueError:  # enabled as an old-style add-on
-        return Path(bpy.utils.user_resource("CONFIG", path="background_downloads", create=True))
-
-
 class Store:
     """Keeps the unfinished rows on disk, one line each, rewritten only for rows that changed."""
 
     def __init__(self) -> None:
-        self.folders = Folders()
+        self.folders = Folders(self._complain)
         self._lines: dict[int, str] = {}
         self._is_changed = False
         self._lock = -1
@@ -361,7 +351,8 @@ class Folders:
     Also which partial files in them are not to come back, since the user removed their rows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, complain: Callable[[Exception], None]) -> None:
+        self._complain = complain
         self._used: dict[str, list[str]] = {}  # not written down yet, with the links
         self._removed: dict[str, set[str]] = {}  # likewise, the names of partial files
         self._tried = float("-inf")
@@ -397,7 +388,8 @@ class Folders:
         try:
             path = user_folder() / "folders.json"
             lock = _locked(path.with_suffix(".lock"))
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            self._complain(error)
             lock = -1
         if lock < 0:
             yield None

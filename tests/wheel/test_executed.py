@@ -21,7 +21,7 @@ from server import Server, pattern, stall_after
 if TYPE_CHECKING:
     from conftest import Extension
 
-ROOMS = ("blocking", "mirror", "run", "settings", "store", "watch")
+ROOMS = ("blocking", "mirror", "run", "settings", "watch")
 MODULES = ("operators", *(f"session.{room}" for room in ROOMS))  # that use bpy
 HELD = 1_000_000  # bytes that come before the gate
 DEADLINE = 60  # seconds
