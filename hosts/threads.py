@@ -146,9 +146,7 @@ class ThreadHost:
             if known:  # the link was replaced
                 self._kept.pop(job.uid, None)
                 self._do(known.close)
-            self._transfers[job.uid] = Transfer(
-                job, self.settings, self._space, self._make_room, carried=carried
-            )
+            self._transfers[job.uid] = Transfer(job, self.settings, self._space, carried=carried)
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
@@ -274,7 +272,6 @@ class ThreadHost:
     def _send_help(self, now: float) -> None:
         """Idle workers, and some more up to the limit, help with what takes longest."""
         room = self._limit - sum(worker.uid != 0 for worker in self._workers)
-        room -= sum(self._transfers[uid].parked for uid in self._taken)
         if self._pending or self._helped or self._dismissed or room <= 0:
             return
         for uid in self._taken - self._stopping:
@@ -286,11 +283,7 @@ class ThreadHost:
 
     def _call_back_helper(self) -> None:
         """A download waits for a worker: one that helps another comes first to it."""
-        for uid in self._taken:
-            staying = [control for control in self._transfers[uid].controls if not control.yields]
-            if len(staying) > 1:
-                staying[-1].give_way()
-                return
+        any(self._transfers[uid].call_back() for uid in self._taken)
 
     def wait(self, seconds: float) -> None:
         self._news.wait(seconds)
@@ -396,34 +389,22 @@ class ThreadHost:
         if uid in self._stopping:
             worker.control.stop()
         transfer = self._transfers[uid]
-        if waiting := transfer.connections - transfer.parked:
+        if waiting := transfer.connections:
             worker.hang_up()  # it goes on with a connection that is there
-        is_too_much = self._close_surplus(transfer, max(0, waiting - 1)) > 0
-        if is_too_much and helps and transfer.parked:
-            worker.control.give_way()  # what was parked meanwhile is worth more than its help
-        elif is_too_much:
-            transfer.unpark()
+        self._close_surplus(transfer, max(0, waiting - 1))
         return transfer
 
-    def _make_room(self, transfer: Transfer) -> None:
-        """It has parked a connection, and its worker, now alone, makes another."""
-        with self._changed:
-            leaving = sum(worker.uid == transfer.job.uid for worker in self._workers) - 1
-            if self._close_surplus(transfer, -leaving) > 0:
-                transfer.unpark()
-
-    def _close_surplus(self, first: Transfer, waiting: int) -> int:
+    def _close_surplus(self, first: Transfer, waiting: int) -> None:
         """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
 
         `first` is what a worker goes on with just now; `waiting` connections more than it has workers.
-        Returns how many are too many yet.
         """
         idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
         kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
         spare = [self._kept[uid] for uid in kept]
         spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
         surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self._limit
-        surplus += sum(transfer.connections for transfer in spare) + waiting + first.parked
+        surplus += sum(transfer.connections for transfer in spare) + waiting
         for worker in idle[: max(0, surplus)]:
             worker.hang_up()
         surplus -= len(idle)
@@ -431,7 +412,6 @@ class ThreadHost:
             if surplus > 0 and (count := transfer.connections):
                 surplus -= count
                 self._close_spare(transfer)
-        return surplus
 
     def _close_spare(self, transfer: Transfer) -> None:
         if self._kept.pop(transfer.job.uid, None):

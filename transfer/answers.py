@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import time
+from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +17,39 @@ if TYPE_CHECKING:
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
+
+
+class Ask(Enum):
+    """How to ask for what is missing."""
+
+    RANGE = auto()
+    """For a range of the very version that is on the disk (``If-Range``)."""
+    BARE = auto()
+    """For a range without saying of which version: some servers drop the range otherwise."""
+    WHOLE = auto()
+    """For the whole file: a range was refused. Until that brings something new."""
+
+
+class Trust(IntEnum):
+    """Whether what several answers bring may be put together. It only goes forward."""
+
+    ONE = auto()
+    """There was one answer only, up to now."""
+    SEVERAL = auto()
+    """They fit, up to now."""
+    PROVEN = auto()
+    """One that brings all was given up for others that had the same at the joint: if those fail it is
+    asked for once more."""
+    ALONE = auto()
+    """They did not fit, or failed: one at a time."""
+
+    def forward(self, trust: Trust) -> Trust:
+        """What was found out stays found out."""
+        return max(self, trust)
+
+    def anew(self) -> Trust:
+        """All that was there is thrown away."""
+        return self if self is Trust.ALONE else Trust.ONE
 
 
 def redirected(url: str, location: str) -> str:

@@ -18,6 +18,10 @@ from . import portable
 from .job import Phase, Stopped, TryAgain
 
 
+class CalledBack(Exception):
+    """Others go on with the transfer, and another download needs this worker."""
+
+
 def _nothing() -> None:
     """There is nothing to do."""
 
@@ -84,8 +88,8 @@ class Control:
         """Whether the request under way goes over a connection that served one before."""
         self.was_cut = False
         """Whether the connection of the request under way was shut down since the run was asked."""
-        self.yields = False
-        """Whether another download waits for this worker."""
+        self.is_called_back = False
+        """Whether `check` will raise `CalledBack`."""
         self.meanwhile: Callable[[], float | None] = _nothing
         """Called before each wait; returns after how many seconds to call it again, None: with the next."""
         self._lock = threading.Lock()
@@ -105,10 +109,15 @@ class Control:
         """End the phase under way: the run raises `TryAgain`."""
         self._interrupt()
 
-    def give_way(self) -> None:
-        """Have the run leave the transfer to the others that run it; alone it goes on."""
-        self.yields = True
+    def call_back(self) -> None:
+        """Have the run leave the transfer to the others that run it: it raises `CalledBack`."""
+        self.is_called_back = True
         self._interrupt()
+
+    def stay(self) -> None:
+        """Take `call_back` back: nobody else is there any more."""
+        with self._lock:
+            self.is_called_back, self.asked = False, self._stop
 
     def idle(self, now: float) -> float:
         """Seconds for which nothing moved."""
@@ -128,11 +137,13 @@ class Control:
     # -- The worker's side.
 
     def check(self) -> None:
-        """Raise `Stopped` or, after `expire`, `TryAgain`."""
+        """Raise `Stopped`; once after `call_back` `CalledBack`, after `expire` `TryAgain`."""
         if self._stop:
             raise Stopped
         if self.asked:
-            self.asked = False
+            self.asked, is_called_back, self.is_called_back = False, self.is_called_back, False
+            if is_called_back:
+                raise CalledBack
             raise TryAgain(f"The server did not answer in time ({self.phase.value})")
 
     def enter(self, phase: Phase) -> None:
@@ -180,8 +191,8 @@ class Control:
     ) -> set[int]:
         """Wait until one of the sockets is ready, `timeout` seconds are over, or the run is asked.
 
-        Returns the descriptors that are ready, none where it is time for `meanwhile`. Raises `Stopped`
-        or `TryAgain` when asked, and what `meanwhile` raises.
+        Returns the descriptors that are ready, none where it is time for `meanwhile`. Raises what
+        `check` raises when asked, and what `meanwhile` raises.
         """
         self.check()
         limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]

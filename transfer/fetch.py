@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from . import answers, content, digest, names, retry
-from .control import Control
+from .answers import Ask, Trust
+from .control import CalledBack, Control
 from .job import (
     Finished,
     Have,
@@ -37,7 +38,6 @@ from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import requests
@@ -84,21 +84,16 @@ class Transfer:
         job: Job,
         settings: Settings,
         space: Space | None = None,
-        make_room: Callable[[Transfer], None] = lambda transfer: None,
         *,
         carried: Carried | None = None,
     ) -> None:
-        """`make_room` is told when it may hold one connection more than it has workers.
-
-        `carried`: what another process gave away, for this one to go on with.
-        """
+        """`carried`: what another process gave away, for this one to go on with."""
         self.job = job
         self.name = names.from_url(job.url) or "download"
         self.received = 0
         self.size: int | None = None
         self._settings = settings
         self._space = space or Space()
-        self._make_room = make_room
         self._segments = Segments(settings.split_seconds)
         self._part: Part | None = None
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
@@ -111,12 +106,8 @@ class Transfer:
         self._since = 0.0  # when something new came last, less the waits since, in time.monotonic
         self._hash = digest.new_hash(job.digest.algorithm) if job.digest else None
         self._hashed = 0  # bytes from the start that the hash has seen
-        self._bare_range = False  # ask for a range without If-Range
-        self._fits = True  # what came in several answers, up to now
-        self._is_mixed = False  # what did not fit is on the disk
-        self._is_pieced = False  # what is there came in several answers
-        self._gave_up = False  # an answer that would have brought the rest, as others brought it sooner
-        self._asks_whole = False  # and not for a range, until something new has come
+        self._ask_for = Ask.RANGE
+        self._trust = Trust.ONE
         self._content_type = ""
         self._named = False  # by an answer of the server
 
@@ -126,11 +117,6 @@ class Transfer:
     def connections(self) -> int:
         """How many connections it holds that nobody reads from."""
         return self._segments.connections
-
-    @property
-    def parked(self) -> int:
-        """How many of those stay open only in case what others bring does not come."""
-        return self._segments.parked
 
     @property
     def controls(self) -> list[Control]:
@@ -160,6 +146,10 @@ class Transfer:
         """A worker that was to help cannot; others are not sent at once."""
         self._segments.leave(control, failed=True)
 
+    def call_back(self) -> bool:
+        """Have a worker leave it to the others, for another download; False: none can be spared."""
+        return self._segments.call_back(self.size)
+
     def missing(self) -> int:
         """Bytes that the disk will have to take yet, where known."""
         return max(0, (self.size or 0) - self.received)
@@ -174,10 +164,6 @@ class Transfer:
     def hang_up(self) -> None:
         """Close the connections that nobody reads from; what was received stays. Any thread."""
         self._segments.hang_up()
-
-    def unpark(self) -> None:
-        """Of those, close what is parked."""
-        self._segments.unpark()
 
     def release(self) -> None:
         """Close connections and file, at no cost: what was received is remembered, not yet made durable."""
@@ -253,7 +239,7 @@ class Transfer:
         the last one raises Stopped when asked through `control` (call again to go on) and
         TransferError when it cannot be done (call again to try anew).
         """
-        if (helps and control.yields) or not self._segments.enter(control, helps=helps):
+        if not self._segments.enter(control, helps=helps):
             return None
         try:
             with told(self.job.directory):
@@ -279,7 +265,7 @@ class Transfer:
             self.close()
             self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
             self._fruitless = 0.0
-            self._gave_up = self._asks_whole = False
+            self._ask_for = Ask.RANGE
 
     def _remember(self) -> None:
         """So that the next run knows whether the file is as this one left it."""
@@ -320,26 +306,20 @@ class Transfer:
                     return self._finish(control, buffer)
                 if skipped := self._fetch(segment, control, client, buffer):
                     return skipped
-                if segment.is_parked and not self._is_needed(control):
-                    return None
             except _AskAgain:
                 self._end_if_fruitless()
+            except CalledBack:
+                if self._segments.leave(control):
+                    return None
             except TransferError as error:
                 wait = (error.retry_after if isinstance(error, TryAgain) else None) or 0.0
-                if self._segments.leave(control, failed=not control.yields, wait=wait):
+                if self._segments.leave(control, failed=True, wait=wait):
                     return None
                 if segment and self._is_all_there:  # others have brought it meanwhile
                     continue
                 if is_helped and not isinstance(error, TryAgain):
                     continue  # it was refused beside others, who are gone: now it counts
                 self._go_on_after(error, control)
-
-    def _is_needed(self, control: Control) -> bool:
-        """Whether a worker that has parked its answer is the last one; then it asks for what is missing."""
-        if self._segments.leave(control):
-            return False
-        self._make_room(self)
-        return True
 
     @property
     def _is_all_there(self) -> bool:
@@ -348,21 +328,15 @@ class Transfer:
 
     def _go_on_after(self, error: TransferError, control: Control) -> None:
         """Decide alone what to do next; raises TransferError where nothing can be done."""
-        if isinstance(error, TryAgain) and (isinstance(error, _NotAlone) or control.yields):
-            control.yields = False  # it is alone by now
-        elif not self._recall():
-            try:
-                self._back_off(error, control)
-            except TransferError:
-                if not self._gave_up or (isinstance(error, TryAgain) and error.retry_after):
-                    raise
-                self._gave_up, self._asks_whole = False, True
-                self._tries.failures = 0
-
-    def _recall(self) -> bool:
-        """Whether an answer is open yet that brings the rest; then it is read next."""
-        part = self._part
-        return part is not None and self._segments.recall(part.received.ranges, part.received.size)
+        if isinstance(error, _NotAlone):
+            return  # it is alone by now
+        try:
+            self._back_off(error, control)
+        except TransferError:
+            if self._trust is not Trust.PROVEN or (isinstance(error, TryAgain) and error.retry_after):
+                raise
+            self._trust, self._ask_for = Trust.ALONE, Ask.WHOLE
+            self._tries.failures = 0
 
     def _back_off(self, error: TransferError, control: Control) -> None:
         """Wait until it may be tried again; raises TransferError where it may not."""
@@ -379,9 +353,11 @@ class Transfer:
 
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
         received = self._open_part.received
+        if self._is_all_there:
+            return None
         if segment := self._segments.take_up(control):
             return segment
-        if self._asks_whole and not self._is_all_there:
+        if self._ask_for is Ask.WHOLE:
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
         if not segment and received.is_whole and not self._named:
@@ -396,32 +372,18 @@ class Transfer:
             skipped = None if segment.body else self._ask(segment, control, client)
             if not skipped:
                 self._receive(segment, control, buffer)
-        except Stopped:
-            if not self._parks(segment):
-                self._segments.stop(segment)
+        except (Stopped, CalledBack):
+            self._segments.stop(segment)
             raise
         except BaseException:
-            self._gave_up = self._gave_up or (control.yields and self._brings_rest(segment))
             self._segments.drop(segment, failed=True)
             raise
-        if skipped or not self._parks(segment):
+        else:
             self._segments.drop(segment)
-        return skipped
-
-    def _parks(self, segment: Segment) -> bool:
-        """Have its response stay open where others go on and it would bring the rest; False: it does not."""
-        if not (segment.is_done and self._brings_rest(segment)):
-            return False
-        self._gave_up = True
-        self._segments.park(segment)
-        return True
-
-    def _brings_rest(self, segment: Segment) -> bool:
-        """Whether its response brings all that is missing."""
-        part = self._part
-        if not (part and segment.body) or part.received.is_whole:
-            return False
-        return segment.reach == part.received.size and part.received.ranges.head() >= segment.offset
+            return skipped
+        finally:
+            if segment.is_past_end:  # others have brought what comes next, the same at the joint
+                self._trust = self._trust.forward(Trust.PROVEN)
 
     # -- The partial file.
 
@@ -460,16 +422,19 @@ class Transfer:
         """What follows concerns the whole file. Raises _NotAlone, _AskAgain where this answer does not."""
         if not self._segments.is_alone():
             raise _NotAlone("The server sends something else to one of several connections")
-        if self._is_all_there or self._recall():
-            raise _AskAgain  # the rest was brought meanwhile, or an answer that is surer will bring it
+        if self._is_all_there:
+            raise _AskAgain  # the rest was brought meanwhile
 
     def _forget(self) -> None:
         """Begin from zero, in the file and in the counters. Raises _NotAlone, _AskAgain where they stay."""
         self._decide()
+        self._clear()
+
+    def _clear(self) -> None:
         self.hang_up()
         self._open_part.forget()
-        self.received, self.size, self._bare_range, self._is_mixed = 0, None, False, False
-        self._is_pieced = self._gave_up = self._asks_whole = False
+        self.received, self.size = 0, None
+        self._ask_for, self._trust = Ask.RANGE, self._trust.anew()
         self._restart_hash()
 
     def _restart_hash(self) -> None:
@@ -489,14 +454,14 @@ class Transfer:
         Raises _AskAgain, TransferError, Stopped.
         """
         received = self._open_part.received
-        segment.is_proof = received.size is None or received.is_whole
+        segment.counts = received.size is None or received.is_whole
         is_range = self._go_back(segment)
         headers = self._range_headers(segment) if is_range else self._conditions()
         with self._segments.lock:
             self._tries.request()
         try:
             response = self._follow(client, control, headers)
-        except Stopped:
+        except (Stopped, CalledBack):
             with self._segments.lock:
                 self._tries.requests -= 1  # interrupted by us: not a try
             raise
@@ -525,7 +490,7 @@ class Transfer:
         last = "" if segment.end in (None, received.size) else segment.end - 1
         headers = {"Range": f"bytes={segment.offset}-{last}"}
         validator = received.validator.if_range
-        if validator and not self._bare_range:
+        if validator and self._ask_for is not Ask.BARE:
             headers["If-Range"] = validator
         return headers
 
@@ -563,7 +528,7 @@ class Transfer:
             return None
         if status in answers.NO_RANGES and is_range:
             self._decide()
-            self._asks_whole = True
+            self._ask_for = Ask.WHOLE
             raise _AskAgain
         if status == 304 and self.job.if_exists is IfExists.UPDATE:
             response.close()
@@ -572,8 +537,8 @@ class Transfer:
         if status not in (200, 203):
             raise answers.refusal(response)
         known = self._open_part.received.validator
-        if is_range and not self._bare_range and answers.certainly_same(known, response):
-            self._bare_range = True  # some servers drop the range only because of If-Range
+        if is_range and self._ask_for is not Ask.BARE and answers.certainly_same(known, response):
+            self._ask_for = Ask.BARE  # some servers drop the range only because of If-Range
             raise _AskAgain
         return self._begin(response, segment)
 
@@ -640,7 +605,7 @@ class Transfer:
         body = self._open_body(response)
         if body.encoded:
             self._begin_anew()
-        self._is_pieced = True
+        self._trust = self._trust.forward(Trust.SEVERAL)
         if received.size is None:
             self.size = answered[2]  # believed once all of the range was seen to fit
         if not received.validator.if_range:
@@ -653,7 +618,7 @@ class Transfer:
         """Whether nothing in the answer says that it is another version of the file."""
         received = self._open_part.received
         known, now = received.validator, answers.validator(response)
-        is_proven = not self._bare_range or received.ranges.has(start)  # by If-Range, or an overlap
+        is_proven = self._ask_for is not Ask.BARE or received.ranges.has(start)  # by If-Range, or an overlap
         if not is_proven and not answers.certainly_same(known, response):
             return False
         return not (
@@ -680,20 +645,20 @@ class Transfer:
         control.enter(Phase.BODY)
         part, body = self._open_part, segment.body
         assert body
-        if part.can_resume and self._fits and not segment.is_sole:
+        if part.can_resume and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
         while self._is_due(segment, control) and (count := body.read(buffer, control)):
             self._place(segment, self._fitting(segment, buffer[:count]))
             self._checkpoint(part)
-        if not segment.is_done and not segment.was_kept:
+        if not segment.is_past_end and not segment.was_kept:
             body.finish(self._settings.timeout)
             segment.body = None  # the connection is the client's again
         self._know_size(segment)
 
     def _is_due(self, segment: Segment, control: Control) -> bool:
         """Whether to read on, which may be what another was to fetch."""
-        if not segment.is_done or segment.is_overlong:
-            return not segment.is_done
+        if not segment.is_past_end or segment.is_overlong:
+            return not segment.is_past_end
         received, speed = self._open_part.received, segment.speed
         while (goes_on := self._segments.go_on(segment, received.ranges, received.size or 0, speed)) is None:
             control.sleep(NEIGHBOUR_LOOK)
@@ -715,8 +680,8 @@ class Transfer:
         """Write what is new, compare what is there already. Raises _AskAgain, TryAgain."""
         start = segment.offset
         with self._placing:
-            if self._is_mixed and not segment.is_sole:
-                self._begin_anew()
+            if segment.is_void:
+                raise _NotAlone("The server sends something else over one of several connections")
             for begin, end, is_there in self._open_part.received.ranges.pieces(start, start + len(data)):
                 self._place_piece(segment, data[begin - start : end - start], begin, is_there)
             self._record(segment, data)
@@ -725,29 +690,29 @@ class Transfer:
         if is_there:
             if self._open_part.read(offset, len(data)) == data:
                 return
-            self._settle(segment)
+            self._misfit(segment)
         self._open_part.write(data, offset)
-        segment.is_new = True
+        segment.counts = True
 
-    def _settle(self, segment: Segment) -> None:
+    def _misfit(self, segment: Segment) -> None:
         """It does not fit what is there. Raises _AskAgain, _NotAlone unless it is the one to go by."""
-        self._fits = False
-        first = self._segments.first(self.size)
-        if segment.is_new or segment.is_proof or segment is first:
-            self._spoil(first)
-        if segment is not first:
+        if not segment.counts and not segment.is_sole:
             self._begin_anew()
+        self._trust = Trust.ALONE
+        main = self._segments.rely_on_one(self.size)
+        self._doubt(main.offset if main else 0)
+        if not main:
+            self._begin_anew()
+        if main is not segment:
+            raise _NotAlone("The server sends something else over one of several connections")
 
-    def _spoil(self, first: Segment | None = None) -> None:
-        """Of what several answers brought only that of the first counts, if it is still open."""
-        if first:
-            self._segments.rely_on(first)
-        kept = first.offset if first else 0
+    def _doubt(self, kept: int) -> None:
+        """Only the first `kept` bytes are sure."""
         part = self._open_part
         with self._saving, self._segments.lock:
             part.received.ranges.clear()
             part.received.ranges.add(0, kept)
-            self.received, self._is_mixed = kept, True
+            self.received = kept
         if self._hashed > kept:
             self._restart_hash()
         part.disown()
@@ -769,7 +734,8 @@ class Transfer:
             self.received = ranges.total()
             is_new = self.received > self._tries.furthest
             self._tries.progress(self.received)
-            self._asks_whole = self._asks_whole and not is_new
+            if is_new and self._ask_for is Ask.WHOLE:
+                self._ask_for = Ask.RANGE
         if is_new or segment.is_sole:  # what is there is looked at once more, in a file that has an end
             self._since = time.monotonic()
         else:
@@ -812,7 +778,6 @@ class Transfer:
         """All bytes are there: look at them, then give the file its name."""
         part = self._open_part
         self.hang_up()
-        self._gave_up = False
         part.truncate(part.received.size or 0)  # it may have been longer once
         self._verify(control, buffer)
         try:
@@ -852,10 +817,10 @@ class Transfer:
             return
         self._hash_up_to(self.size or 0, control, buffer)
         if not digest.matches(self._hash, self.job.digest):
-            if self._is_pieced and self._fits:
-                self._fits, self._tries, self._since = False, retry.Tries(), time.monotonic()
-                self._spoil()
-                self._begin_anew()  # in one piece it may be right
+            if self._trust in (Trust.SEVERAL, Trust.PROVEN):  # in one piece it may be right
+                self._trust, self._tries, self._since = Trust.ALONE, retry.Tries(), time.monotonic()
+                self._clear()
+                raise _AskAgain
             self._drop_part()
             raise TransferError("The file is not the one expected: its digest differs. Ask for a new link")
 
@@ -887,7 +852,7 @@ class Transfer:
 
 
 def _log_unforeseen(error: BaseException) -> None:
-    if not isinstance(error, (Stopped, TransferError)):
+    if not isinstance(error, (Stopped, CalledBack, TransferError)):
         log_defect(error)
 
 

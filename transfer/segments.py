@@ -7,8 +7,7 @@ alone: so a refused or broken connection beside another costs nothing but speed.
 
 Neighbours both fetch the bytes at their joint, and compare them: so answers that are of different
 files are not put together. And an open response is surer than one that has to be asked for: it is
-not given up for another one before that one has brought something, and the one that would bring all
-the rest stays open, unread ("parked"), until all is there.
+read on until another one has brought what comes next, and both have the same at their joint.
 """
 
 from __future__ import annotations
@@ -51,10 +50,11 @@ class Segment:
     """Where its response ends, which may be behind `end`; None: not known."""
     is_overlong: bool = False
     """Whether the response goes on behind that."""
-    is_new: bool = False
-    """Whether the response has brought something that was not there."""
-    is_proof: bool = False
-    """Whether it was asked for though nothing was known to be missing: to see that what is there fits."""
+    counts: bool = False
+    """Whether it puts what is there in doubt if it does not fit: it has brought something that was not
+    there, or was asked for though nothing was known to be missing."""
+    is_void: bool = False
+    """Whether what it brings is of no use: it does not fit the answer that is gone by."""
     was_kept: bool = False
     """Whether the worker that reads may be another than the one that asked."""
     is_sole: bool = False
@@ -65,15 +65,10 @@ class Segment:
     """and when, in seconds of `time.monotonic`."""
 
     @property
-    def is_done(self) -> bool:
+    def is_past_end(self) -> bool:
         """Whether what is still to come is somebody else's."""
         goes_on = self.is_overlong or (self.reach or 0) > (self.end or 0)
         return self.end is not None and self.offset >= self.end and goes_on
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether its response stays open only in case what others are to bring does not come."""
-        return not self.control and self.is_done
 
     @property
     def elapsed(self) -> float:
@@ -153,12 +148,6 @@ class Segments:
         with self.lock:
             return sum(segment.control is None for segment in self._segments)
 
-    @property
-    def parked(self) -> int:
-        """How many of those are parked."""
-        with self.lock:
-            return sum(segment.is_parked for segment in self._segments)
-
     # -- Coming and going.
 
     def enter(self, control: Control, *, helps: bool) -> bool:
@@ -177,6 +166,7 @@ class Segments:
         with self.lock:
             if list(self._workers) == [control]:
                 self._welcomes = False
+                control.stay()
                 return False
             self._workers.pop(control, None)
             if failed:
@@ -194,11 +184,25 @@ class Segments:
             self._welcomes = self._welcomes and len(self._workers) > 1
             return len(self._workers) == 1
 
+    def call_back(self, size: int | None) -> bool:
+        """Have a worker leave that can be spared: the last one that came; False: there is none.
+
+        It is not the one whose response would bring all, if it is the only one that does.
+        """
+        with self.lock:
+            main = self._main(size)
+            staying = [control for control in self._workers if not control.is_called_back]
+            spared = [control for control in staying if not (main and main.control is control)]
+            if len(staying) < 2:
+                return False
+            spared[-1].call_back()
+            return True
+
     def call_off(self, control: Control) -> None:
         """All is there: the other workers need not wait for what they have asked for."""
-        for other in self.controls:
-            if other is not control:
-                other.give_way()
+        with self.lock:
+            for other in self._workers.keys() - {control}:
+                other.call_back()
 
     def welcome(self) -> None:
         """Others may help: the server takes ranges, and what is received so far will stay."""
@@ -220,9 +224,9 @@ class Segments:
     # -- Who fetches what.
 
     def take_up(self, control: Control) -> Segment | None:
-        """Go on with an open response that nobody reads, and that is not parked; None: there is none."""
+        """Go on with an open response that nobody reads; None: there is none."""
         with self.lock:
-            stopped = next((s for s in self._segments if not (s.control or s.is_done)), None)
+            stopped = next((segment for segment in self._segments if not segment.control), None)
             if stopped:
                 stopped.control = control
             return stopped
@@ -331,35 +335,27 @@ class Segments:
             if segment in self._segments:
                 self._segments.remove(segment)
 
-    def park(self, segment: Segment) -> None:
-        """Its response would bring the rest, which others bring sooner: it stays in case they do not."""
-        with self.lock:
-            segment.let_go()
+    def rely_on_one(self, size: int | None) -> Segment | None:
+        """What several brought does not fit: only the whole file's response counts, if it is open yet.
 
-    def recall(self, received: Ranges, size: int | None) -> bool:
-        """Have a parked response read on, through what is there, to the last missing byte; False: none is."""
+        Returns that one. It has brought all before its offset, and is read to its end by one worker.
+        """
         with self.lock:
-            parked = next((segment for segment in self._segments if segment.is_parked), None)
-            gaps = received.missing(size) if size else []
-            if parked and gaps and gaps[0][0] >= parked.offset:
-                parked.end, parked.is_sole = min(gaps[-1][1] + JOINT, parked.reach or 0), True
-            return any(segment.is_sole and not segment.control for segment in self._segments)
+            main = self._main(size)
+            if main and main.began:
+                main = None
+            for segment in self._segments:
+                segment.is_void = segment is not main
+            if main:
+                main.end, main.is_sole = main.reach, True
+            self._welcomes = False
+        self._close_all(lambda segment: segment.is_void and not segment.control)
+        return main
 
-    def first(self, size: int | None) -> Segment | None:
-        """Whose response is the whole file's, and open yet: it has brought all before its offset."""
-        with self.lock:
-            whole = (s for s in self._segments if s.body and s.began == 0 and s.reach == size)
-            return next(whole, None) if size else None
-
-    def rely_on(self, segment: Segment) -> None:
-        """It is read to its end, by one worker; other responses count for nothing."""
-        with self.lock:
-            segment.end, segment.is_sole = segment.reach, True
-        self._close_all(lambda other: not other.control and other is not segment)
-
-    def unpark(self) -> None:
-        """Close what is parked."""
-        self._close_all(lambda segment: segment.is_parked)
+    def _main(self, size: int | None) -> Segment | None:
+        """Whose response would bring most of the file by itself, up to its end."""
+        to_end = (s for s in self._segments if s.body and s.reach == size and not s.is_void)
+        return min(to_end, key=lambda segment: segment.began, default=None) if size else None
 
     def hang_up(self) -> None:
         """Close the responses that nobody reads."""
@@ -373,7 +369,7 @@ class Segments:
 
     def stop(self, segment: Segment) -> None:
         """Its worker goes; an open response stays for the next one."""
-        if not segment.body or segment.is_done:
+        if not segment.body or segment.is_past_end or segment.is_void:
             self.drop(segment)
             return
         with self.lock:

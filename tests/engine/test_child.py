@@ -138,7 +138,7 @@ def test_what_a_crashed_child_had_finished_is_not_downloaded_again(
     job = new_job(server.add("/a.bin", body=DATA), folder, done=str(note))
     process_driver.submit(job)  # and not asked how it is getting on
     deadline = time.monotonic() + DEADLINE
-    while not note.exists() and time.monotonic() < deadline:
+    while not (note.exists() and note.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.001)
     os.kill(the_child(), signal.SIGKILL)
     assert finished(process_driver.outcome(job)).read_bytes() == DATA

@@ -447,7 +447,7 @@ def test_a_wrong_digest_is_told_also_by_a_worker_that_was_called_back_just_then(
     job = new_job(server.add("/a.bin", body=DATA[:-1]), tmp_path, sha256=SHA256)
     transfer, waker = fetch.transfer(job), Waker()
     control = Control(waker)
-    control.yields = True
+    control.call_back()
     try:
         with pytest.raises(TransferError, match="its digest differs"):
             transfer.run(control, fetch.client, memoryview(bytearray(BUFFER)))

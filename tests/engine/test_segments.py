@@ -454,7 +454,7 @@ def test_a_helper_that_cannot_begin_costs_nothing(
     assert finished(eager_threads.outcome(job)).read_bytes() == DATA
 
 
-# -- The answer that brings all is kept until all is there.
+# -- One range that fits proves that the server takes them: the answer that was cut for it is given up.
 
 
 @pytest.fixture
@@ -463,13 +463,7 @@ def asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
 
 
-@pytest.fixture
-def parks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the limit has no place for it."""
-    monkeypatch.setattr(Segments, "park", Segments.drop)
-
-
-def until_parked(driver: Driver, server: Server, folder: Path, *rest: Any, **options: Any) -> Job:
+def until_given_up(driver: Driver, server: Server, folder: Path, *rest: Any, **options: Any) -> Job:
     """The first answer ends where a helper began, which breaks far away; then `rest` is answered."""
     gate = server.gate()
     rules = when(lambda e: e.number == 0, stall_after(BURST, gate)), when(lambda e: e.number == 1, FAR)
@@ -488,45 +482,48 @@ BRING = ("200", "changed and If-Range ignored", "reset late")  # they bring some
 FOR_GOOD = {name: fault for name, fault in (REFUSALS | BREAKS).items() if name not in ("changed", "cut late")}
 
 
-@pytest.mark.parametrize("fault", FOR_GOOD)
-@pytest.mark.usefixtures("asks_again")
-def test_whatever_meets_what_comes_later_the_first_answer_brings_the_rest(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, fault: str
-) -> None:
-    """As it would have without helpers."""
-    driver = new_thread_driver(PAIR)
-    job = until_parked(driver, server, tmp_path, FOR_GOOD[fault])
-    assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
-    assert len(server.requests) >= 3
-    assert [text for text in ranges(server)[1:] if text is None] == []
-    assert server.connections.peak <= 2 + 1  # a hang-up is seen a moment after the next one connects
-
-
 @pytest.mark.parametrize("fault", [name for name in FOR_GOOD if name != WAITS])
-@pytest.mark.usefixtures("asks_again", "parks_nothing")
-def test_where_it_could_not_be_kept_the_whole_file_is_asked_for_again(
+@pytest.mark.usefixtures("asks_again")
+def test_what_refuses_or_garbles_ranges_later_costs_the_file_once_more(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, fault: str
 ) -> None:
-    """What is there stays meanwhile, and is compared."""
+    """Whole, over one connection. What is there stays meanwhile, and is compared."""
     driver = new_thread_driver(PAIR)
-    job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[fault]))
+    job = until_given_up(driver, server, tmp_path, on_range(FOR_GOOD[fault]))
     assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
     assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
 
 
-@pytest.mark.usefixtures("asks_again", "parks_nothing")
+@pytest.mark.usefixtures("asks_again")
 def test_but_not_where_the_server_asks_to_wait(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
     driver = new_thread_driver(PAIR)
-    job = until_parked(driver, server, tmp_path, on_range(FOR_GOOD[WAITS]))
+    job = until_given_up(driver, server, tmp_path, on_range(FOR_GOOD[WAITS]))
     assert failed(driver.outcome(job)) == "The server asks to wait 1 hour. Try again later"
     assert part_of(tmp_path).exists()
 
 
+@pytest.mark.parametrize("code", [403, 410])
+@pytest.mark.usefixtures("asks_again")
+def test_a_link_that_expires_meanwhile_keeps_what_came_for_the_next_link(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, code: int
+) -> None:
+    driver = new_thread_driver(PAIR)
+    job = until_given_up(driver, server, tmp_path, status(code))
+    assert str(code) in failed(driver.outcome(job))
+    received = driver.host.look(job.uid).received  # type: ignore[attr-defined]
+    assert received >= len(DATA) // 2 + 900_000
+    assert ranges(server)[-1] is None
+    link = server.add("/b.bin", body=DATA)
+    again = new_job(link, tmp_path, uid=job.uid, partial=part_of(tmp_path).name)
+    assert finished(driver.run(again)).read_bytes() == DATA
+    assert all(text for text in ranges(server, "/b.bin"))
+
+
 @pytest.mark.parametrize("code", [403, 503])
 @pytest.mark.parametrize("hiccup", [status(503), cut_before_headers, cut_after(1000)])
-@pytest.mark.usefixtures("asks_again", "parks_nothing")
+@pytest.mark.usefixtures("asks_again")
 def test_the_whole_file_is_asked_for_as_often_as_anything(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, hiccup: Any, code: int
 ) -> None:
@@ -535,7 +532,7 @@ def test_the_whole_file_is_asked_for_as_often_as_anything(
     whole = when(
         lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
     )
-    job = until_parked(driver, server, tmp_path, on_range(status(code)), whole)
+    job = until_given_up(driver, server, tmp_path, on_range(status(code)), whole)
     driver.until_reached(gate)
     driver.stop(job)
     gate.open()
@@ -555,16 +552,9 @@ def held_pair(driver: Driver, server: Server, folder: Path, *later: Any) -> tupl
     return job, gates
 
 
-@pytest.mark.parametrize("is_first_called", [False, True])
-def test_whoever_gives_way_to_another_download_costs_nothing(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    is_first_called: bool,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_helper_that_is_called_back_to_another_download_costs_nothing(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
-    if is_first_called:
-        monkeypatch.setattr(Segments, "controls", property(lambda segments: [*segments._workers][::-1]))
     driver = new_thread_driver(PAIR)
     job, gates = held_pair(driver, server, tmp_path)
     other = new_job(server.add("/b.bin", body=DATA), tmp_path)
@@ -572,13 +562,30 @@ def test_whoever_gives_way_to_another_download_costs_nothing(
     for gate in gates:
         gate.open()
     assert finished(driver.outcome(job)).read_bytes() == DATA
-    assert (None in ranges(server)[1:]) == is_first_called
+    assert None not in ranges(server)[1:]
 
 
-def test_a_pause_where_a_helper_goes_on_keeps_both_answers(
+@pytest.mark.parametrize("main", [0, 1, 2])
+def test_whoever_reads_what_would_bring_all_is_not_called_back(main: int) -> None:
+    """Else the last one that came."""
+    waker, size = Waker(), 6 << 20
+    mine, controls = Segments(0.0), [Control(waker) for _ in range(3)]
+    for n, control in enumerate(controls):
+        assert mine.enter(control, helps=False)
+        start = 0 if n == main else 1 << 20
+        mine.add(Segment(start, size, control))
+        mine._segments[-1].open(Any, size, size)
+    assert mine.call_back(size)
+    assert mine.call_back(size)
+    assert not mine.call_back(size), "one stays"
+    assert [control.is_called_back for control in controls] == [n != main for n in range(3)]
+    waker.close()
+
+
+def test_a_pause_while_it_is_seen_how_a_helper_gets_on(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one waits at the joint to see how fast the other is."""
+    """The first one waits at the joint to see how fast the other is; that one's answer stays."""
     go_on, waits = Segments.go_on, threading.Event()
 
     def seen(*arguments: Any) -> bool | None:
@@ -589,52 +596,28 @@ def test_a_pause_where_a_helper_goes_on_keeps_both_answers(
 
     monkeypatch.setattr(Segments, "go_on", seen)
     driver = new_thread_driver(PAIR)
-    job, gates = held_pair(driver, server, tmp_path, when(lambda e: e.number == 1, cut_after(1_000_000)))
+    job, gates = held_pair(driver, server, tmp_path)
     monkeypatch.setattr(segments, "MEASURE_SECONDS", 1000.0)
     gates[0].open()
     driver.until(waits.is_set)
     assert driver.stop(job) == Halted()
-    assert server.connections.open == 2
+    driver.until(lambda: server.connections.open == 1, "only what is needed stays open")
     gates[1].open()
     assert finished(driver.run(job)).read_bytes() == DATA
-    assert None not in ranges(server)[1:]
+    assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("asks_again")
-def test_a_parked_answer_gives_way_to_another_download(
+def test_an_answer_that_was_given_up_is_closed(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
-    driver = new_thread_driver(PAIR)
-    held, other = server.gate(), server.gate()
-    job = until_parked(driver, server, tmp_path, stall_after(BURST, held))
-    driver.until_reached(held)
-    assert server.connections.open == 2
-    second = new_job(server.add("/b.bin", stall_after(BURST, other), body=DATA), tmp_path)
-    driver.submit(second)
-    driver.until_reached(other)
-    driver.until(lambda: server.connections.open == 2)
-    assert server.connections.peak <= 2 + 1  # a hang-up is seen a moment after the next one connects
-    held.open()
-    other.open()
-    for each in (job, second):
-        assert finished(driver.outcome(each)).read_bytes() == DATA
-
-
-@pytest.mark.usefixtures("asks_again")
-def test_a_parked_answer_stays_over_a_pause_and_is_closed_at_the_end(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
-) -> None:
+    """It would take one of a few connections, and bring for nothing what others bring."""
     driver, held = new_thread_driver(PAIR), server.gate()
-    job = until_parked(driver, server, tmp_path, stall_after(BURST, held), sha256=SHA256)
+    job = until_given_up(driver, server, tmp_path, stall_after(BURST, held))
     driver.until_reached(held)
-    driver.until_phase(job, Phase.BODY)
-    assert driver.stop(job) == Halted()
-    assert server.connections.open == 2
-    driver.submit(job)
-    driver.until_phase(job, Phase.BODY)
+    driver.until(lambda: server.connections.open == 1)
     held.open()
     assert finished(driver.outcome(job)).read_bytes() == DATA
-    driver.until(lambda: server.connections.open <= 1, "only what may serve the next download is open")
     assert len(server.requests) == 3
 
 
