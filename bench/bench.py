@@ -29,7 +29,10 @@ BARS = {  # which file here measures it
     "P4": "speed",
     "P5": "speed",
     "P6": "speed",
+    "P7": "smooth",
     "P8": "enabling",
+    "P9": "cancel",
+    "P13": "render",
 }
 
 
@@ -37,7 +40,7 @@ def measure(bars: list[str], bench: Bench) -> list[Row]:
     """The lines of the bars, each told as soon as it is there."""
     found = []
     for bar in bars:
-        rows = importlib.import_module(BARS[bar]).rows(bench, bar)
+        rows = list(importlib.import_module(BARS[bar]).rows(bench, bar))
         print(table(rows), "\n", flush=True)
         found += rows
     return found

@@ -1,7 +1,6 @@
-"""A Blender as a module in a process of its own: `Seat` asks, the rest of this file answers inside it.
+"""A Blender as a module in a process of its own: `Seat` asks, the rest here answers in it.
 
-    with Seat(tree, folder) as seat:
-        seconds = seat.ask("download", urls, str(out), 16)
+`Seat.ask("download", urls, folder, 16)` calls `download` in there and waits for what it returns.
 """
 
 from __future__ import annotations
