@@ -14,6 +14,7 @@ import bpy
 
 from .session import Session, current, watch
 from .session.blocking import run_blocking
+from .session.links import NOT_FOUND, add_links, find_links
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
 from .session.records import readable
 from .session.run import Run
@@ -60,7 +61,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         self._is_invoked = True
         if self.urls.strip() or current().wants_run:
             return self.execute(context)
-        self.urls = " ".join(clipboard_links(context))
+        self.urls = add_links("", context.window_manager.clipboard)
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
 
     def draw(self, context: Any) -> None:
@@ -71,7 +72,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         self.layout.prop(self, "when_done")
 
     def execute(self, context: Any) -> set[str]:
-        links, problems = names.parse_links(self.urls)
+        links, problems = links_of(self.urls) if self._is_invoked else names.parse_links(self.urls)
         try:
             options = self._options()
         except TransferError as error:
@@ -97,7 +98,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             return {"FINISHED"}
         if not session.wants_run:
             if not problems:
-                self.report({"WARNING"}, "Nothing to download: paste a link first")
+                self.report({"WARNING"}, NOT_FOUND)
             return {"CANCELLED"}
         window = context.window_manager.windows[0]
         with context.temp_override(window=window):  # the timer ticks only where the handler is
@@ -216,10 +217,10 @@ def is_online(operator: Any) -> bool:
     return not reason
 
 
-def clipboard_links(context: Any) -> list[str]:
-    """The links on the clipboard; other text there is none of our business."""
-    words = context.window_manager.clipboard.split()
-    return [word for word in words if word.lower().startswith(("http://", "https://"))]
+def links_of(text: str) -> tuple[list[names.Link], list[str]]:
+    """The links of what a person wrote, pasted or dropped, and a sentence for each that cannot be used."""
+    found = find_links(text)
+    return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [NOT_FOUND])
 
 
 # -- Operators on rows.
@@ -347,7 +348,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         self.uid = row.uid  # whichever is active when the dialog is done
-        self.url = next(iter(clipboard_links(context)), "")
+        self.url = next(iter(find_links(context.window_manager.clipboard)), "")
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
 
     def draw(self, context: Any) -> None:
@@ -368,7 +369,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
 
     def _link(self) -> names.Link:
         """The one link that was given. Raises TransferError."""
-        links, problems = names.parse_links(self.url)
+        links, problems = links_of(self.url)
         if problems:
             raise TransferError(problems[0])
         if len(links) != 1:
@@ -466,18 +467,18 @@ class DOWNLOADS_OT_copy_message(_OnRows, bpy.types.Operator):
 
 
 class DOWNLOADS_OT_paste(bpy.types.Operator):
-    """Put every link that is on the clipboard into the field; a text field takes only the first line"""
+    """Add every link that is on the clipboard, whatever text is around it"""
 
     bl_idname = "downloads.paste"
     bl_label = "Paste Links"
     bl_options = {"INTERNAL"}
 
     def execute(self, context: Any) -> set[str]:
-        links = clipboard_links(context)
-        if not links:
-            self.report({"WARNING"}, "There is no link on the clipboard")
+        state, copied = context.window_manager.downloads, context.window_manager.clipboard
+        if not find_links(copied):
+            self.report({"WARNING"}, NOT_FOUND)
             return {"CANCELLED"}
-        context.window_manager.downloads.urls = " ".join(links)
+        state.urls = add_links(state.urls, copied)
         return {"FINISHED"}
 
 
