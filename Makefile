@@ -4,6 +4,7 @@
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
 # make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named
 # make crash SEED= SEEDS=           die at every operation on a disk, twice, with any damage (tests/engine/test_crash.py)
+# make model COUNT=2000 SEED=       resuming as a small model, explored whole, and replayed (tests/resume_model.py)
 # make chaos COUNT=2000 SEED=       so many downloads by each host, 30 % of the server's answers faulty, inside Blender
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
@@ -17,7 +18,7 @@ override DIRECTORY := $(value DIRECTORY)
 export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash kill chaos soak bench build release repository lint clean
+.PHONY: run test fuzz crash model kill chaos soak bench build release repository lint clean
 
 run:
 	$(tool) run.py
@@ -30,6 +31,9 @@ fuzz:
 
 crash:
 	$(tool) crash.py
+
+model:
+	$(tool) model.py
 
 chaos:
 	$(tool) chaos.py

@@ -1,0 +1,29 @@
+"""make model: resuming explored whole as a small model, and its traces on the real engine.
+
+All traces with one cut at most, and COUNT of those with two, which SEED chooses.
+"""
+
+import os
+import subprocess
+
+from common import ROOT, Trouble, clean_environment, main, say
+from venvs import blender_pythons, blender_venv
+
+TESTS = "tests/engine/test_model.py"
+
+
+def tool() -> int:
+    versions = blender_pythons()
+    if not versions:
+        raise Trouble("There is no Python 3.11 or 3.13 here, on the PATH or under pyenv.")
+    python = blender_venv(versions[0])
+    seed, count = os.environ.get("SEED") or "0", os.environ.get("COUNT") or "2000"
+    more = {"BACKGROUND_DOWNLOADS_MODEL": "all", "BACKGROUND_DOWNLOADS_SEED": seed}
+    environment = clean_environment(**more, BACKGROUND_DOWNLOADS_COUNT=count)
+    say(f"Seed {seed}, {count} traces with two cuts, all with one …")
+    command = [python, "-m", "pytest", "-q", "-s", "-o", "timeout=7200", TESTS]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    main(tool)
