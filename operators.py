@@ -6,13 +6,14 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import bpy
 
-from .session import Session, current, watch
+from .session import Session, current, desktop, watch, words
 from .session.blocking import run_blocking
 from .session.links import NOT_FOUND, add_links, find_links
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
@@ -24,8 +25,11 @@ from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
 
 PROBLEMS_SHOWN = 5  # reports of one start
+TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 LINGER = 0.1  # seconds between two looks whether the operator has ended
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
+CONFIRM_WIDTH = 320  # likewise
+UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
 class DOWNLOADS_OT_start(bpy.types.Operator):
@@ -233,6 +237,12 @@ class _OnRows:
     uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE"})
     index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE"})
     bl_options = {"INTERNAL"}
+    for_all = ""
+    """The tooltip where no row is named: it does something else then than its docstring says."""
+
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return cls.for_all if not properties.uid and properties.index == -1 else ""
 
     def one(self, context: Any) -> Download | None:
         """The row that is meant, or the active one; reports where there is none."""
@@ -271,9 +281,22 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
 
     bl_idname = "downloads.cancel"
     bl_label = "Cancel"
+    for_all = "Stop every download that is not finished; what was received is kept for a retry"
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        rows = self.several(*UNDER_WAY)
+        if bpy.app.background or not rows or len(rows) == 1:
+            return self.execute(context)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title=f"Cancel {len(rows)} Downloads?",
+            message="What was received is kept: Retry goes on with it",
+            confirm_text="Cancel Downloads",
+        )
 
     def execute(self, context: Any) -> set[str]:
-        return self.each(current().cancel, Status.QUEUED, Status.RUNNING, Status.PAUSED)
+        return self.each(current().cancel, *UNDER_WAY)
 
 
 class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
@@ -281,6 +304,7 @@ class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
 
     bl_idname = "downloads.pause"
     bl_label = "Pause"
+    for_all = "Stop every download for now, keeping what was received"
 
     def execute(self, context: Any) -> set[str]:
         return self.each(current().pause, Status.QUEUED, Status.RUNNING)
@@ -314,6 +338,7 @@ class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):
 
     bl_idname = "downloads.resume"
     bl_label = "Resume"
+    for_all = "Go on with every download that is paused"
 
     def execute(self, context: Any) -> set[str]:
         return self.restart(Status.PAUSED)
@@ -324,6 +349,7 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
 
     bl_idname = "downloads.retry"
     bl_label = "Retry"
+    for_all = "Try all downloads again that failed or were cancelled, using what was received"
 
     def execute(self, context: Any) -> set[str]:
         return self.restart(Status.FAILED, Status.CANCELLED)
@@ -352,6 +378,8 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
 
     def draw(self, context: Any) -> None:
+        if row := current().rows.find(self.uid):
+            self.layout.label(text=row.name, translate=False)
         self.layout.use_property_split = True
         self.layout.prop(self, "url")
 
@@ -387,6 +415,17 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
         name="Delete Partial File", description="Delete what was received", options={"SKIP_SAVE"}
     )
 
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        self.uid = row.uid  # whichever is active when the dialog is done
+        return _ask_about_partial(self, context, [row])
+
+    def draw(self, context: Any) -> None:
+        if row := current().rows.find(self.uid):
+            _draw_partial(self, [row])
+
     def execute(self, context: Any) -> set[str]:
         row = self.one(context)
         if not row:
@@ -394,6 +433,68 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
         current().remove(row, delete=self.delete_partial)
         current().mirror.flush()
         return {"FINISHED"}
+
+
+def _ask_about_partial(operator: Any, context: Any, rows: list[Download]) -> set[str]:
+    """Ask what is to become of what was received, where there is any."""
+    if bpy.app.background or not received_by(rows):
+        return operator.execute(context)
+    return context.window_manager.invoke_props_dialog(
+        operator, width=CONFIRM_WIDTH, title="Remove from List", confirm_text="Remove"
+    )
+
+
+def _draw_partial(operator: Any, rows: list[Download]) -> None:
+    what = f"“{rows[0].name}” is not finished" if len(rows) == 1 else f"{len(rows)} downloads leave the list"
+    column = operator.layout.column()
+    column.label(text=what, translate=False)
+    column.prop(operator, "delete_partial", text=f"Delete the {words.size(received_by(rows))} Received")
+
+
+def received_by(rows: Iterable[Download]) -> int:
+    """The bytes in partial files."""
+    return sum(row.received for row in rows if row.is_unfinished)
+
+
+class DOWNLOADS_OT_remove_all(bpy.types.Operator):
+    """Take several downloads out of the list, cancelling them first; finished files stay"""
+
+    bl_idname = "downloads.remove_all"
+    bl_label = "Remove All"
+    bl_options = {"INTERNAL"}
+
+    which: bpy.props.EnumProperty(
+        name="Which",
+        items=[
+            ("ALL", "All", "Empty the list, cancelling what is not finished"),
+            ("FAILED", "Failed", "Take what failed out of the list"),
+            ("CANCELLED", "Cancelled", "Take what was cancelled out of the list"),
+            ("FAILED_AND_CANCELLED", "Failed and Cancelled", "Take both out of the list"),
+        ],
+        options={"SKIP_SAVE"},
+    )
+    delete_partial: bpy.props.BoolProperty(
+        name="Delete Partial Files", description="Delete what was received", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return cls.bl_rna.properties["which"].enum_items[properties.which].description
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        return _ask_about_partial(self, context, self._rows())
+
+    def draw(self, context: Any) -> None:
+        _draw_partial(self, self._rows())
+
+    def execute(self, context: Any) -> set[str]:
+        current().remove(*self._rows(), delete=self.delete_partial)
+        current().mirror.flush()
+        return {"FINISHED"}
+
+    def _rows(self) -> list[Download]:
+        statuses = self.which.split("_AND_")
+        return [row for row in current().rows if self.which == "ALL" or row.status.value in statuses]
 
 
 class DOWNLOADS_OT_clear(bpy.types.Operator):
@@ -407,6 +508,14 @@ class DOWNLOADS_OT_clear(bpy.types.Operator):
         current().clear()
         current().mirror.flush()
         return {"FINISHED"}
+
+
+MOVES = {
+    "TOP": "Have this download start first",
+    "UP": "Have this download start one earlier",
+    "DOWN": "Have this download start one later",
+    "BOTTOM": "Have this download start last",
+}
 
 
 class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
@@ -427,6 +536,10 @@ class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
         options={"SKIP_SAVE"},
     )
 
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return MOVES[properties.direction]
+
     def execute(self, context: Any) -> set[str]:
         row = self.one(context)
         if not row:
@@ -446,10 +559,28 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
         row = self.one(context)
         if not row:
             return {"CANCELLED"}
-        if not os.path.isdir(row.directory):
-            self.report({"ERROR"}, f"The folder “{readable(row.directory)}” is not there any more")
+        folder = os.path.dirname(row.filepath) or row.directory
+        if not os.path.isdir(folder):
+            self.report({"ERROR"}, f"The folder “{readable(folder)}” is not there any more")
             return {"CANCELLED"}
-        return bpy.ops.wm.path_open(filepath=row.directory)
+        if not desktop.show(row.filepath, folder):
+            self.report({"ERROR"}, f"Blender found no file manager. The file is in “{readable(folder)}”")
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
+    """Copy where the file is, as a path"""
+
+    bl_idname = "downloads.copy_path"
+    bl_label = "Copy Path"
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        context.window_manager.clipboard = readable(row.filepath or row.directory)
+        return {"FINISHED"}
 
 
 class DOWNLOADS_OT_copy_message(_OnRows, bpy.types.Operator):
@@ -464,6 +595,32 @@ class DOWNLOADS_OT_copy_message(_OnRows, bpy.types.Operator):
             return {"CANCELLED"}
         context.window_manager.clipboard = f"{names.shown(row.url)}: {row.error or row.note}"
         return {"FINISHED"}
+
+
+class DOWNLOADS_OT_show_list(bpy.types.Operator):
+    """Open the list of downloads in the sidebar of the 3D View"""
+
+    bl_idname = "downloads.show_list"
+    bl_label = "Show Downloads"
+
+    def execute(self, context: Any) -> set[str]:
+        areas = [area for area in context.window.screen.areas if area.type == "VIEW_3D"]
+        if not areas:
+            self.report({"WARNING"}, "The list is in the sidebar of a 3D View: open one in this window first")
+            return {"CANCELLED"}
+        area = max(areas, key=lambda area: area.width * area.height)
+        area.spaces.active.show_region_ui = True
+        bpy.app.timers.register(partial(_choose_tab, area), first_interval=TAB_INTERVAL)
+        return {"FINISHED"}
+
+
+def _choose_tab(area: Any) -> None:
+    """A sidebar that was closed has its tabs only once it was drawn."""
+    with suppress(ReferenceError, TypeError):  # the area is gone, or the tab is
+        for region in area.regions:
+            if region.type == "UI":
+                region.active_panel_category = "Downloads"
+                region.tag_redraw()
 
 
 class DOWNLOADS_OT_paste(bpy.types.Operator):
@@ -489,10 +646,13 @@ _CLASSES = (
     DOWNLOADS_OT_retry,
     DOWNLOADS_OT_replace_link,
     DOWNLOADS_OT_remove,
+    DOWNLOADS_OT_remove_all,
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,
     DOWNLOADS_OT_open_folder,
+    DOWNLOADS_OT_copy_path,
     DOWNLOADS_OT_copy_message,
+    DOWNLOADS_OT_show_list,
     DOWNLOADS_OT_paste,
 )
 

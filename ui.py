@@ -7,38 +7,35 @@ in `session.words`; here is where it goes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import blf
 import bpy
 
-from .operators import is_offline_forced, offline_reason
+from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by
 from .session import current, words
+from .session.mirror import SHOW
 from .session.records import readable
 from .session.settings import THREADS_FROM, preferences
+from .session.words import Measure, Room
 from .transfer.portable import downloads_folder
 from .workers import Download, Status
 
 ROWS = 5  # of the list, at least
-STATUS_BAR_WIDTH = 6.0  # of its progress bar, in units of a button's width
-NAME_SHARE = 0.42  # of a row's width, where it has a bar
-ROW_MARGINS = 145.0  # pixels at a scale of 1 that a row of the list has beside name and bar
+HAS_POPOVER = bpy.app.version >= (5, 0, 0)  # in the status bar; before, it opens nothing there
+POPOVER_UNITS = 18  # its width, in units of a button's height
+POPOVER = "popover"  # the id of the list in it
+STATUS_BAR_UNITS = 11.0  # likewise, of what the status bar says: as wide as its longest text
+UNIT = 20.0  # pixels at a scale of 1
+ROW_MARGINS = 88.0  # pixels at a scale of 1 that a row of the list has beside its bar
+OVERALL_MARGINS = 90.0  # likewise, of the line for all
 BOX_MARGINS = 70.0  # pixels at a scale of 1 beside the text in a box
 SCROLL_BAR = 16.0  # pixels at a scale of 1 that the list's takes where it has more rows than it shows
-PADDING = 10.0  # pixels at a scale of 1 beside the text in a bar, or between two texts
 ICON_WIDTH = 22.0  # pixels at a scale of 1
-Measure = Callable[[str], float]  # how wide a text is, in pixels
-ICONS = {
-    Status.QUEUED: "TIME",
-    Status.RUNNING: "IMPORT",
-    Status.PAUSED: "PAUSE",
-    Status.FINISHED: "CHECKMARK",
-    Status.SKIPPED: "FORWARD",
-    Status.FAILED: "ERROR",
-    Status.CANCELLED: "X",
-}
+WIDE = 260.0  # pixels at a scale of 1 of a region whose filter has room for numbers
+LOW = 0.7  # the height of a row's second line, as a part of a button's
 NEXT_STEPS = {
     Status.QUEUED: ("downloads.pause", "PAUSE"),
     Status.RUNNING: ("downloads.pause", "PAUSE"),
@@ -50,6 +47,29 @@ NEXT_STEPS = {
 }
 """The operator and icon of a row's button: what makes sense now."""
 REPLACE = ("downloads.replace_link", "URL")
+ICONS = {
+    Status.QUEUED: "TIME",
+    Status.RUNNING: "IMPORT",
+    Status.PAUSED: "PAUSE",
+    Status.FINISHED: "CHECKMARK",
+    Status.SKIPPED: "CHECKMARK",
+    Status.FAILED: "ERROR",
+    Status.CANCELLED: "X",
+}
+FILE_ICONS = {
+    "FILE_BLEND": "blend",
+    "FILE_IMAGE": "png jpg jpeg webp exr hdr tif tiff tga bmp gif psd svg",
+    "FILE_3D": "glb gltf fbx obj stl ply usd usda usdc usdz abc dae 3ds x3d",
+    "FILE_ARCHIVE": "zip 7z rar tar gz bz2 xz zst tgz",
+    "FILE_MOVIE": "mp4 mov mkv avi webm",
+    "FILE_SOUND": "wav mp3 flac ogg aiff m4a",
+    "FILE_VOLUME": "vdb",
+    "FILE_FONT": "ttf otf woff woff2",
+    "FILE_TEXT": "txt md json csv xml html pdf",
+    "FILE_SCRIPT": "py",
+}
+ICON_OF = {extension: icon for icon, extensions in FILE_ICONS.items() for extension in extensions.split()}
+"""The icon for each type of file, as the file browser has it."""
 
 
 class DOWNLOADS_PT_panel(bpy.types.Panel):
@@ -64,10 +84,30 @@ class DOWNLOADS_PT_panel(bpy.types.Panel):
         if reason := offline_reason():
             _draw_offline(self.layout, context, reason)
         if state.items:
-            _draw_list(self.layout, context, state)
+            view = _View(context, context.region.width)
+            _draw_overall(self.layout, view)
+            _draw_list(self.layout, view, state)
         elif not reason:
             text = "No downloads yet. Copy a link, press the paste button beside the URL field, then Download"
-            _draw_text(self.layout.box().column(), context, text, icon="INFO")
+            _draw_text(self.layout.box().column(), _View(context, context.region.width), text, icon="INFO")
+
+
+class DOWNLOADS_PT_popover(bpy.types.Panel):
+    """What a click on the status bar opens"""
+
+    bl_label = "Downloads"
+    bl_space_type = "TOPBAR"  # a region that draws panels only where they are asked for
+    bl_region_type = "HEADER"
+    bl_ui_units_x = POPOVER_UNITS
+
+    def draw(self, context: Any) -> None:
+        state = context.window_manager.downloads
+        view = _View(context, POPOVER_UNITS * UNIT * _scale(context))
+        _draw_overall(self.layout, view)
+        _draw_rows(self.layout, state, POPOVER)
+
+
+# -- Above the list.
 
 
 def _draw_start(layout: Any, state: Any) -> None:
@@ -104,94 +144,162 @@ def _own_folder() -> str:
 
 def _draw_offline(layout: Any, context: Any, reason: str) -> None:
     column = layout.box().column()
-    _draw_text(column, context, reason, icon="INTERNET_OFFLINE")
+    _draw_text(column, _View(context, context.region.width), reason, icon="INTERNET_OFFLINE")
     if not is_offline_forced():
         column.operator("screen.userpref_show", text="System Preferences...").section = "SYSTEM"
 
 
-def _draw_list(layout: Any, context: Any, state: Any) -> None:
-    session = current()
-    row = layout.row()
-    row.template_list("DOWNLOADS_UL_items", "", state, "items", state, "active_index", rows=ROWS)
-    active = _active(state)
-    _draw_side(row.column(align=True), active)
+def _draw_overall(layout: Any, view: _View) -> None:
+    """One line for all downloads, always in the same place: how far they are, or what there is to resume."""
+    session, line = current(), layout.row(align=True)
+    counts = session.rows.counts
+    text_width = view.width - OVERALL_MARGINS * view.scale
     if pace := session.mirror.pace:
-        layout.progress(factor=pace.share, text=pace.text)
-    _draw_text(layout.column(align=True), context, words.totals(session.rows.counts))
+        line.progress(factor=pace.share, text=words.fitting(pace.texts, text_width, view.measure))
+    else:
+        line.label(text=words.clipped(words.idle(counts), text_width, view.measure), translate=False)
+    if counts[Status.RUNNING] + counts[Status.QUEUED]:
+        line.operator("downloads.pause", text="", icon="PAUSE")
+    elif counts[Status.PAUSED]:
+        line.operator("downloads.resume", text="", icon="PLAY")
+    if any(counts[status] for status in (Status.RUNNING, Status.QUEUED, Status.PAUSED)):
+        line.operator("downloads.cancel", text="", icon="X")
+
+
+# -- The list.
+
+
+def _draw_list(layout: Any, view: _View, state: Any) -> None:
+    active = _active(state)
+    column = layout.column(align=True)
+    _draw_filter(column.row(align=True), view, state)
+    _draw_rows(column, state)
+    _draw_tools(layout.row(align=True), active)
     if active:
-        _draw_active(layout.box().column(), context, active)
+        _draw_active(layout.box().column(), view, active)
+
+
+def _draw_filter(line: Any, view: _View, state: Any) -> None:
+    counts = current().rows.counts
+    numbers = {"ALL": len(current().rows), **{status.value: count for status, count in counts.items()}}
+    for show, name, _ in SHOW:
+        number = numbers.get(show, 0)
+        line.prop_enum(state, "show", show, text=f"{name} {number}" if number and view.is_wide else name)
+
+
+def _draw_rows(layout: Any, state: Any, name: str = "") -> None:
+    layout.template_list("DOWNLOADS_UL_items", name, state, "items", state, "active_index", rows=ROWS)
 
 
 def _active(state: Any) -> Download | None:
+    """The active row, where the list shows it."""
     index = state.active_index
-    return current().rows.find(state.items[index].uid) if 0 <= index < len(state.items) else None
+    row = current().rows.find(state.items[index].uid) if 0 <= index < len(state.items) else None
+    return row if row and state.show in ("ALL", row.status) else None
 
 
-def _draw_side(column: Any, active: Download | None) -> None:
+def _draw_tools(line: Any, active: Download | None) -> None:
+    """Under the list, whose names need the width."""
+    line.alignment = "RIGHT"
     if active:
         for direction in ("UP", "DOWN"):
-            move = column.operator("downloads.move", text="", icon=f"TRIA_{direction}")
+            move = line.operator("downloads.move", text="", icon=f"TRIA_{direction}")
             move.uid, move.direction = active.uid, direction
-        column.separator()
-        column.operator("downloads.remove", text="", icon="REMOVE").uid = active.uid
-        column.separator()
-    column.menu("DOWNLOADS_MT_specials", text="", icon="DOWNARROW_HLT")
-
-
-def _draw_active(column: Any, context: Any, row: Download) -> None:
-    _draw_text(column, context, row.name)
-    _draw_text(column, context, _sentence(words.line(row)[0]), icon=ICONS[row.status])
-    if not (message := row.error or row.note):
-        return
-    _draw_text(column, context, message)
-    buttons = column.row(align=True)
-    if row.status in (Status.FAILED, Status.CANCELLED) and not row.is_cut:
-        buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
-    if words.asks_for_link(row):
-        _draw_replace(column, row)  # with three in a row its text would be cut off
-    buttons.operator("downloads.copy_message", text="Copy", icon="COPYDOWN").uid = row.uid
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        line.operator("downloads.remove", text="", icon="REMOVE").uid = active.uid
+    line.menu("DOWNLOADS_MT_specials", text="", icon="DOWNARROW_HLT")
 
 
 class DOWNLOADS_UL_items(bpy.types.UIList):
-    """The downloads"""
+    """The downloads, two lines each: the name, and how far it is or what became of it"""
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
         row = current().rows.find(item.uid)
         if not row:  # it left the list a moment ago
             layout.label(text=item.name)
             return
-        scale, measure = _scale(context), _measure(context)
-        scroll_bar = SCROLL_BAR if len(data.items) > ROWS else 0.0
-        width = context.region.width - (ROW_MARGINS + scroll_bar) * scale
-        draw = _draw_with_bar if row.status in (Status.RUNNING, Status.PAUSED) else _draw_without_bar
-        line = draw(layout, row, width, PADDING * scale, measure)
+        view = _View(context, self._width(context) - _margins(context, len(data.items)))
+        line = layout.row(align=True)
+        column = line.column(align=True)
+        name = column.row()
+        name.alert = row.status is Status.FAILED
+        name.label(text=row.name, icon=_file_icon(row.name), translate=False)
+        low = column.row(align=True)
+        low.scale_y = LOW
+        _draw_second(low, view, row)
         operator, icon = REPLACE if row.is_cut else NEXT_STEPS[row.status]
         line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
 
+    def _width(self, context: Any) -> float:
+        return POPOVER_UNITS * UNIT * _scale(context) if self.list_id == POPOVER else context.region.width
 
-def _draw_with_bar(layout: Any, row: Download, width: float, padding: float, measure: Measure) -> Any:
-    split = layout.split(factor=NAME_SHARE)
-    split.label(text=row.name, icon=ICONS[row.status], translate=False)
-    line = split.row(align=True)
-    room = width * (1.0 - NAME_SHARE) - padding
-    line.progress(factor=words.fraction(row), text=words.fitting(words.line(row), room, measure))
-    return line
+    def draw_filter(self, context, layout):
+        layout.prop(self, "filter_name", text="", icon="VIEWZOOM")
+
+    def filter_items(self, context, data, property):
+        flags = current().mirror.shown(data.show)
+        items = getattr(data, property)
+        if len(flags) != len(items):  # all are shown, or the copy is not up to date
+            flags = []
+        if self.filter_name:
+            named = bpy.types.UI_UL_list.filter_items_by_name(
+                self.filter_name, self.bitflag_filter_item, items, "name"
+            )
+            flags = [one & other for one, other in zip(flags, named, strict=True)] if flags else named
+        return flags, []
 
 
-def _draw_without_bar(layout: Any, row: Download, width: float, padding: float, measure: Measure) -> Any:
-    """The name has the row, and the state, which the icon tells, what the name leaves."""
-    line = layout.row(align=True)
-    line.label(text=row.name, icon=ICONS[row.status], translate=False)
-    room = width - measure(row.name) - 2.0 * padding
-    if text := words.fitting((*words.line(row), ""), room, measure):
-        right = line.row()
-        right.alignment = "RIGHT"
-        right.label(text=text, translate=False)
-    return line
+def _margins(context: Any, count: int) -> float:
+    return (ROW_MARGINS + (SCROLL_BAR if count > ROWS else 0.0)) * _scale(context)
+
+
+def _draw_second(low: Any, view: _View, row: Download) -> None:
+    """The second line of a row."""
+    if row.status in (Status.RUNNING, Status.PAUSED):
+        texts = words.line(row, view.room)
+        low.progress(factor=words.fraction(row), text=words.fitting(texts, view.width, view.measure))
+        return
+    message = row.error if row.status is Status.FAILED else row.note if not row.is_unfinished else ""
+    low.alert = row.status is Status.FAILED
+    low.active = bool(message)
+    icon = "INFO" if message and not row.error else ICONS[row.status]
+    texts = (words.first_sentence(message),) if message else words.line(row, view.room)
+    text = words.clipped(words.fitting(texts, view.width, view.measure), view.width, view.measure)
+    low.label(text=words.sentence(text), icon=icon, translate=False)
+
+
+def _file_icon(name: str) -> str:
+    return ICON_OF.get(name.rpartition(".")[2].lower(), "FILE")
+
+
+# -- The box of the active row.
+
+
+def _draw_active(column: Any, view: _View, row: Download) -> None:
+    _draw_text(column, view, row.name)
+    _draw_text(column, view, words.sentence(words.line(row, view.room_in_box)[0]), icon=ICONS[row.status])
+    if message := row.error or row.note:
+        _draw_text(column, view, message)
+    if row.is_unfinished:
+        _draw_text(column, view, words.received(row))
+    else:
+        _draw_text(column, view, readable(row.filepath))
+    _draw_buttons(column, view, row)
+
+
+def _draw_buttons(column: Any, view: _View, row: Download) -> None:
+    """What else can be done with it; two in a row, where their texts are not cut off."""
+    columns = 2 if view.is_wide else 1
+    buttons = column.grid_flow(row_major=True, columns=columns, even_columns=True, align=True)
+    if not row.is_unfinished:
+        buttons.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
+        buttons.operator("downloads.copy_path", icon="COPYDOWN").uid = row.uid
+        return
+    if row.status in (Status.FAILED, Status.CANCELLED) and not row.is_cut:
+        buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
+    if row.status is Status.FAILED:
+        _draw_replace(buttons, row)
+    if row.error or row.note:
+        buttons.operator("downloads.copy_message", text="Copy Error", icon="COPYDOWN").uid = row.uid
 
 
 # -- Menus.
@@ -233,40 +341,71 @@ class DOWNLOADS_MT_specials(bpy.types.Menu):
         _draw_for_all(self.layout)
 
 
+def draw_row_menu(self: Any, context: Any) -> None:
+    """What a right click on a row of the list offers."""
+    rows = getattr(context, "ui_list", None)
+    active = _active(context.window_manager.downloads)
+    if active and rows and rows.bl_idname == "DOWNLOADS_UL_items":
+        _draw_for_active(self.layout, active)
+
+
 def _draw_for_active(layout: Any, row: Download) -> None:
-    if row.status in (Status.QUEUED, Status.RUNNING, Status.PAUSED):
+    operator, icon = NEXT_STEPS[row.status]
+    if row.is_unfinished and not row.is_cut:
+        layout.operator(operator, icon=icon).uid = row.uid
+    if row.status in UNDER_WAY:
         layout.operator("downloads.cancel", icon="X").uid = row.uid
-    if row.error or row.note:
-        layout.operator("downloads.copy_message", icon="COPYDOWN").uid = row.uid
     if row.is_unfinished:
         _draw_replace(layout, row)
     layout.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
+    if not row.is_unfinished:
+        layout.operator("downloads.copy_path", icon="COPYDOWN").uid = row.uid
+    if row.error or row.note:
+        text = "Copy Error" if row.error else "Copy Note"
+        layout.operator("downloads.copy_message", text=text, icon="COPYDOWN").uid = row.uid
     for direction, icon in (("TOP", "TRIA_UP_BAR"), ("BOTTOM", "TRIA_DOWN_BAR")):
         move = layout.operator("downloads.move", text=f"Move to {direction.title()}", icon=icon)
         move.uid, move.direction = row.uid, direction
-    if row.is_unfinished:
-        text = "Remove and Delete Partial File"
-        remove = layout.operator("downloads.remove", text=text, icon="TRASH")
-        remove.uid, remove.delete_partial = row.uid, True
+    text = _with_dots("Remove from List", [row])
+    layout.operator("downloads.remove", text=text, icon="REMOVE").uid = row.uid
 
 
 def _draw_replace(layout: Any, row: Download) -> None:
     layout.operator("downloads.replace_link", text="Replace Link...", icon="URL").uid = row.uid
 
 
+def _with_dots(text: str, rows: Iterable[Download]) -> str:
+    """Dots say that a question follows: what is to become of what was received."""
+    return f"{text}..." if received_by(rows) else text
+
+
 def _draw_for_all(layout: Any) -> None:
     counts = current().rows.counts
     active = counts[Status.RUNNING] + counts[Status.QUEUED]
+    stopped = counts[Status.FAILED], counts[Status.CANCELLED]
     if active:
         layout.operator("downloads.pause", text="Pause All", icon="PAUSE")
     if counts[Status.PAUSED]:
         layout.operator("downloads.resume", text="Resume All", icon="PLAY")
-    if counts[Status.FAILED] + counts[Status.CANCELLED]:
+    if any(stopped):
         layout.operator("downloads.retry", text="Retry Failed and Cancelled", icon="FILE_REFRESH")
-    if active + counts[Status.PAUSED]:
-        layout.operator("downloads.cancel", text="Cancel All", icon="CANCEL")
+    if number := active + counts[Status.PAUSED]:
+        text = "Cancel All..." if number > 1 else "Cancel All"
+        layout.operator("downloads.cancel", text=text, icon="CANCEL")
+    layout.separator()
     if counts[Status.FINISHED] + counts[Status.SKIPPED]:
         layout.operator("downloads.clear", icon="CHECKMARK")
+    for status in (Status.FAILED, Status.CANCELLED):
+        if counts[status]:
+            _draw_remove(layout, f"Remove All {status.value.title()}", status.value)
+    if all(stopped):
+        _draw_remove(layout, "Remove All Failed and Cancelled", "FAILED_AND_CANCELLED")
+    if current().rows:
+        _draw_remove(layout, "Remove All", "ALL")
+
+
+def _draw_remove(layout: Any, text: str, which: str) -> None:
+    layout.operator("downloads.remove_all", text=text, icon="TRASH").which = which
 
 
 def draw_import_menu(self: Any, context: Any) -> None:
@@ -275,11 +414,19 @@ def draw_import_menu(self: Any, context: Any) -> None:
 
 
 def draw_status_bar(self: Any, context: Any) -> None:
-    """How far the run is; nothing while there is none."""
-    if pace := current().mirror.pace:
-        row = self.layout.row()
-        row.ui_units_x = STATUS_BAR_WIDTH + len(pace.text) / 4
-        row.progress(factor=pace.share, text=f"Downloads: {pace.text}")
+    """How far the run is, at a fixed width; a click opens the list. Nothing while there is no run."""
+    if not (pace := current().mirror.pace):
+        return
+    width = STATUS_BAR_UNITS * UNIT * _scale(context)
+    text = words.fitting(pace.texts, width - 2.0 * UNIT * _scale(context), _measure(context))
+    line = self.layout.row(align=True)
+    opener = line.row(align=True)
+    opener.ui_units_x = STATUS_BAR_UNITS
+    if HAS_POPOVER:
+        opener.popover("DOWNLOADS_PT_popover", text=text, icon="IMPORT", translate=False)
+    else:
+        opener.operator("downloads.show_list", text=text, icon="IMPORT", translate=False)
+    line.operator("downloads.pause", text="", icon="PAUSE")
 
 
 # -- Preferences.
@@ -333,14 +480,39 @@ def _draw_value(layout: Any, text: str) -> None:
 # -- Text that fits.
 
 
-def _draw_text(column: Any, context: Any, text: str, *, icon: str = "NONE") -> None:
+class _View:
+    """How much room there is, in pixels, and what fits into it."""
+
+    def __init__(self, context: Any, width: float) -> None:
+        self.width = width
+        self.scale = _scale(context)
+        self.measure = _measure(context)
+
+    @property
+    def room(self) -> Room:
+        """How much a bar of this width says."""
+        return words.room(self.width, self.measure)
+
+    @property
+    def room_in_box(self) -> Room:
+        """How much a line in a box says; what was received has a line of its own."""
+        width = self.width - (BOX_MARGINS + ICON_WIDTH) * self.scale
+        return max(Room.PACE, words.room(width, self.measure))
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether three buttons in a row have room for a number each."""
+        return self.width >= WIDE * self.scale
+
+
+def _draw_text(column: Any, view: _View, text: str, *, icon: str = "NONE") -> None:
     """A text in as many lines as the region's width makes it."""
-    width = context.region.width - BOX_MARGINS * _scale(context)
+    width = view.width - BOX_MARGINS * view.scale
     lines = column.column(align=True)
     lines.scale_y = 0.8
     if icon != "NONE":
-        width -= ICON_WIDTH * _scale(context)
-    for number, line in enumerate(words.wrapped(text, width, _measure(context))):
+        width -= ICON_WIDTH * view.scale
+    for number, line in enumerate(words.wrapped(text, width, view.measure)):
         lines.label(text=line, icon="BLANK1" if number and icon != "NONE" else icon, translate=False)
 
 
@@ -359,6 +531,7 @@ CLASSES = (
     DOWNLOADS_MT_folders,
     DOWNLOADS_MT_specials,
     DOWNLOADS_PT_panel,
+    DOWNLOADS_PT_popover,
     DOWNLOADS_preferences,
 )
 
@@ -367,11 +540,13 @@ def register() -> None:
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     bpy.types.TOPBAR_MT_file_import.append(draw_import_menu)
+    bpy.types.UI_MT_list_item_context_menu.append(draw_row_menu)
     bpy.types.STATUSBAR_HT_header.append(draw_status_bar)
 
 
 def unregister() -> None:
     bpy.types.STATUSBAR_HT_header.remove(draw_status_bar)
+    bpy.types.UI_MT_list_item_context_menu.remove(draw_row_menu)
     bpy.types.TOPBAR_MT_file_import.remove(draw_import_menu)
     for cls in reversed(CLASSES):
         bpy.utils.unregister_class(cls)

@@ -80,6 +80,8 @@ class Download:
     """How far it is, as its worker told last."""
     speed: float = 0.0
     """Bytes a second, smoothed."""
+    measured: float = 0.0
+    """Seconds that it was measured over."""
 
     @property
     def is_unfinished(self) -> bool:

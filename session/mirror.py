@@ -14,6 +14,7 @@ import bpy
 
 from ..transfer import names
 from ..workers import Download, Status
+from .settings import is_rendering
 from .words import Pace, fraction, pace
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ADDED_AT_ONCE = 1000  # rows added in one tick, so that 10,000 do not freeze the window
 REDRAWS = 0.1  # seconds between two redraws, at least
+# Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
+# unable to write for the rest of the session.
+RENDER_REDRAWS = 1.0
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 IF_EXISTS = [
     ("RENAME", "Rename", "Keep both: the new file gets a number"),
@@ -29,12 +33,19 @@ IF_EXISTS = [
     ("SKIP", "Skip", "Keep the file and fetch nothing"),
     ("UPDATE", "Update", "Fetch it only if it changed on the server"),
 ]
+SHOW = [
+    ("ALL", "All", "Show every download"),
+    ("RUNNING", "Running", "Show only the downloads that are being fetched now"),
+    ("FAILED", "Failed", "Show only the downloads that failed"),
+]
 WHEN_DONE = [
     ("NOTHING", "Nothing", "Leave the file in the folder"),
     ("IMPORT", "Import", "Bring the file into the scene"),
 ]
+FAR = 5  # rows that a list shows
+SHOWN = bpy.types.UIList.bl_rna.properties["bitflag_filter_item"].default
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-FIELDS = ("urls", "directory", "if_exists", "when_done")
+FIELDS = ("urls", "directory", "if_exists", "when_done", "show")
 
 
 class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
@@ -76,6 +87,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         name="When Done",
         items=WHEN_DONE,
     )
+    show: bpy.props.EnumProperty(name="Show", items=SHOW)
 
 
 class Mirror:
@@ -93,6 +105,9 @@ class Mirror:
         """What the status bar says; None while no run goes on."""
         self._fields: dict[str, str] = {}
         self._active = 0  # the uid of the active row
+        self._next_active = 0  # the uid of the row that is to be active once it is copied
+        self._followed = 0  # the uid of the row that became active by itself: nobody chose another
+        self._flags: tuple[object, list[int]] = (None, [])  # what a list shows, and when
         self.is_stale = True
         """Something visible changed and is not copied or drawn yet."""
 
@@ -151,6 +166,7 @@ class Mirror:
             self._changed.discard(uid)
             self._copy_by_uid(state, uid)
         self._append(state, most)
+        self._keep_in_sight(state)
         self._redraw()
 
     def clear(self) -> None:
@@ -188,23 +204,62 @@ class Mirror:
 
     def _redraw(self) -> None:
         now = time.monotonic()
-        self._pace(now)
-        if now - self._redrawn < REDRAWS:
+        pause = RENDER_REDRAWS if is_rendering() else REDRAWS
+        self._pace(now, max(pause, STATUS_REDRAWS))
+        if now - self._redrawn < pause:
             self.is_stale = True
             return
         self._redrawn = now
         tag_redraw()
 
-    def _pace(self, now: float) -> None:
+    def _pace(self, now: float, pause: float) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
         tally, rows = self._tally, self._rows
-        if tally.goes_on == bool(self.pace) and now - self._paced < STATUS_REDRAWS:
+        if tally.goes_on == bool(self.pace) and now - self._paced < pause:
             return
+        if self.pace:
+            tally.measure(now - self._paced)
         self._paced = now
         said = self.pace
-        self.pace = pace(tally.ended, rows.counts, rows.running.values()) if tally.goes_on else None
+        self.pace = pace(tally, rows.counts, rows.running.values()) if tally.goes_on else None
         if self.pace != said:
             tag_status_bar()
+
+    # -- What the list shows.
+
+    def activate(self, row: Download) -> None:
+        """Make a row the active one as soon as it is copied: it was added just now."""
+        self._next_active = row.uid
+
+    def _keep_in_sight(self, state: Any) -> None:
+        """Make active what was added, and then what runs once that is far from it, till somebody chooses."""
+        if (index := self._index.get(self._next_active)) is not None:
+            self._make_active(state, index)
+            if state.show == "FAILED":
+                state.show = "ALL"
+            return
+        active = state.active_index
+        row = self._rows.find(self._followed)
+        if not row or row.is_unfinished or _uid_at(state, active) != row.uid:
+            return
+        running = min((self._index[uid] for uid in self._rows.running if uid in self._index), default=active)
+        if running - active >= FAR:
+            self._make_active(state, running)
+
+    def _make_active(self, state: Any, index: int) -> None:
+        state.active_index = index
+        self._followed = _uid_at(state, index)
+        self._next_active = 0
+
+    def shown(self, show: str) -> list[int]:
+        """A flag for each row, as `UIList.filter_items` returns them; empty: all are shown."""
+        if show == "ALL":
+            return []
+        key = show, self._rows.changes, len(self._index)
+        if self._flags[0] != key:
+            rows = self._rows.part(0, len(self._index))
+            self._flags = key, [SHOWN * (row.status == show) for row in rows]
+        return self._flags[1]
 
     # -- The panel's fields and the active row survive a file load too.
 

@@ -17,6 +17,8 @@ class Rows:
         """Derived: how many rows have each status."""
         self.running: dict[int, Download] = {}
         """Derived: the rows that are RUNNING, by uid."""
+        self.changes = 0
+        """Grows with each change of a status or of the order."""
         self._rows: list[Download] = []
         self._by_uid: dict[int, Download] = {}
         self._last_uid = 0
@@ -65,6 +67,7 @@ class Rows:
 
     def append(self, row: Download) -> None:
         """Put a record at the end, as it is."""
+        self.changes += 1
         self._rows.append(row)
         self._by_uid[row.uid] = row
         self.counts[row.status] += 1
@@ -73,6 +76,7 @@ class Rows:
 
     def drop(self, rows: Collection[Download]) -> None:
         """Take rows out."""
+        self.changes += 1
         for row in rows:
             del self._by_uid[row.uid]
             self.counts[row.status] -= 1
@@ -83,6 +87,7 @@ class Rows:
 
     def move(self, row: Download, direction: str) -> int:
         """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place."""
+        self.changes += 1
         old = self._rows.index(row)
         last = len(self._rows) - 1
         new = {"TOP": 0, "UP": max(0, old - 1), "DOWN": min(last, old + 1), "BOTTOM": last}[direction]
@@ -92,6 +97,7 @@ class Rows:
 
     def put(self, row: Download, status: Status) -> None:
         """Change a row's status, here and nowhere else."""
+        self.changes += 1
         self.counts[row.status] -= 1
         self.counts[status] += 1
         row.status = status
@@ -100,7 +106,7 @@ class Rows:
         if status is Status.RUNNING:
             self.running[row.uid] = row
         else:
-            row.speed = 0.0
+            row.speed = row.measured = 0.0
         if status is Status.QUEUED:
             row.error = row.note = ""
             row.progress = replace(row.progress, text="")

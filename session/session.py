@@ -18,6 +18,7 @@ from ..transfer.job import (
     IfExists,
     Job,
     Outcome,
+    Phase,
     Progress,
     Skipped,
     TransferError,
@@ -28,7 +29,7 @@ from . import records
 from .mirror import Mirror
 from .rows import Rows
 from .store import Etags, Store
-from .tally import Tally
+from .tally import Tally, smoothed
 
 Host = YieldingHost | ProcessHost
 NOT_IMPORTED = "Downloaded; importing by itself is not there yet, use File > Import"
@@ -131,6 +132,8 @@ class Session:
             rows.append(self._new(link, directory, if_exists, when_done))
         self._drop(*old_rows)
         self.store.folders.use(directory, [row.url for row in rows])
+        if rows:
+            self.mirror.activate(rows[0])
         return rows, at_work
 
     def _is_stopping(self, row: Download) -> bool:
@@ -200,7 +203,7 @@ class Session:
             return
         self.rows.put(row, status)
         if self.tally.goes_on:
-            self.tally.count(status, row.error)
+            self.tally.count(row)
         self.changed(row)
 
     # -- What people ask for.
@@ -213,9 +216,12 @@ class Session:
         """Stop a row for good; what it received stays for a retry."""
         self._stop(row, Status.CANCELLED)
 
-    def remove(self, row: Download, *, delete: bool) -> None:
-        """Take a row out of the list, cancelling it first; `delete` its partial file."""
-        self._stop(row, None, delete=delete)
+    def remove(self, *rows: Download, delete: bool) -> None:
+        """Take rows out of the list, cancelling them first; `delete` their partial files."""
+        run = self.run
+        for row in (row for row in rows if run and run.has(row.uid)):
+            self._stop(row, None, delete=delete)
+        self._drop(*(row for row in rows if not run or not run.has(row.uid)), delete=delete)
 
     def queue(self, row: Download) -> None:
         """Have a stopped row go on; not one whose link nobody knows any more."""
@@ -294,9 +300,10 @@ class Session:
         """Copy the counters of a running row, `seconds` after the last time."""
         if not (row := self.rows.find(uid)):
             return
-        if seconds > 0:
-            now = max(0, progress.received - row.progress.received) / seconds
-            row.speed += (now - row.speed) * min(1.0, seconds)  # smoothed over about a second
+        if row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
+            fetched = max(0, progress.received - row.received)
+            row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
+            self.tally.fetched += fetched
         seen, row.progress = row.progress, progress
         if _visible(seen) != _visible(progress):
             self.mirror.touch(uid)
@@ -314,7 +321,9 @@ class Session:
         if isinstance(outcome, Halted):
             self._become(row, intent)
         else:
+            had = row.received
             self.put(row, settle(row, outcome, self.etags))
+            self.tally.fetched += max(0, row.received - had)
             if row.status is Status.FINISHED:
                 self.on_finished(row)
             if not row.is_unfinished:

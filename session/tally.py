@@ -1,10 +1,12 @@
-"""How the downloads of a run ended, and since when it goes on. Knows no Blender."""
+"""How the downloads of a run ended, how fast they come, and since when it goes on. Knows no Blender."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from ..workers import Status
+from ..workers import Download, Status
+
+SPEED_SECONDS = 10.0  # over which a speed is measured, so that the time left does not jump
 
 
 @dataclass(slots=True)
@@ -16,6 +18,15 @@ class Tally:
     cancelled: int = 0
     failed: int = 0
     last_error: str = ""
+    """What failed last, and why."""
+    bytes: int = 0
+    """In the files that are finished."""
+    fetched: int = 0
+    """Bytes that came in since the speed was last measured."""
+    speed: float = 0.0
+    """Bytes a second, all downloads together."""
+    measured: float = 0.0
+    """Seconds that the speed was measured over."""
     paused: int = 0
     """Rows that have not ended, and wait to be resumed."""
     began: float = 0.0
@@ -39,24 +50,30 @@ class Tally:
             "downloaded": self.finished,
             "skipped": self.skipped,
             "cancelled": self.cancelled,
-            "failed": self.failed,
             "paused": self.paused,
+            "failed": self.failed,
         }
         text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
         return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
 
-    def count(self, status: Status, error: str) -> None:
+    def count(self, row: Download) -> None:
         """A download has ended for now."""
-        match status:
+        match row.status:
             case Status.FINISHED:
                 self.finished += 1
+                self.bytes += row.size or 0
             case Status.SKIPPED:
                 self.skipped += 1
             case Status.CANCELLED:
                 self.cancelled += 1
             case Status.FAILED:
                 self.failed += 1
-                self.last_error = error
+                self.last_error = f"{row.name}: {row.error}"
+
+    def measure(self, seconds: float) -> None:
+        """Look at what was fetched, so long after the last time."""
+        self.speed, self.measured = smoothed(self.speed, self.measured, self.fetched, seconds)
+        self.fetched = 0
 
     def end(self, paused: int) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
@@ -64,3 +81,11 @@ class Tally:
         for each in fields(self):
             setattr(self, each.name, each.default)
         return ended
+
+
+def smoothed(speed: float, measured: float, count: int, seconds: float) -> tuple[float, float]:
+    """A speed, and for how long it was measured, when `count` bytes more have come in `seconds`."""
+    if seconds <= 0:
+        return speed, measured
+    measured = min(SPEED_SECONDS, measured + seconds)
+    return speed + (count / seconds - speed) * min(1.0, seconds / measured), measured

@@ -5,17 +5,28 @@ What a draw method shows comes from here; it only has to choose what fits.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from ..transfer.job import Phase
 from ..workers import Download, Status
 
+if TYPE_CHECKING:
+    from .tally import Tally
+
+Measure = Callable[[str], float]
+"""How wide a text is, in pixels."""
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
+MEASURED = 2.0  # seconds after which a speed is worth telling
 # In an error: what servers say of signed links that have expired, or what we say ourselves.
 EXPIRED = r"\((?:401|403|404|410)\)|Ask for a new link"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+# Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
+LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
 NAMES = {
     Status.RUNNING: "running",
     Status.QUEUED: "waiting",
@@ -42,13 +53,16 @@ def portion(received: int, whole: int) -> str:
     return f"{some} of {all_of_it}" if all_of_it.endswith(f" {unit}") else f"{some} {unit} of {all_of_it}"
 
 
-def clock(seconds: float) -> str:
-    """A length of time as a clock shows it: ``1:05``, ``1:02:05``."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    if hours >= 100:
-        return f"{hours // 24} days"
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+def percent(share: float) -> str:
+    """A share of 0 to 1; 100 % is only what is whole."""
+    return f"{100 if share >= 1.0 else min(99, int(share * 100))}%"
+
+
+def left(seconds: float) -> str:
+    """A length of time as people say it: ``20 s``, ``7 min``, ``3 h``, ``2 days``."""
+    unit, word = next((unit, word) for most, unit, word in LENGTHS if seconds <= most)
+    number = max(1, round(seconds / unit)) if unit > 1 else max(5, 5 * math.ceil(seconds / 5))
+    return f"{number} {word}"
 
 
 def _scaled(count: float) -> tuple[str, str]:
@@ -61,6 +75,32 @@ def _scaled(count: float) -> tuple[str, str]:
 
 
 # -- One download.
+
+
+class Room(IntEnum):
+    """How much is said of each download: the same in all rows of a list, so that nothing jumps."""
+
+    FULL = 0
+    """``34.1 of 100 MiB, 4.5 MiB/s, 7 min left``"""
+    PACE = 1
+    """``34%, 4.5 MiB/s, 7 min left``"""
+    LEFT = 2
+    """``34%, 7 min left``"""
+    SHARE = 3
+    """``34%``"""
+
+
+# The widest that each says, save for the moment in which a large file has but few bytes.
+WIDEST = {
+    Room.FULL: "88.8 of 88.8 MiB, 88.8 MiB/s, 88 min left",
+    Room.PACE: "88%, 88.8 MiB/s, 88 min left",
+    Room.LEFT: "88%, 88 min left",
+}
+
+
+def room(width: float, measure: Measure) -> Room:
+    """How much there is room for in a bar of so many pixels."""
+    return next((room for room, widest in WIDEST.items() if measure(widest) <= width), Room.SHARE)
 
 
 def fraction(row: Download) -> float:
@@ -79,7 +119,7 @@ def state(row: Download) -> str:
     phase, idle = row.progress.phase, row.progress.idle
     if phase is Phase.BODY:
         return f"stalled for {idle:.0f} s" if idle >= STALLED else ""
-    return "starting" if phase is Phase.IDLE else phase.value
+    return phase.value
 
 
 def asks_for_link(row: Download) -> bool:
@@ -87,43 +127,67 @@ def asks_for_link(row: Download) -> bool:
     return row.status is Status.FAILED and (row.is_cut or bool(re.search(EXPIRED, row.error)))
 
 
-def line(row: Download) -> tuple[str, ...]:
-    """A download in a line, in several lengths, the longest first."""
+def line(row: Download, room: Room = Room.FULL) -> tuple[str, ...]:
+    """A download in a line: what to say, and what else where that does not fit.
+
+    Numbers have one form for each `room`; of words and numbers the numbers may be left out.
+    """
     if row.status in (Status.FINISHED, Status.SKIPPED):
         known = row.size or row.received
         return (f"{state(row)}, {size(known)}", state(row)) if known else (state(row),)
     words = state(row)
-    if words:
-        lengths = [*(f"{words}, {some}" for some in _amounts(row)), words, words.replace(" for ", " ")]
-        return tuple(dict.fromkeys(lengths))
-    return tuple(_with_pace(row)) + ((f"{fraction(row):.0%}",) if row.size else ())
+    if not words:
+        return (_pace_of(row, room),)
+    shorter = (words, words.replace(" for ", " "))
+    lengths = (f"{words}, {_amount(row, room)}", *shorter) if row.received else shorter
+    return tuple(dict.fromkeys(lengths))
 
 
-def _amounts(row: Download) -> list[str]:
+def received(row: Download) -> str:
+    """What is there of an unfinished download."""
     if not row.received:
-        return []
-    return [portion(row.received, row.size), f"{fraction(row):.0%}"] if row.size else [size(row.received)]
+        return "Nothing was received yet"
+    return f"{portion(row.received, row.size) if row.size else size(row.received)} received"
 
 
-def _with_pace(row: Download) -> list[str]:
-    pace = f"{size(row.speed)}/s"
+def _amount(row: Download, room: Room) -> str:
     if not row.size:
-        return [f"{size(row.received)}, {pace}", size(row.received)]
-    amount, share = portion(row.received, row.size), f"{fraction(row):.0%}"
-    if row.speed < 1.0:
-        return [amount]
-    left = clock(max(0, row.size - row.received) / row.speed)
-    return [f"{amount}, {pace}, {left} left", f"{share}, {pace}, {left}", f"{share}, {pace}"]
+        return size(row.received)
+    return portion(row.received, row.size) if room is Room.FULL else percent(fraction(row))
+
+
+def _pace_of(row: Download, room: Room) -> str:
+    """What comes in. Without a size there is no time left to tell, and room for the speed."""
+    parts = [_amount(row, room)]
+    if row.measured >= MEASURED:
+        if room <= (Room.PACE if row.size else Room.LEFT):
+            parts.append(f"{size(row.speed)}/s")
+        if room <= Room.LEFT and row.size and row.speed >= 1.0:
+            parts.append(f"{left(max(0, row.size - row.received) / row.speed)} left")
+    return ", ".join(parts)
+
+
+def first_sentence(text: str) -> str:
+    """As much of an error or a note as a row has room for."""
+    return re.split(r"(?<=[\w)”])[.;]\s|\n", text, maxsplit=1)[0].rstrip(".")
 
 
 # -- All of them.
 
 
 def totals(counts: Mapping[Status, int]) -> str:
-    """What the list holds: ``5 downloads: 1 running, 4 finished``."""
-    parts = [f"{counts[status]} {name}" for status, name in NAMES.items() if counts.get(status)]
-    number = sum(counts.values())
-    return f"{number} download{'s' if number != 1 else ''}: {', '.join(parts)}"
+    """What the list holds: ``1 running, 2 paused, 4 finished``."""
+    return ", ".join(f"{counts[status]} {name}" for status, name in NAMES.items() if counts.get(status))
+
+
+def idle(counts: Mapping[Status, int]) -> str:
+    """The same while nothing is under way: first what there is to do."""
+    return sentence(totals(counts))
+
+
+def sentence(text: str) -> str:
+    """With a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,25 +196,62 @@ class Pace:
 
     share: float
     """0 to 1; every file counts the same, since the sizes of those that wait are not known."""
-    text: str
-    """``2 of 5, 43%, 12.3 MiB/s``"""
+    done: int
+    """Files that are there."""
+    number: int
+    """Files that this run was to fetch."""
+    failed: int
+    left: float | None
+    """Seconds that the rest will take, about; None: that is not known yet."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """``34%, 2 of 5, 1 failed, 7 min left``, in several lengths, the longest first."""
+        share, count = percent(self.share), f"{self.done} of {self.number}"
+        failed = f"{self.failed} failed" if self.failed else ""
+        rest = f"{left(self.left)} left" if self.left is not None else ""
+        lengths = (share, count, failed, rest), (count, failed, rest), (count, failed), (count,)
+        return tuple(", ".join(filter(None, parts)) for parts in lengths)
 
 
-def pace(ended: int, counts: Mapping[Status, int], running: Iterable[Download]) -> Pace:
-    """How far a run is that has ended so many downloads."""
-    speed = parts = 0.0
-    for row in running:
-        speed += row.speed
-        parts += fraction(row)
-    number = ended + counts.get(Status.QUEUED, 0) + counts.get(Status.RUNNING, 0)
-    share = min(1.0, (ended + parts) / number) if number else 0.0
-    return Pace(share, f"{ended} of {number}, {share:.0%}, {size(speed)}/s")
+def pace(tally: Tally, counts: Mapping[Status, int], running: Collection[Download]) -> Pace:
+    """How far a run is."""
+    sized = [row for row in running if row.size]
+    waiting = counts.get(Status.QUEUED, 0) + len(running) - len(sized)
+    number = tally.ended + waiting + len(sized)
+    share = min(1.0, (tally.ended + sum(map(fraction, running))) / number) if number else 0.0
+    return Pace(
+        share=share,
+        done=tally.finished + tally.skipped,
+        number=number,
+        failed=tally.failed,
+        left=_left(tally, sized, waiting),
+    )
+
+
+def _left(tally: Tally, sized: Collection[Download], waiting: int) -> float | None:
+    """Seconds, if the files that wait are as large as those that are known, on the average."""
+    known = tally.finished + len(sized)
+    if tally.measured < MEASURED or tally.speed < 1.0 or not known:
+        return None
+    mean = (tally.bytes + sum(row.size or 0 for row in sized)) / known
+    rest = sum(max(0, (row.size or 0) - row.received) for row in sized)
+    return (rest + waiting * mean) / tally.speed
 
 
 # -- What fits.
 
 
-def fitting(texts: Iterable[str], width: float, measure: Callable[[str], float]) -> str:
+def clipped(text: str, width: float, measure: Measure) -> str:
+    """A text, or as many of its words as fit and an ellipsis: Blender's own would be in the middle."""
+    if measure(text) <= width:
+        return text
+    while text and measure(f"{text}…") > width:
+        text = text.rpartition(" ")[0] if " " in text else text[:-1]
+    return f"{text.rstrip(' ,:')}…"
+
+
+def fitting(texts: Iterable[str], width: float, measure: Measure) -> str:
     """The first of several texts that is not too wide, else the last one."""
     text = ""
     for text in texts:
@@ -159,7 +260,7 @@ def fitting(texts: Iterable[str], width: float, measure: Callable[[str], float])
     return text
 
 
-def wrapped(text: str, width: float, measure: Callable[[str], float]) -> list[str]:
+def wrapped(text: str, width: float, measure: Measure) -> list[str]:
     """A text in lines that are not too wide; a word that is too wide by itself is cut."""
     lines: list[str] = []
     for paragraph in text.splitlines():
@@ -177,7 +278,7 @@ def wrapped(text: str, width: float, measure: Callable[[str], float]) -> list[st
     return lines
 
 
-def _cut(word: str, width: float, measure: Callable[[str], float]) -> list[str]:
+def _cut(word: str, width: float, measure: Measure) -> list[str]:
     pieces = []
     while measure(word) > width and len(word) > 1:
         end = max(1, int(len(word) * width / measure(word)))

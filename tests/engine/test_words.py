@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from background_downloads.session import words
+from background_downloads.session.tally import Tally, smoothed
+from background_downloads.session.words import Room
 from background_downloads.transfer.job import Phase
 from background_downloads.workers import Download, Status
 
@@ -46,26 +48,73 @@ def test_a_portion_says_the_unit_once() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0:00"), (5.4, "0:05"), (65, "1:05"), (3599.6, "1:00:00"), (3725, "1:02:05"), (1e6, "11 days")],
+    [
+        (0, "5 s"),
+        (5.1, "10 s"),
+        (54, "55 s"),
+        (56, "1 min"),
+        (7.4 * 60, "7 min"),
+        (90 * 60, "90 min"),
+        (91 * 60, "2 h"),
+        (35.6 * 3600, "36 h"),
+        (1e6, "12 days"),
+    ],
 )
-def test_the_time_left_is_a_clock(seconds: float, text: str) -> None:
-    assert words.clock(seconds) == text
+def test_the_time_left_is_told_as_people_say_it(seconds: float, text: str) -> None:
+    assert words.left(seconds) == text
 
 
-def test_a_body_that_comes_in_shows_size_speed_and_time_left() -> None:
-    line = words.line(receiving(received=34 * MIB, size=100 * MIB, speed=4.5 * MIB))
-    assert line[0] == "34.0 of 100 MiB, 4.5 MiB/s, 0:15 left"
-    assert line[-1] == "34%"
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0%"), (0.426, "42%"), (0.9999, "99%"), (1.0, "100%")])
+def test_only_what_is_whole_is_a_hundred_per_cent(share: float, text: str) -> None:
+    assert words.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [
+        (Room.FULL, "34.0 of 100 MiB, 4.5 MiB/s, 15 s left"),
+        (Room.PACE, "34%, 4.5 MiB/s, 15 s left"),
+        (Room.LEFT, "34%, 15 s left"),
+        (Room.SHARE, "34%"),
+    ],
+)
+def test_a_body_that_comes_in_says_as_much_as_there_is_room_for(room: Room, text: str) -> None:
+    download = receiving(received=34 * MIB, size=100 * MIB, speed=4.5 * MIB, measured=3.0)
+    assert words.line(download, room) == (text,)
+
+
+def test_every_row_says_the_same_at_one_width() -> None:
+    rooms = [words.room(width, len) for width in range(60)]
+    assert rooms == sorted(rooms, reverse=True)
+    assert set(rooms) == set(Room)
+
+
+def test_a_speed_that_was_measured_for_a_moment_is_not_told() -> None:
+    download = receiving(received=34 * MIB, size=100 * MIB, speed=4.5 * MIB, measured=1.0)
+    assert words.line(download, Room.PACE) == ("34%",)
 
 
 def test_a_size_that_nobody_knows_is_not_made_up() -> None:
-    assert words.line(receiving(received=3 * MIB, speed=MIB)) == ("3.0 MiB, 1.0 MiB/s", "3.0 MiB")
+    download = receiving(received=3 * MIB, speed=MIB, measured=3.0)
+    assert words.line(download) == ("3.0 MiB, 1.0 MiB/s",)
+    assert words.line(download, Room.SHARE) == ("3.0 MiB",)
+
+
+def test_a_speed_forgets_what_was_ten_seconds_ago() -> None:
+    speed = measured = 0.0
+    for _ in range(40):
+        speed, measured = smoothed(speed, measured, MIB, 0.25)
+    assert (speed, measured) == (pytest.approx(4 * MIB), 10.0)
+    for _ in range(400):
+        speed, measured = smoothed(speed, measured, 0, 0.25)
+    assert speed < 0.001 * MIB
+    assert smoothed(speed, measured, MIB, 0.0) == (speed, measured)
 
 
 @pytest.mark.parametrize(
     ("download", "text"),
     [
-        (row(), "starting"),
+        (row(), "waiting"),
         (row(phase=Phase.CONNECT), "connecting"),
         (row(phase=Phase.VERIFY), "verifying"),
         (row(phase=Phase.BACKOFF, text="retrying 2 of 5"), "retrying 2 of 5"),
@@ -81,38 +130,78 @@ def test_the_finer_word_is_the_one_that_helps(download: Download, text: str) -> 
 
 def test_a_stopped_download_says_what_it_has() -> None:
     paused = row(Status.PAUSED, received=25 * MIB, size=100 * MIB)
-    assert words.line(paused) == ("paused, 25.0 of 100 MiB", "paused, 25%", "paused")
+    assert words.line(paused) == ("paused, 25.0 of 100 MiB", "paused")
+    assert words.line(paused, Room.LEFT) == ("paused, 25%", "paused")
     assert words.line(row(Status.FINISHED, size=3 * MIB)) == ("finished, 3.0 MiB", "finished")
 
 
 @given(
     st.sampled_from(Status),
     st.sampled_from(Phase),
+    st.sampled_from(Room),
     st.integers(0, 1 << 50),
     st.none() | st.integers(0, 1 << 50),
     st.floats(0, 1e15),
     st.floats(0, 1e6),
 )
 def test_every_record_has_words(
-    status: Status, phase: Phase, received: int, size: int | None, speed: float, idle: float
+    status: Status, phase: Phase, room: Room, received: int, size: int | None, speed: float, idle: float
 ) -> None:
-    download = row(status, phase=phase, received=received, size=size, speed=speed, idle=idle)
-    line = words.line(download)
-    assert all(line)
+    download = row(
+        status, phase=phase, received=received, size=size, speed=speed, measured=idle, idle=idle
+    )
+    assert all(words.line(download, room))
     assert 0.0 <= words.fraction(download) <= 1.0
 
 
 def test_totals_count_what_there_is_and_nothing_else() -> None:
     counts = {Status.RUNNING: 1, Status.PAUSED: 0, Status.FINISHED: 4}
-    assert words.totals(counts) == "5 downloads: 1 running, 4 finished"
-    assert words.totals({Status.FAILED: 1}) == "1 download: 1 failed"
+    assert words.totals(counts) == "1 running, 4 finished"
+    assert words.idle({Status.PAUSED: 2, Status.FAILED: 1}) == "2 paused, 1 failed"
 
 
 def test_the_pace_of_a_run_counts_ended_running_and_waiting() -> None:
-    running = [receiving(received=MIB, size=2 * MIB, speed=MIB), receiving(speed=MIB)]
-    pace = words.pace(1, {Status.RUNNING: 2, Status.QUEUED: 1, Status.PAUSED: 7}, running)
-    assert (pace.share, pace.text) == (0.375, "1 of 4, 38%, 2.0 MiB/s")
-    assert words.pace(0, {}, []).share == 0.0
+    running = [receiving(received=MIB, size=2 * MIB), receiving()]
+    tally = Tally(finished=1, bytes=4 * MIB, failed=1, speed=MIB, measured=5.0)
+    pace = words.pace(tally, {Status.RUNNING: 2, Status.QUEUED: 1, Status.PAUSED: 7}, running)
+    assert (pace.share, pace.done, pace.failed, pace.number) == (0.5, 1, 1, 5)
+    assert pace.left == 7.0  # one MiB of the one that runs, and two whose size is thought to be the mean
+    assert pace.texts[0] == "50%, 1 of 5, 1 failed, 10 s left"
+    assert pace.texts[-1] == "1 of 5"
+
+
+def test_the_time_left_is_not_told_before_anything_is_known_of_it() -> None:
+    pace = words.pace(Tally(), {Status.QUEUED: 3}, [])
+    assert (pace.share, pace.left, pace.texts[0]) == (0.0, None, "0%, 0 of 3")
+    assert words.pace(Tally(), {}, []).share == 0.0
+
+
+def test_the_end_of_a_run_names_what_failed() -> None:
+    tally = Tally(finished=1, paused=5)
+    assert tally.sentence == "1 downloaded, 5 paused"
+    tally.count(row(Status.FAILED, name="paid.zip", error="The link has expired"))
+    assert tally.sentence == "1 downloaded, 5 paused, 1 failed: paid.zip: The link has expired"
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("The server does not allow this (403). Ask for a new link", "The server does not allow this (403)"),
+        ("This does not look like a .png file", "This does not look like a .png file"),
+        ("example.org did not answer. Try later.", "example.org did not answer"),
+        ("Saved.", "Saved"),
+        ("", ""),
+    ],
+)
+def test_a_row_says_the_first_sentence(text: str, first: str) -> None:
+    assert words.first_sentence(text) == first
+
+
+@given(st.text(), st.integers(1, 30))
+def test_what_is_clipped_fits(text: str, width: int) -> None:
+    clipped = words.clipped(text, width, len)
+    assert len(clipped) <= width
+    assert clipped == text or clipped.endswith("…")
 
 
 @given(st.text(), st.integers(1, 30))

@@ -48,13 +48,21 @@ class Notes:
     def part(self, **_options):
         return Notes(self.top)
 
-    row = column = box = part
+    row = column = box = grid_flow = part
 
     def split(self, factor=0.0):
         return Notes(self.top)
 
     def separator(self):
         pass
+
+    def prop_enum(self, data, name, value, text="", **_options):
+        assert value in data.bl_rna.properties[name].enum_items
+        self.top.said.append(text)
+
+    def popover(self, panel, text="", **_options):
+        assert hasattr(bpy.types, panel)
+        self.top.said.append(text)
 
     def label(self, text="", **_options):
         self.top.said.append(text)
@@ -78,9 +86,13 @@ class Notes:
         return properties
 
     def template_list(self, kind, _name, data, items, *_more, **_options):
-        draw = part("ui").DOWNLOADS_UL_items.draw_item
-        for item in getattr(data, items):
-            draw(None, bpy.context, Notes(self.top), data, item, 0, data, "", 0)
+        row = type("Row", (), {"list_id": _name, "_width": part("ui").DOWNLOADS_UL_items._width})()
+        shown = part("session").current().mirror.shown(data.show)
+        for index, item in enumerate(getattr(data, items)):
+            if not shown or shown[index]:
+                part("ui").DOWNLOADS_UL_items.draw_item(
+                    row, bpy.context, Notes(self.top), data, item, 0, data, "", index
+                )
 
 
 def drawn(name):
@@ -98,7 +110,7 @@ def said(name="DOWNLOADS_PT_panel"):
     return " ".join(drawn(name).said)
 
 
-FROM_RIGHT = 47, 86, 100, 150, 230  # pixels: beside the list, at a row's end, then wide buttons
+FROM_RIGHT = 47, 72, 90, 110, 130, 230  # pixels: beside the fields, at a row's end, then wide buttons
 STEP = 7  # pixels
 pressed_at = {}  # places where a button of an operator was
 
@@ -299,7 +311,8 @@ def test_a_row_is_paused_and_resumed_by_its_button(b: Blender, server: Server) -
     b.wait(f"state().items[0].progress == {HELD / SIZE}")
     press(b, "downloads.pause")
     wait_statuses(b, "PAUSED")
-    assert "Paused, 1.0 of 4.0 MiB" in said(b)
+    assert "Paused, 25%" in said(b)
+    assert "1.0 of 4.0 MiB received" in said(b)
     assert "1 paused" in said(b)
     press(b, "downloads.resume")
     wait_statuses(b, "RUNNING")
@@ -311,7 +324,7 @@ def test_a_running_row_shows_how_far_it_is(b: Blender, server: Server) -> None:
     url, gate = add_held(server)
     download(b, url)
     b.wait(f"state().items[0].progress == {HELD / SIZE}")
-    assert b.eval("drawn('DOWNLOADS_PT_panel').shares") == [0.25, 0.25]  # the row, the run
+    assert b.eval("drawn('DOWNLOADS_PT_panel').shares") == [0.25, 0.25]  # the run, the row
     assert "1.0 of 4.0 MiB" in said(b)
     b.wait("'Stalled for' in said()")
     gate.open()
@@ -441,7 +454,7 @@ def test_the_status_bar_speaks_only_while_a_run_goes_on(b: Blender, server: Serv
     assert said(b, "draw_status_bar") == ""
     url, gate = add_held(server)
     download(b, url, *add(server, "one.bin"))
-    b.wait("'1 of 2, 62%' in said('draw_status_bar')")
+    b.wait("'62%, 1 of 2' in said('draw_status_bar')")
     gate.open()
     wait_statuses(b, "FINISHED", "FINISHED")
     b.wait("said('draw_status_bar') == ''")
