@@ -9,12 +9,10 @@ moment to settle; the check fails with a list of what is left.
 
 from __future__ import annotations
 
-import contextlib
-import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -76,49 +74,10 @@ def threads(prefixes: Iterable[str] = THREAD_PREFIXES) -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(tuple(prefixes))]
 
 
-def children() -> list[int]:
-    """Children of this process, of every thread of it; one that nobody waited for counts too."""
-    if not Path("/proc/self/task", str(os.getpid()), "children").exists():
-        return _children_by_scan()
-    found: list[int] = []
-    for task in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # the thread may have ended meanwhile
-            found += map(int, task.read_text().split())
-    return found
-
-
-def _children_by_scan() -> list[int]:
-    """For kernels without CONFIG_PROC_CHILDREN."""
-    processes = Path("/proc").glob("[0-9]*/stat")
-    return [int(stat.parent.name) for stat in processes if _parent(stat) == os.getpid()]
-
-
-def _parent(stat: Path) -> int:
-    try:
-        # The name of the program stands in brackets and may hold anything, brackets too.
-        return int(stat.read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def describe(pid: int) -> str:
-    """A process in words."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return f"{pid} (gone meanwhile)"
-    return f"{pid} ({'not waited for' if state == 'Z' else command.strip()})"
-
-
-def descriptors() -> dict[int, str]:
-    """Open descriptors of this process and what each leads to."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        # The descriptor with which the folder was listed is closed again: its link cannot be read.
-        with contextlib.suppress(OSError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return found
+if sys.platform == "win32":
+    from handles import children, describe, descriptors
+else:
+    from descriptors import children, describe, descriptors
 
 
 def _indented(lines: Iterable[str]) -> str:

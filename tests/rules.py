@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import os.path
+import ntpath
+import posixpath
 import re
 import unicodedata
+
+_PATHS = (posixpath, ntpath)
 
 
 def is_safe(name: str) -> bool:
@@ -19,5 +22,5 @@ def is_safe(name: str) -> bool:
         and name[0] not in ".- "
         and name[-1] not in ". "
         and not re.fullmatch("CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(COM|LPT)[1-9¹²³]", bare)
-        and os.path.dirname(os.path.normpath(os.path.join("/folder", name))) == "/folder"
+        and all(path.split(path.normpath(path.join("folder", name))) == ("folder", name) for path in _PATHS)
     )

@@ -2,7 +2,7 @@
 
 It is not built on `http.server`, because it must be able to send wrong bytes on purpose, and to stop,
 cut or reset a connection at an exact byte. One thread for each connection; leaving the `with` block
-opens every gate, shuts every socket down and joins every thread. POSIX only (`poll` and pipes).
+opens every gate, shuts every socket down and joins every thread. Windows has no `poll`: see `_Poll`.
 
     with Server() as server:
         server.add("/file.bin", cut_after(1000), body=pattern(5000))
@@ -19,35 +19,37 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import ctypes
 import dataclasses
 import datetime
 import email.utils
 import errno
-import fcntl
 import functools
 import gzip
 import hashlib
 import ipaddress
 import itertools
 import json
+import math
 import os
 import random
 import re
 import select
+import selectors
 import socket
 import ssl
 import struct
 import sys
-import termios
 import threading
 import time
+import typing
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 DEADLINE = 20.0  # seconds; a test that waits longer fails instead of hanging
 PIECE = 1 << 20  # bytes handed to the kernel in one call
@@ -56,7 +58,9 @@ HEAD_LIMIT = 1 << 20  # bytes; a client that sends a larger head is broken
 LAST_MODIFIED = "Wed, 01 Jan 2020 00:00:00 GMT"
 AUTO = "auto"  # an ETag made from the content
 
-_HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+READ, WRITE = 1, 4  # POLLIN and POLLOUT
+_LINGER = "hh" if sys.platform == "win32" else "ii"
+LOOK = 0.02  # seconds between two looks where the system does not tell of a hang-up
 
 HeaderFields = Mapping[str, str | None] | Iterable[tuple[str, str]]
 
@@ -119,7 +123,8 @@ class File:
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
         with self.path.open("rb") as file:
             for at in range(start, stop, PIECE):
-                yield os.pread(file.fileno(), min(PIECE, stop - at), at)
+                file.seek(at)
+                yield file.read(min(PIECE, stop - at))
 
     def tag(self) -> str:
         status = self.path.stat()
@@ -204,13 +209,13 @@ def as_body(value: bytes | str | Path | Body) -> Body:
 class Gate:
     """Where connections wait until the test lets them go on.
 
-    A pipe used as a semaphore: a byte lets one wait through, the closed end lets all through. So a
+    A socket pair used as a semaphore: a byte lets one wait through, the closed end lets all through. So a
     waiting connection can poll the gate and its own socket together, and sees the client hang up.
     """
 
     def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
         self._condition = threading.Condition()
         self._reached = 0
         self._open = False
@@ -230,14 +235,14 @@ class Gate:
         """Let `n` waits through, and no more."""
         with self._condition:
             if not self._open:
-                os.write(self._writer, b"." * n)
+                self._writer.sendall(b"." * n)
 
     def open(self) -> None:
         """Let everything through, now and later."""
         with self._condition:
             if not self._open:
                 self._open = True
-                os.close(self._writer)
+                self._writer.close()
 
     def wait(self, connection: Connection) -> None:
         with self._condition:
@@ -249,14 +254,106 @@ class Gate:
     def close(self) -> None:
         """Only when nobody waits any more."""
         self.open()
-        os.close(self._reader)
+        self._reader.close()
 
     def _try_pass(self) -> bool:
         try:
-            os.read(self._reader, 1)
+            self._reader.recv(1)
         except BlockingIOError:
             return False
         return True
+
+
+# ---------------------------------------------------------------------------------------------------
+# What systems do in their own ways
+
+
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+
+def _ready(socks: Iterable[socket.socket], timeout: float | None = None) -> list[socket.socket]:
+    """Wait until one of the sockets can be read from."""
+    with _Selector() as selector:
+        for sock in socks:
+            selector.register(sock, selectors.EVENT_READ)
+        return [typing.cast(socket.socket, key.fileobj) for key, _ in selector.select(timeout)]
+
+
+if sys.platform == "win32":
+
+    _kernel = ctypes.WinDLL("kernel32")
+
+    def _shut_down(sock: socket.socket) -> None:
+        """End the connection; a thread that waits in it wakes only where its wait is cancelled."""
+        with contextlib.suppress(OSError):
+            # Not SSLSocket.shutdown: that one drops its TLS state under the feet of its thread.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        _kernel.CancelIoEx(ctypes.c_void_p(sock.fileno()), None)
+
+    def _hung_up(
+        connection: Connection, other: socket.socket | None, events: int, timeout: float | None
+    ) -> bool:
+        """Whether the client left before `other` was ready or the time was over.
+
+        For `select` a byte is as good as an end, so it is looked now and then which of them is there.
+        """
+        end = time.monotonic() + (timeout if timeout is not None else math.inf)
+        reads = [other] if other and events & READ else []
+        writes = [other] if other and events & WRITE else []
+        while not (gone := connection.is_shut or _has_gone(connection.sock)):
+            if (left := end - time.monotonic()) <= 0:
+                break
+            if not (reads or writes):
+                time.sleep(min(LOOK, left))
+            elif any(select.select(reads, writes, writes, min(LOOK, left))):
+                break
+        return gone
+
+    def _has_gone(sock: socket.socket) -> bool:
+        if not select.select([sock], [], [], 0)[0]:
+            return False
+        try:
+            return not socket.socket.recv(sock, 1, socket.MSG_PEEK)
+        except OSError:
+            return True
+
+    def _unacknowledged(sock: socket.socket) -> int:
+        return 0  # nobody tells
+
+    def _send_from(sock: socket.socket, file: BinaryIO, start: int, n: int) -> int:
+        file.seek(start)
+        return sock.send(file.read(n))
+
+else:
+    import fcntl
+    import termios
+
+    _HUNG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+    def _shut_down(sock: socket.socket) -> None:
+        """End the connection; whoever is blocked in it wakes up."""
+        with contextlib.suppress(OSError):
+            # Not SSLSocket.shutdown: that one drops its TLS state under the feet of its thread.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _hung_up(
+        connection: Connection, other: socket.socket | None, events: int, timeout: float | None
+    ) -> bool:
+        """Whether the client left before `other` was ready or the time was over."""
+        sock, poll = connection.sock, select.poll()
+        # Not POLLIN: a client may send its next request early, that is no reason to wake.
+        poll.register(sock, _HUNG_UP)
+        if other is not None:
+            poll.register(other, events)
+        ready = dict(poll.poll(None if timeout is None else timeout * 1000))
+        return bool(ready.get(sock.fileno(), 0) & _HUNG_UP)
+
+    def _unacknowledged(sock: socket.socket) -> int:
+        answer: bytes = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(answer, sys.byteorder)
+
+    def _send_from(sock: socket.socket, file: BinaryIO, start: int, n: int) -> int:
+        return os.sendfile(sock.fileno(), file.fileno(), start, n)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -269,6 +366,8 @@ class Connection:
     def __init__(self, sock: socket.socket, number: int) -> None:
         self.sock = sock
         self.number = number
+        self.is_shut = False
+        """Whether it was ended from this side."""
         self._lock = threading.Lock()
         self._pending = b""
 
@@ -304,16 +403,10 @@ class Connection:
         return data
 
     def wait_for(
-        self, other: int | None = None, events: int = select.POLLIN, timeout: float | None = None
+        self, other: socket.socket | None = None, events: int = READ, timeout: float | None = None
     ) -> None:
-        """Wait for the descriptor `other` or for the time; if the client hangs up first: HungUpError."""
-        poll = select.poll()
-        # Not POLLIN: a client may send its next request early, that is no reason to wake.
-        poll.register(self.sock, _HUNG_UP)
-        if other is not None:
-            poll.register(other, events)
-        ready = dict(poll.poll(None if timeout is None else timeout * 1000))
-        if ready.get(self.sock.fileno(), 0) & _HUNG_UP:
+        """Wait for the socket `other` or for the time; if the client hangs up first: HungUpError."""
+        if _hung_up(self, other, events, timeout):
             raise HungUpError("the connection ended while it was held")
 
     def wait_hung_up(self) -> None:
@@ -323,9 +416,10 @@ class Connection:
 
     def shutdown(self) -> None:
         """End the connection from any thread; whoever is blocked in it wakes up."""
-        with self._lock, contextlib.suppress(OSError):
-            # Not SSLSocket.shutdown: that one drops its TLS state under the feet of its thread.
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        with self._lock:
+            self.is_shut = True
+            if self.sock.fileno() >= 0:
+                _shut_down(self.sock)
 
     def close(self, polite: bool = False) -> None:
         """Close with a FIN; over TLS, a polite close says close_notify first."""
@@ -351,13 +445,8 @@ class Connection:
         while _unacknowledged(self.sock) and time.monotonic() < deadline:
             self.wait_for(timeout=0.001)
         with self._lock, contextlib.suppress(OSError):
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(_LINGER, 1, 0))
             self.sock.close()
-
-
-def _unacknowledged(sock: socket.socket) -> int:
-    answer: bytes = fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4))
-    return int.from_bytes(answer, sys.byteorder)
 
 
 class Counts(NamedTuple):
@@ -468,13 +557,7 @@ class SocketServer:
                 raise TimeoutError(f"waited {timeout:g} s for {what} ({counts})")
 
     def _accept_all(self) -> None:
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._ends._reader, select.POLLIN)
-        while True:
-            ready = dict(poll.poll())
-            if self._ends._reader in ready:
-                return
+        while self._ends._reader not in _ready([self._listener, self._ends._reader]):
             with contextlib.suppress(OSError):  # the client may have gone already
                 self._start(self._listener.accept()[0])
 
@@ -796,11 +879,10 @@ class Exchange:
                     send(memoryview(piece))
 
     def _send_file(self, path: Path, start: int, stop: int) -> None:
-        target = self.connection.sock.fileno()
         with path.open("rb") as file:
             while start < stop:
                 n = min(PIECE, stop - start)
-                sent = self._counted(n, functools.partial(os.sendfile, target, file.fileno(), start, n))
+                sent = self._counted(n, functools.partial(_send_from, self.connection.sock, file, start, n))
                 if not sent:
                     raise EOFError(f"{path} became shorter while it was served")
                 start += sent
@@ -1754,8 +1836,8 @@ class Proxy(SocketServer):
         family, *_, resolved = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         with socket.socket(family) as upstream:
             upstream.setblocking(False)
-            if upstream.connect_ex(resolved) == errno.EINPROGRESS:
-                connection.wait_for(upstream.fileno(), select.POLLOUT)
+            if upstream.connect_ex(resolved) in (errno.EINPROGRESS, errno.EWOULDBLOCK):
+                connection.wait_for(upstream, WRITE)
             if upstream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 _proxy_error(connection, request, 502)
                 raise HungUpError("nobody answers there")
@@ -1775,13 +1857,9 @@ def _relay(connection: Connection, upstream: socket.socket) -> None:
     """Bytes both ways until one side closes."""
     upstream.sendall(connection.take_pending())
     client = connection.sock
-    poll = select.poll()
-    poll.register(client, select.POLLIN)
-    poll.register(upstream, select.POLLIN)
-    while True:
-        ready = [descriptor for descriptor, _ in poll.poll()]
-        for descriptor in ready:
-            source, target = (client, upstream) if descriptor == client.fileno() else (upstream, client)
+    while not connection.is_shut:  # which is no news to `select` on Windows
+        for source in _ready([client, upstream], LOOK):
+            target = upstream if source is client else client
             data = source.recv(CHUNK)
             # A TLS socket may hold bytes that poll cannot see.
             if isinstance(source, ssl.SSLSocket) and (held := source.pending()):
@@ -1813,7 +1891,7 @@ def unreachable_port(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
         stack.enter_context(socket.create_connection(address[:2], timeout=DEADLINE))
         probe = stack.enter_context(socket.socket(family))
         probe.setblocking(False)
-        if probe.connect_ex(address) != errno.EINPROGRESS:
+        if probe.connect_ex(address) not in (errno.EINPROGRESS, errno.EWOULDBLOCK):
             raise RuntimeError("this system accepts connections beyond the backlog")
         yield address[1]
 
@@ -1843,6 +1921,11 @@ class Certificates:
     self_signed: Path
     """For localhost too, but of another authority."""
 
+    @classmethod
+    def in_folder(cls, folder: Path) -> Self:
+        """Those that `make_certificates` left there."""
+        return cls(*(folder / f"{field.name}.pem" for field in dataclasses.fields(cls)))
+
     def client_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self.ca)
         context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # set by older Pythons
@@ -1857,7 +1940,7 @@ def make_certificates(folder: Path) -> Certificates:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     ca_key, stranger_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    made = Certificates(*(folder / f"{field.name}.pem" for field in dataclasses.fields(Certificates)))
+    made = Certificates.in_folder(folder)
     made.ca.write_bytes(_certificate("Test authority", ca_key))
     _write_leaf(made.good, LOCAL_NAMES, "Test authority", ca_key)
     _write_leaf(made.expired, LOCAL_NAMES, "Test authority", ca_key, days=(-20, -10))

@@ -1,0 +1,98 @@
+"""What Windows tells of this process: its children, and what it has open."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import msvcrt
+import os
+from collections.abc import Iterator
+from ctypes import wintypes
+
+_SNAP_PROCESSES = 0x2
+_STEP = 4  # between two handles' numbers
+_GAP = 1024  # numbers in a row that are free: then no more come
+_UNKNOWN, _DISK, _CONSOLE, _PIPE = range(4)  # kinds of handles; sockets are pipes, too
+_NAMES = {_CONSOLE: "device", _PIPE: "pipe or socket"}
+_INVALID = ctypes.c_void_p(-1).value
+_PATH_SIZE = 1024  # characters
+_SYSTEMS_OWN = frozenset(("conhost.exe",))  # what Windows starts beside a child of ours, by itself
+
+_kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+_kernel.CreateToolhelp32Snapshot.restype = wintypes.HANDLE
+_kernel.GetFileType.argtypes = [wintypes.HANDLE]
+_kernel.GetFinalPathNameByHandleW.argtypes = [
+    wintypes.HANDLE, wintypes.LPWSTR, wintypes.DWORD, wintypes.DWORD
+]  # fmt: skip
+
+
+class _Process(ctypes.Structure):
+    """PROCESSENTRY32W."""
+
+    _fields_ = [
+        ("dwSize", wintypes.DWORD),
+        ("cntUsage", wintypes.DWORD),
+        ("th32ProcessID", wintypes.DWORD),
+        ("th32DefaultHeapID", ctypes.c_void_p),
+        ("th32ModuleID", wintypes.DWORD),
+        ("cntThreads", wintypes.DWORD),
+        ("th32ParentProcessID", wintypes.DWORD),
+        ("pcPriClassBase", wintypes.LONG),
+        ("dwFlags", wintypes.DWORD),
+        ("szExeFile", wintypes.WCHAR * 260),
+    ]
+
+
+def children() -> list[int]:
+    """Children of this process. What has ended is in no list."""
+    return [
+        process.th32ProcessID
+        for process in _processes()
+        if process.th32ParentProcessID == os.getpid() and process.szExeFile.lower() not in _SYSTEMS_OWN
+    ]
+
+
+def describe(pid: int) -> str:
+    """A process in words."""
+    names = [process.szExeFile for process in _processes() if process.th32ProcessID == pid]
+    return f"{pid} ({names[0] if names else 'gone meanwhile'})"
+
+
+def descriptors() -> dict[int, str]:
+    """Open files, pipes and sockets of this process, by handle, and what each leads to.
+
+    Not the standard streams: whoever captures them gives them new handles now and then.
+    """
+    found, number, free = {}, 0, 0
+    while free < _GAP:
+        number += _STEP
+        kind = _kernel.GetFileType(number)
+        free = free + 1 if kind == _UNKNOWN else 0
+        if kind != _UNKNOWN:
+            found[number] = _path(number) if kind == _DISK else _NAMES[kind]
+    for stream in range(3):
+        with contextlib.suppress(OSError):
+            found.pop(msvcrt.get_osfhandle(stream), None)
+    return found
+
+
+def _path(handle: int) -> str:
+    buffer = ctypes.create_unicode_buffer(_PATH_SIZE)
+    _kernel.GetFinalPathNameByHandleW(handle, buffer, _PATH_SIZE, 0)
+    return buffer.value or "file"
+
+
+def _processes() -> Iterator[_Process]:
+    snapshot = _kernel.CreateToolhelp32Snapshot(_SNAP_PROCESSES, 0)
+    if snapshot == _INVALID:
+        raise ctypes.WinError(ctypes.get_last_error())
+    snapshot = wintypes.HANDLE(snapshot)
+    try:
+        process = _Process(dwSize=ctypes.sizeof(_Process))
+        more = _kernel.Process32FirstW(snapshot, ctypes.byref(process))
+        while more:
+            yield process
+            process = _Process(dwSize=ctypes.sizeof(_Process))
+            more = _kernel.Process32NextW(snapshot, ctypes.byref(process))
+    finally:
+        _kernel.CloseHandle(snapshot)
