@@ -364,7 +364,8 @@ def part_name(url: str, directory: str) -> str:
 
     :param directory: an absolute path.
     """
-    whole = url.partition("#")[0] + "\0" + os.path.normpath(directory)
+    # Where a folder goes by several names, as on Windows, they are one.
+    whole = url.partition("#")[0] + "\0" + os.path.normcase(os.path.normpath(directory))
     mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
     tail = f".{mark}.part"
     return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR)) + tail
