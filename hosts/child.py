@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, assert_never
 
+from ..transfer import portable
 from ..transfer.fetch import log_defect
 from .messages import (
     Answer,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def serve(handle: int, parent: int) -> None:
     """The child's main thread: obey, supervise, answer; leave when told, or when Blender is gone."""
-    connection = _connection(handle)
+    connection = portable.connection(handle)
     try:
         host = ThreadHost(connection.recv())
         _Server(connection, host, parent).run()
@@ -42,22 +42,12 @@ def serve(handle: int, parent: int) -> None:
         os._exit(0)  # not waiting for a thread that is stuck in a name look-up
 
 
-def _connection(handle: int) -> Connection:
-    if sys.platform == "win32":
-        from multiprocessing.connection import PipeConnection
-
-        return PipeConnection(handle)
-    from multiprocessing.connection import Connection
-
-    return Connection(handle)
-
-
 class _Server:
     """What the child does with each command."""
 
     def __init__(self, connection: Connection, host: ThreadHost, parent: int) -> None:
         self._connection = connection
-        self._parent = parent
+        self._blender_lives = portable.watch(parent)
         self._host = host
         self._report = Report()
         self._pieces: list[bytes] = []
@@ -65,7 +55,7 @@ class _Server:
 
     def run(self) -> None:
         # A process that Blender forked may hold our connection open beyond Blender's end.
-        while not self._leaving and os.getppid() == self._parent:
+        while not self._leaving and self._blender_lives():
             if self._connection.poll(POLL):
                 for command in self._connection.recv():
                     self._obey(command)

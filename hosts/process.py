@@ -10,8 +10,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
+from ..transfer import portable
 from ..transfer.fetch import Carried, Transfer
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Progress, Settings, Skipped
 from ..transfer.part import noted
@@ -369,11 +370,4 @@ def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
     handle = theirs.fileno()
     hosts = os.path.dirname(os.path.abspath(__file__))
     arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), sys.path, handle, os.getpid()])
-    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    if sys.platform == "win32":
-        os.set_handle_inheritable(handle, True)
-        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-        options |= {"startupinfo": startup, "creationflags": subprocess.CREATE_NO_WINDOW}
-    else:
-        options["pass_fds"] = [handle]
-    return subprocess.Popen([sys.executable, "-I", "-c", _BOOT, arguments], **options)
+    return portable.start([portable.python(), "-I", "-c", _BOOT, arguments], handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -265,6 +266,7 @@ class ThreadHost:
 
     def _supervise(self, control: Control, now: float) -> None:
         """End a phase on the network that does not get on; the others have ends of their own."""
+        control.insist()
         if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout:
             control.touch()
             control.expire()
@@ -308,20 +310,19 @@ class ThreadHost:
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss()
-        deadline = time.monotonic() + LOOKUP_PATIENCE
+        deadline = time.monotonic() + (LOOKUP_PATIENCE if forced else math.inf)
         with self._changed:
             workers = list(self._workers)
         for worker in workers:
-            if forced:
-                self._join_or_abandon(worker, deadline)
-            else:
-                worker.join()
+            self._join_or_abandon(worker, deadline)
         self._clerk.join()
         return self.poll()
 
     def _join_or_abandon(self, worker: Worker, deadline: float) -> None:
         while worker.is_alive() and not worker.abandoned:
             worker.join(POLL / 5)
+            if control := worker.control:
+                control.insist()
             if time.monotonic() > deadline:
                 self._abandon(worker)
 

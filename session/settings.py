@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def settings() -> Settings:
 def user_agent() -> str:
     """Who we are, as Blender's own downloads say it."""
     blender = ".".join(map(str, bpy.app.version))
-    return f"background_downloads/{VERSION} Blender/{blender} ({platform.system()} {platform.machine()})"
+    return f"background_downloads/{VERSION} Blender/{blender} ({portable.system()})"
 
 
 def preferences() -> Any:

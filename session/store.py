@@ -290,7 +290,7 @@ def _newest_first(folder: Path) -> list[Path]:
 def _locked(path: Path) -> int:
     """An open, locked descriptor, or -1 where somebody else holds the lock. Raises OSError."""
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW | portable.NO_WAIT, PRIVATE)
+        fd = portable.open_file(path, os.O_RDWR | os.O_CREAT, PRIVATE)
         try:
             if not portable.lock_file(fd):
                 os.close(fd)
@@ -308,13 +308,11 @@ def _unlock(fd: int, path: Path | None = None) -> None:
     """Release a lock, and remove its file at `path` first: whoever has it open sees that it is gone."""
     if fd < 0:
         return
-    if path and os.name != "nt":
+    if path:
         with contextlib.suppress(OSError):
-            path.unlink()
-    os.close(fd)
-    if path and os.name == "nt":  # an open file cannot be removed there
-        with contextlib.suppress(OSError):
-            path.unlink()
+            portable.close_and_remove(fd, path)
+    else:
+        os.close(fd)
 
 
 def _set_aside(path: Path) -> None:

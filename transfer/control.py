@@ -66,8 +66,9 @@ class Wire:
 
     def shutdown(self) -> None:
         """End the connection for both sides. Any thread."""
-        with self._lock, suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            if self._sock.fileno() >= 0:
+                portable.interrupt(self._sock)
 
     def close(self) -> None:
         """Release the duplicate; the connection itself stays."""
@@ -118,6 +119,12 @@ class Control:
         """Take `call_back` back: nobody else is there any more."""
         with self._lock:
             self.is_called_back, self.asked = False, self._stop
+
+    def insist(self) -> None:
+        """Interrupt a run again that was asked and goes on: Windows forgets what comes between two waits."""
+        with self._lock:
+            if self.asked:
+                self._cut()
 
     def idle(self, now: float) -> float:
         """Seconds for which nothing moved."""

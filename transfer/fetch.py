@@ -786,18 +786,20 @@ class Transfer:
             self._drop_part()
             raise
         control.enter(Phase.PUBLISH)
-        have, path = self._publish(part)
+        have, path = self._publish(part, control)
         if path is None:
             self._drop_part()
             return self._skipped(self.name, "")
         self._part = self._received = None
         return Finished(filepath=path, size=self.received, note=note, have=have)
 
-    def _publish(self, part: Part) -> tuple[Have | None, str | None]:
+    def _publish(self, part: Part, control: Control) -> tuple[Have | None, str | None]:
         is_update = self.job.if_exists is IfExists.UPDATE
         validator, size = part.received.validator, part.received.size or 0
         mtime = answers.timestamp(validator.last_modified) if is_update else None
-        path = part.publish(self.name, self.job.if_exists, mtime=mtime, placed=self._note_done)
+        path = part.publish(
+            self.name, self.job.if_exists, mtime=mtime, placed=self._note_done, wait=control.sleep
+        )
         if not path:
             return None, None
         if not is_update:

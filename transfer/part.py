@@ -123,7 +123,8 @@ class Part:
                 self.received.validator = Validator()
             self.path = own
             self._save()
-            os.rename(old, own)
+            with self._let_go():
+                os.rename(old, own)
             portable.sync_folder(own.parent)
             _remove_small(old_sidecar)
         except BaseException:
@@ -133,31 +134,31 @@ class Part:
     def _open(self) -> int:
         """Open or make the file, and lock it."""
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | portable.NO_FOLLOW, _MODE)
+            fd = portable.open_file(self.path, os.O_RDWR | os.O_CREAT, _MODE)
             try:
                 if not portable.lock_file(fd):
                     raise TakenError("Another Blender is downloading this")
-                if self._is_ours(fd):
+                status = os.fstat(fd)
+                if self._is_ours(status):
                     return fd
             except BaseException:
                 os.close(fd)
                 raise
-            os.close(fd)
+            if status.st_nlink > 1:
+                portable.close_and_remove(fd, self.path)
+            else:
+                os.close(fd)
 
-    def _is_ours(self, fd: int) -> bool:
-        """Whether the name still is this file, and the file has no other name.
+    def _is_ours(self, status: os.stat_result) -> bool:
+        """Whether the name still is the file that was opened, and the file has no other name.
 
         It may have been published between open and lock. One with two names was published by a
         process that died before it removed this one: to write it would damage the file.
         """
-        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise TransferError(f"“{self.path.name}” is in the way and is not a file")
-        if status.st_nlink > 1:
-            self.path.unlink(missing_ok=True)
-            return False
         try:
-            return os.path.samestat(status, os.lstat(self.path))
+            return status.st_nlink == 1 and os.path.samestat(status, os.lstat(self.path))
         except FileNotFoundError:
             return False
 
@@ -211,7 +212,7 @@ class Part:
         if not self._has_sidecar:
             return
         with suppress(IsADirectoryError):  # then it vouches for nothing
-            self.sidecar.unlink(missing_ok=True)
+            portable.remove(self.sidecar)
         portable.sync_folder(self.path.parent)
         self._has_sidecar = False
 
@@ -313,21 +314,22 @@ class Part:
         *,
         mtime: float | None = None,
         placed: Callable[[Path], None] = lambda path: None,
+        wait: portable.Wait = time.sleep,
     ) -> Path | None:
         """Give the file its final name in one atomic step; None if SKIP found the name taken.
 
-        `placed` is told as soon as nothing else is left, before anything waits for the disk.
+        `placed` is told as soon as nothing else is left, before anything waits for the disk. `wait` waits
+        for somebody who has the file open, where that is in the way; it may raise.
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
         if mtime is not None:
             with suppress(OSError, OverflowError):  # a date that this file system does not know
                 os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
-        self._sync(os.fsync)
+        self._sync(portable.sync_file)
         self._check_place()
-        if os.name == "nt":  # an open file cannot be renamed there
-            self.release()
-        path = self._place(name, if_exists)
+        with self._let_go():
+            path = self._place(name, if_exists, wait)
         if path:
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                 _remove_small(self.sidecar)
@@ -337,23 +339,41 @@ class Part:
             self.release()
         return path
 
-    def _place(self, name: str, if_exists: IfExists) -> Path | None:
+    @contextmanager
+    def _let_go(self) -> Iterator[None]:
+        """Close the file meanwhile, where none that is open can be renamed; what is left is ours again."""
+        if portable.moves_open_files:
+            yield
+            return
+        mark = self.mark()
+        self.release()
+        try:
+            yield
+        finally:
+            if os.path.lexists(self.path):
+                with suppress(OSError, TransferError):
+                    self.fd = self._open()
+                    if self.mark() != mark:
+                        self.release()
+
+    def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> Path | None:
         target = self.path.with_name(name)
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
             if target.is_dir():
                 raise TransferError(f"A folder named “{name}” is in the way")
-            os.replace(self.path, target)
+            portable.replace(self.path, target, wait)
             return target
         for candidate in _candidates(target, if_exists):
             with suppress(FileExistsError):
-                _move_no_clobber(self.path, candidate)
+                portable.rename_new(self.path, candidate, wait)
                 return candidate
         return None
 
     def _remove(self) -> None:
         if self.is_in_place():  # else both names are somebody else's by now
             _remove_small(self.sidecar)
-            self.path.unlink(missing_ok=True)
+            fd, self.fd = self.fd, -1
+            portable.close_and_remove(fd, self.path)
 
     def release(self) -> None:
         """Close the file, which unlocks it."""
@@ -370,24 +390,6 @@ def _candidates(target: Path, if_exists: IfExists) -> Iterator[Path]:
         number += 1
 
 
-def _move_no_clobber(source: Path, target: Path) -> None:
-    """Rename, or raise FileExistsError. Windows' rename never replaces; elsewhere a hard link does not."""
-    if os.name == "nt":
-        os.rename(source, target)
-        return
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV):
-            raise
-        if os.path.lexists(target):  # no hard links here: a look, then a rename, and README names the race
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-        os.rename(source, target)
-    else:
-        with suppress(OSError):  # the next one to open it sees that it has another name
-            os.unlink(source)
-
-
 def _sidecar(part: Path) -> Path:
     return part.with_name(part.name + names.SIDECAR)
 
@@ -398,21 +400,21 @@ def _temporary(path: Path) -> Path:
 
 def _remove_small(path: Path) -> None:
     """Delete a small file, and what a process left that died while it wrote it."""
-    path.unlink(missing_ok=True)
-    _temporary(path).unlink(missing_ok=True)
+    portable.remove(path)
+    portable.remove(_temporary(path))
 
 
 def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
     """Replace a small file whole, durably, and never through a link. Raises OSError."""
     temporary = _temporary(path)
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW, mode)
+    portable.remove(temporary)
+    fd = portable.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             portable.sync_data(fd)
-        os.replace(temporary, path)
+        portable.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -421,7 +423,7 @@ def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
 
 def note(path: str, uid: int, file: Path) -> None:
     """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | portable.NO_FOLLOW, 0o600)
+    fd = portable.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(fd, f"{json.dumps([uid, str(file)])}\n".encode())
     finally:
@@ -442,7 +444,7 @@ def noted(path: Path) -> dict[int, str]:
 
 def read_regular(path: Path, most: int) -> bytes:
     """A file's content, not through a link. Raises OSError, and ValueError where it is none of ours."""
-    fd = os.open(path, os.O_RDONLY | portable.NO_FOLLOW | portable.NO_WAIT)
+    fd = portable.open_file(path, os.O_RDONLY)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
@@ -527,7 +529,7 @@ def _leftover(directory: str, name: str) -> Leftover | None:
 def is_free(directory: str, name: str) -> bool:
     """Whether nobody has a partial file open at the moment."""
     try:
-        fd = os.open(Path(directory, name), os.O_RDWR | portable.NO_FOLLOW | portable.NO_WAIT)
+        fd = portable.open_file(Path(directory, name), os.O_RDWR)
     except OSError:
         return False
     try:
@@ -543,8 +545,8 @@ def discard_leftover(directory: str, name: str) -> None:
     path = Path(directory, os.path.basename(name))
     if is_part_name(path.name) and is_free(directory, path.name):
         with suppress(OSError):
-            path.with_name(path.name + names.SIDECAR).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            portable.remove(_sidecar(path))
+            portable.remove(path)
 
 
 @contextmanager
@@ -563,6 +565,7 @@ def _sentence(error: OSError, folder: str) -> str:
         errno.EFBIG: f"The file is too large for the disk that holds {folder}",
         errno.EROFS: f"Nothing can be written to {folder}: it is read-only",
         errno.EACCES: f"You are not allowed to write to {folder}",
+        errno.EBUSY: f"Another program has a file in {folder} open. Close it there, then press Retry",
         errno.EPERM: f"You are not allowed to write to {folder}",
         errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
         errno.ENOTDIR: f"Part of the path to {folder} is a file",

@@ -1,45 +1,116 @@
-"""The calls that only POSIX has, each with its fallback. Windows and macOS could not be tried here."""
+"""The one place that knows the systems: what Linux, macOS and Windows do each in its own way.
+
+Windows was tried under Wine, macOS could not be tried. What differs in the file system goes by the two
+facts below, so that the tests can play Windows on Linux.
+"""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
+import platform
 import re
 import select
+import socket
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-"""Flags for every file that we open to write: no planted link, bytes as they are, not for children."""
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
-NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-"""For files that should be regular ones and may be a planted pipe."""
+IS_WINDOWS = sys.platform == "win32"
 
-_LOCK_BYTE = 1 << 62  # Windows locks ranges, and locked bytes cannot be read: far beyond any file
+moves_open_files = not IS_WINDOWS
+"""Whether a file that somebody has open can be renamed, replaced and deleted. Windows refuses all three."""
+
+has_links = not IS_WINDOWS
+"""Whether a file may get a second name, and the one that we open may be a link to somewhere else.
+
+On Windows the rename never replaces, which is as good as a hard link; a symbolic one takes a privilege.
+"""
+
+PATIENCE = 5.0  # seconds that somebody may have our file open: indexers and virus scanners look at new ones
+_SOON = 0.05  # seconds until the next try
+
+_T = TypeVar("_T")
+
+
+# -- Files: open, lock, read and write at a place.
+
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _seek_lock = threading.Lock()
 
 
+def open_file(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+    """`os.open`: not through a link, bytes as they are, not for children, without waiting for a pipe.
+
+    Windows knows no such flags; there a link is looked for before. Raises OSError.
+    """
+    if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+    return os.open(path, flags | _FLAGS | _NO_WAIT, mode)
+
+
 def lock_file(fd: int) -> bool:
-    """Lock a file for this open descriptor, without waiting. False: another holds the lock."""
+    """Lock a file for this open descriptor, without waiting. False: another holds the lock.
+
+    Linux, macOS: `flock`, which asks only those who ask. Windows: see `_lock`.
+    """
     try:
         _lock(fd)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):  # EACCES: Windows' lock violation
             return False
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        if error.errno in _NO_LOCKS:
             return True  # a file system without locks: nobody can hold one
         raise
     return True
 
 
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
 if sys.platform == "win32":
+    import ctypes
     import msvcrt
+    from ctypes import wintypes
+
+    _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+    _kernel.LockFileEx.argtypes = [wintypes.HANDLE, *[wintypes.DWORD] * 4, ctypes.c_void_p]
+    _kernel.CancelIoEx.argtypes = [wintypes.HANDLE, ctypes.c_void_p]
+    _kernel.OpenProcess.restype = wintypes.HANDLE
+    _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+    _LOCK_NOW = 3  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
+    _SYNCHRONIZE, _TIMED_OUT = 0x00100000, 0x102
+    _MOST_SOCKETS = 500  # of `select`: FD_SETSIZE in CPython's build is 512
+    _TURN = 0.01  # seconds for each group of sockets where there are more
+
+    class _Overlapped(ctypes.Structure):
+        """OVERLAPPED: where in a file."""
+
+        _fields_ = [
+            ("Internal", ctypes.c_void_p),
+            ("InternalHigh", ctypes.c_void_p),
+            ("Offset", wintypes.DWORD),
+            ("OffsetHigh", wintypes.DWORD),
+            ("hEvent", wintypes.HANDLE),
+        ]
 
     def _lock(fd: int) -> None:
-        with _seek_lock:
-            os.lseek(fd, _LOCK_BYTE, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        """Windows locks ranges, and nobody else can read what is locked: a byte far beyond any file.
+
+        Not `msvcrt.locking`, whose C library counts no further than 2 GiB.
+        """
+        place = _Overlapped(OffsetHigh=1 << 30)
+        if not _kernel.LockFileEx(msvcrt.get_osfhandle(fd), _LOCK_NOW, 0, 1, 0, ctypes.byref(place)):
+            raise ctypes.WinError(ctypes.get_last_error())
 
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
         """`os.pwrite`. Segments of one file share its descriptor, hence the lock."""
@@ -53,14 +124,186 @@ if sys.platform == "win32":
             os.lseek(fd, offset, os.SEEK_SET)
             return os.read(fd, count)
 
-    def poll(reads: list[int], writes: list[int], timeout: float | None) -> set[int]:
-        """Wait until a socket is ready, or `timeout` seconds are over. Returns the ready ones."""
-        ready = select.select(reads, writes, writes, timeout)
-        return {fd for fds in ready for fd in fds}
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    pwrite = os.pwrite
+    pread = os.pread
+
+
+# -- Files: durable.
+
+
+def sync_data(fd: int) -> None:
+    """`os.fdatasync`; macOS and Windows have only what takes longer."""
+    getattr(os, "fdatasync", sync_file)(fd)
+
+
+def sync_file(fd: int) -> None:
+    """`os.fsync`. That of macOS leaves the bytes in the disk's own memory: F_FULLFSYNC does not."""
+    if sys.platform == "darwin":
+        with suppress(OSError):  # a file system that does not know it
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in a folder survive a power cut, where the system can. Raises OSError."""
+    if IS_WINDOWS:
+        return  # folders cannot be opened there, and NTFS keeps a journal of names
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder that may be written to, but not read
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
+            raise
+    finally:
+        os.close(fd)
+
+
+# -- Files: names. What Windows refuses because somebody has the file open is tried again.
+
+Wait = Callable[[float], object]
+"""Waits for some seconds: `time.sleep`, or what a stop interrupts by an exception."""
+
+
+def replace(source: str | os.PathLike[str], target: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
+    """`os.replace`. Windows: neither of them may be open, and after PATIENCE it raises OSError(EBUSY)."""
+    _patiently(lambda: os.replace(source, target), target, wait)
+
+
+def rename_new(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], wait: Wait = time.sleep
+) -> None:
+    """Rename, or raise FileExistsError: never replace. OSError(EBUSY) as with `replace`.
+
+    Windows' rename never replaces. Elsewhere a hard link does not; where the file system has none
+    (exFAT), a look and then a rename, and README names the race.
+    """
+    if not has_links:
+        _patiently(lambda: os.rename(source, target), source, wait)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _REFUSES_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+        os.rename(source, target)
+    else:
+        with suppress(OSError):  # the next one to open it sees that it has another name
+            os.unlink(source)
+
+
+_REFUSES_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+
+def remove(path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
+    """Delete a file that may be missing. Raises IsADirectoryError, OSError(EBUSY) as with `replace`.
+
+    macOS and Windows say of a folder only that it may not be done.
+    """
+    try:
+        _patiently(lambda: os.unlink(path), path, wait)
+    except FileNotFoundError:
+        pass
+    except PermissionError as error:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from error
+        raise
+
+
+def close_and_remove(fd: int, path: str | os.PathLike[str]) -> None:
+    """Close a locked file and delete it, so that nobody locks it in between where that can be had.
+
+    Windows deletes no open file; whoever locks it there in between keeps it. Raises OSError.
+    """
+    try:
+        if moves_open_files:
+            remove(path)
+    finally:
+        os.close(fd)
+    if not moves_open_files:
+        remove(path)
+
+
+_DENIED, _SHARED, _LOCKED = 5, 32, 33  # ERROR_ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION
+
+
+def _patiently(action: Callable[[], None], path: str | os.PathLike[str], wait: Wait) -> None:
+    """Do it, again and again while somebody has a file open that Windows then refuses to touch."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return action()
+        except PermissionError as error:
+            why = getattr(error, "winerror", None)
+            # A file that is open is as good as forbidden, and so is a folder.
+            if why not in (_SHARED, _LOCKED) and not (why == _DENIED and os.path.isfile(path)):
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(path)) from error
+        wait(_SOON)
+
+
+# -- Folders.
+
+
+def reach(directory: str) -> str:
+    r"""The folder as the system has to be told of it.
+
+    Windows takes no more than 260 characters, unless the path begins with `\\?\` and is absolute.
+    """
+    if not IS_WINDOWS or directory.startswith(_LONG):
+        return directory
+    absolute = os.path.abspath(directory)
+    return _LONG_UNC + absolute[2:] if absolute.startswith("\\\\") else _LONG + absolute
+
+
+def plain(path: str) -> str:
+    """What `reach` made of a path, as people and Blender write it."""
+    if not IS_WINDOWS or not path.startswith(_LONG):
+        return path
+    return "\\\\" + path[len(_LONG_UNC) :] if path.startswith(_LONG_UNC) else path[len(_LONG) :]
+
+
+_LONG, _LONG_UNC = "\\\\?\\", "\\\\?\\UNC\\"
+
+
+def is_absolute(path: str) -> bool:
+    r"""Whether a path leads to the same place from everywhere.
+
+    Windows' `C:dl` and `\dl` do not: they begin in a drive's working folder, and on the current drive.
+    """
+    drive, rest = os.path.splitdrive(path)
+    if IS_WINDOWS:
+        return bool(drive) and (rest[:1] in ("\\", "/") or drive[:2] in ("\\\\", "//"))
+    return rest.startswith("/")
+
+
+def downloads_folder() -> str:
+    """The user's own Downloads folder, absolute; it may have to be made. Raises nothing. Any thread.
+
+    Linux: what the desktop calls it (XDG); Windows: the known folder; macOS: only the Finder translates it.
+    """
+    found = ""
+    with suppress(OSError, AttributeError):
+        found = _known_downloads()
+    return found if is_absolute(found) else os.path.join(os.path.expanduser("~"), "Downloads")
+
+
+if sys.platform == "win32":
 
     def _known_downloads() -> str:
         """OneDrive, or the user, may have moved it: SHGetKnownFolderPath(FOLDERID_Downloads) knows."""
-        import ctypes
         import uuid
 
         folder_id = uuid.UUID("374DE290-123F-4565-9164-39C4925E467B").bytes_le
@@ -72,13 +315,52 @@ if sys.platform == "win32":
             ctypes.windll.ole32.CoTaskMemFree(found)
 
 else:
-    import fcntl
 
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _known_downloads() -> str:
+        """As `xdg-user-dir DOWNLOAD` has it, whose name is translated. The home folder means: none."""
+        home = os.path.expanduser("~")
+        if found := os.environ.get("XDG_DOWNLOAD_DIR", ""):
+            return found
+        config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+        with open(os.path.join(config, "user-dirs.dirs"), errors="surrogateescape", encoding="utf-8") as file:
+            lines = re.findall(r'(?m)^\s*XDG_DOWNLOAD_DIR="(.*)"\s*$', file.read(_USER_DIRS_SIZE))
+        found = re.sub(r"\\(.)", r"\1", re.sub(r"^\$HOME(?=/|$)", lambda _: home, lines[-1])) if lines else ""
+        return "" if found.rstrip("/") == home.rstrip("/") else found
 
-    pwrite = os.pwrite
-    pread = os.pread
+    _USER_DIRS_SIZE = 1 << 16  # characters; what is longer was not written by a desktop
+
+
+# -- Connections.
+
+if sys.platform == "win32":
+
+    def poll(reads: list[int], writes: list[int], timeout: float | None) -> set[int]:
+        """Wait until a socket is ready, or `timeout` seconds are over. Returns the ready ones.
+
+        `select` takes so many sockets and no more. A connect that failed is in its third list only.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        groups = range(0, max(len(reads), len(writes)), _MOST_SOCKETS)
+        while True:
+            left = max(0.0, end - time.monotonic())
+            turn = min(left, _TURN) if len(groups) > 1 else None if timeout is None else left
+            ready: set[int] = set()
+            for at in groups:
+                some = reads[at : at + _MOST_SOCKETS], writes[at : at + _MOST_SOCKETS]
+                ready.update(*select.select(*some, some[1], turn))
+            if ready or not left:
+                return ready
+
+    def interrupt(sock: socket.socket) -> None:
+        """Shut a connection down under whoever waits in it: a wait under way goes on, and is cancelled too.
+
+        A wait that begins just then misses it: ask again until it has ended.
+        """
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+        _kernel.CancelIoEx(sock.fileno(), None)
+
+else:
 
     def poll(reads: list[int], writes: list[int], timeout: float | None) -> set[int]:
         """Wait until a socket is ready, or `timeout` seconds are over. Returns the ready ones.
@@ -92,49 +374,70 @@ else:
             poller.register(fd, select.POLLOUT)
         return {fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout * 1000))}
 
-    def _known_downloads() -> str:
-        """As `xdg-user-dir DOWNLOAD` has it, whose name is translated. The home folder means: none."""
-        home = os.path.expanduser("~")
-        if found := os.environ.get("XDG_DOWNLOAD_DIR", ""):
-            return found
-        config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-        with open(os.path.join(config, "user-dirs.dirs"), errors="surrogateescape", encoding="utf-8") as file:
-            lines = re.findall(r'(?m)^\s*XDG_DOWNLOAD_DIR="(.*)"\s*$', file.read(_USER_DIRS_SIZE))
-        found = re.sub(r"\\(.)", r"\1", re.sub(r"^\$HOME(?=/|$)", lambda _: home, lines[-1])) if lines else ""
-        return "" if found.rstrip("/") == home.rstrip("/") else found
+    def interrupt(sock: socket.socket) -> None:
+        """Shut a connection down under whoever waits in it."""
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
-_USER_DIRS_SIZE = 1 << 16  # characters; what is longer was not written by a desktop
+# -- The child process.
 
 
-def downloads_folder() -> str:
-    """The user's own Downloads folder, absolute; it may have to be made. Raises nothing. Any thread.
+def python() -> str:
+    """Blender's own Python as a program: a child runs on it.
 
-    Linux: what the desktop calls it (XDG); Windows: the known folder; macOS: only the Finder translates it.
+    Official builds name it in `sys.executable` on every system; a build that names Blender there has it
+    in the folder of its Python, on Windows as `python.exe`.
     """
-    found = ""
-    with suppress(OSError, AttributeError):
-        found = _known_downloads()
-    return found if os.path.isabs(found) else os.path.join(os.path.expanduser("~"), "Downloads")
+    if "python" in os.path.basename(sys.executable).lower():
+        return sys.executable
+    name = "python.exe" if IS_WINDOWS else "python{}.{}".format(*sys.version_info)
+    places = (os.path.join(sys.prefix, "bin", name), os.path.join(sys.prefix, name))
+    return next(filter(os.path.isfile, places), sys.executable)
 
 
-def sync_data(fd: int) -> None:
-    """`os.fdatasync`; macOS and Windows have only the slower `os.fsync`."""
-    getattr(os, "fdatasync", os.fsync)(fd)
+def start(command: list[str], handle: int) -> subprocess.Popen[bytes]:
+    """Start a process that inherits this handle of a pipe and nothing else, without a window of its own."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    if sys.platform == "win32":  # else a console opens for it, and it inherits all that may be inherited
+        os.set_handle_inheritable(handle, True)
+        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        options |= {"startupinfo": startup, "creationflags": subprocess.CREATE_NO_WINDOW}
+    else:
+        options["pass_fds"] = [handle]
+    return subprocess.Popen(command, **options)
 
 
-def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Make the names in a folder survive a power cut, where the system can. Raises OSError."""
-    if os.name == "nt":
-        return  # folders cannot be opened there, and NTFS keeps a journal of names
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return  # a folder that may be written to, but not read
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
-            raise
-    finally:
-        os.close(fd)
+def connection(handle: int) -> Connection:
+    """The child's end of the pipe; Windows' pipes have names, and a class of their own."""
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        return PipeConnection(handle)
+    from multiprocessing.connection import Connection
+
+    return Connection(handle)
+
+
+if sys.platform == "win32":
+
+    def watch(parent: int) -> Callable[[], bool]:
+        """Whether our parent lives, each time that it is asked for; it stays our parent when it does not."""
+        process = _kernel.OpenProcess(_SYNCHRONIZE, False, parent)
+        return lambda: bool(process) and _kernel.WaitForSingleObject(process, 0) == _TIMED_OUT
+
+else:
+
+    def watch(parent: int) -> Callable[[], bool]:
+        """Whether our parent lives, each time that it is asked for: an orphan gets another one."""
+        return lambda: os.getppid() == parent
+
+
+def system() -> str:
+    """System and processor, for the User-Agent header.
+
+    On Windows `platform.system` asks a service, which takes a while or hangs.
+    """
+    if IS_WINDOWS:
+        return f"Windows {os.environ.get('PROCESSOR_ARCHITECTURE', '')}".rstrip()
+    return f"{platform.system()} {platform.machine()}"

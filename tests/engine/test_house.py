@@ -66,6 +66,16 @@ def test_imports_of_our_own_are_relative(path: Path) -> None:
     assert "background_downloads" not in set(_foreign_imports(_tree(path), everywhere=True))
 
 
+@every_module
+def test_one_module_alone_knows_the_systems(path: Path) -> None:
+    """What differs is named there, with its reason, and a test can play another system."""
+    if path.name != "portable.py":
+        asked = {ast.unparse(node) for node in ast.walk(_tree(path)) if isinstance(node, ast.Attribute)}
+        assert {"os.name", "sys.platform", "platform.system", "os.uname"} & asked == set()
+        calls = (node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call))
+        assert [ast.unparse(call) for call in calls if ast.unparse(call).startswith("hasattr(os,")] == []
+
+
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), str(path))
 

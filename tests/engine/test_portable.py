@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from background_downloads.transfer import portable
+from background_downloads.transfer.control import Wire
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux' desktops write user-dirs.dirs")
 on_windows = pytest.mark.skipif(sys.platform != "win32", reason="only Windows has known folders")
@@ -98,3 +103,65 @@ def test_the_downloads_folder_is_the_known_folder(tmp_path: Path) -> None:
                 winreg.DeleteValue(folders, name)
             else:
                 winreg.SetValueEx(folders, name, 0, winreg.REG_SZ, before)
+
+
+# -- Locks.
+
+
+def test_a_lock_leaves_all_bytes_readable_and_is_given_back_on_close(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    held, other = (os.open(path, os.O_RDWR) for _ in range(2))
+    try:
+        assert portable.lock_file(held)
+        assert not portable.lock_file(other)
+        assert os.read(other, 100) == b"content"
+        assert os.write(other, b"more") == 4
+    finally:
+        os.close(held)
+    assert portable.lock_file(other)
+    os.close(other)
+
+
+# -- Waits on a connection.
+
+
+@pytest.fixture
+def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs = listener.accept()[0]
+    with ours, theirs:
+        yield ours, theirs
+
+
+def receive(sock: socket.socket) -> None:
+    sock.recv(1)
+
+
+def receive_in_time(sock: socket.socket) -> None:
+    sock.settimeout(90)
+    sock.recv(1)
+
+
+def send(sock: socket.socket) -> None:
+    sock.sendall(bytes(50_000_000))
+
+
+@pytest.mark.parametrize("wait", [receive, receive_in_time, send])
+def test_who_waits_in_a_connection_is_free_when_it_is_interrupted(
+    connection: tuple[socket.socket, socket.socket], wait: Callable[[socket.socket], None]
+) -> None:
+    sock = connection[0]
+    wire = Wire(sock)
+
+    def run() -> None:
+        with suppress(OSError):
+            wait(sock)
+
+    thread = threading.Thread(target=run, name="downloads-waits")
+    thread.start()
+    while thread.is_alive():  # it may begin to wait just then
+        wire.shutdown()
+        thread.join(0.01)
+    wire.close()
