@@ -1,6 +1,8 @@
 """make test: every suite that can run here, then what ran, what could not and why, then one line of counts.
 
-SUITE="engine wheel window" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest.
+SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest. Under
+Wine each file is a suite of its own, since a test that hangs there ends its Python; not chosen by name, only
+what differs on Windows runs there.
 """
 
 import contextlib
@@ -24,15 +26,21 @@ from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, m
 sys.path.append(str(ROOT / "tests" / "window"))
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
+from wine import wine
 
-KINDS = ("engine", "wheel", "window")
+KINDS = ("engine", "wheel", "window", "windows")
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
+WINDOWS_PART = (
+    "tests/engine/test_portable.py tests/engine/test_part.py tests/engine/test_child.py",
+    "tests/wheel/test_executed.py",
+)
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
-DEADLINE = {"engine": 900, "wheel": 900, "window": 1500}
+DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "windows": 600}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
+WINDOWS_NAME = "windows, Python 3.13 and Blender 5.2 under Wine"
 OLD_REQUESTS = "Python 3.11 with requests 2.27, as in Blender 4.2"
 HARNESS_TESTS = "tests/window/test_harness.py"
 PEERS = {  # the package by its command
@@ -74,6 +82,13 @@ class Result:
     def fail(self, why: str) -> None:
         self.failed += 1
         self.failures.append(why)
+
+    def add(self, other: "Result") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.failures += other.failures
+        self.reasons += other.reasons
 
     @property
     def counts(self) -> str:
@@ -158,7 +173,7 @@ def tool() -> int:
 def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
     """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
     by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in KINDS}
-    lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
+    lanes = [by_kind["engine"], *([window] for window in by_kind["window"]), by_kind["windows"]]
     for number, wheel in enumerate(by_kind["wheel"]):  # short: after the windows
         lanes[-1 - number % len(lanes)].append(wheel)
     return lanes
@@ -198,7 +213,18 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
     if "window" in kinds and environments:
         python = next(iter(environments.values()))
         suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
+    if "windows" in kinds and environments:
+        python = next(iter(environments.values()))
+        tests = WINDOWS_PART if not os.environ.get("SUITE") else _files_for_windows()
+        suites.append(Suite(kind="windows", name=WINDOWS_NAME, python=python, tests=tests))
     return suites
+
+
+def _files_for_windows() -> list[str]:
+    """Every file of the engine's and the wheel's suites; those of the wheel share a Blender."""
+    folders = ("engine", "fuzz")
+    files = [path for folder in folders for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))]
+    return [*(str(path.relative_to(ROOT)) for path in files), "tests/test_server.py", "tests/wheel"]
 
 
 def _ensure_peers(report: Report) -> None:
@@ -268,15 +294,39 @@ def _by_version(suite: Suite) -> list[Suite]:
 
 def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
     started = time.monotonic()
+    if suite.kind == "windows":
+        result, output = _run_under_wine(suite, running)
+    else:
+        result, output = _run_pytest(suite, [str(suite.python)], running)
+    result.seconds = time.monotonic() - started
+    return result, output
+
+
+def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
+    """One Python after the other."""
+    result, outputs = Result(name=suite.name), []
+    with tempfile.TemporaryDirectory() as folder, wine(suite.python) as windows:
+        make = "import pathlib, server, sys; server.make_certificates(pathlib.Path(sys.argv[1]))"
+        # The library that makes them does not load under Wine.
+        subprocess.run([suite.python, "-c", make, folder], cwd=ROOT / "tests", check=True)
+        environment = {**windows.environment, "TEST_CERTIFICATES": folder}
+        for tests in suite.tests:
+            one = replace(suite, tests=tests.split(), environment=environment)
+            part, output = _run_pytest(one, windows.command(), running)
+            result.add(part)
+            outputs.append(f"{tests}\n{output.strip()}")
+    return result, "\n".join(outputs)
+
+
+def _run_pytest(suite: Suite, python: Sequence[str], running: "Running") -> tuple[Result, str]:
     arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
     with tempfile.TemporaryDirectory() as folder:
         junit = Path(folder) / "junit.xml"
         cache = cache_folder() / "pytest" / suite.name.replace(" ", "-")
         own = ["-q", "--color=no", f"--junit-xml={junit}", "-o", f"cache_dir={cache}"]
-        command = [str(suite.python), "-m", "pytest", *own, *suite.tests, *arguments]
+        command = [*python, "-m", "pytest", *own, *suite.tests, *arguments]
         code, output = running.run(command, DEADLINE[suite.kind], suite.environment)
         result = _read_junit(suite.name, junit)
-    result.seconds = time.monotonic() - started
     if code == NOTHING_COLLECTED and arguments:
         return result, output  # chosen by hand: not every suite has what was asked for
     if code == NOTHING_COLLECTED:

@@ -13,13 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 from common import TOOLS, Trouble, apt_install, cache_folder, clean_environment, say
 
 STAMP = "complete"
+NOTHING_MORE: Mapping[str, str] = {}
 BLENDER_VERSIONS = {"3.13": "5.2", "3.11": "4.5"}  # Python: Blender as a module; preferred first
 
 # What the bpy wheels take from the system, and the Debian package that has it.
@@ -101,7 +102,7 @@ def venv(name: str, version: str, requirements: Path, what: str) -> Path:
         raise Trouble(f"There is no Python {version} here, on the PATH or under pyenv.")
     folder = cache_folder() / name
     stamp = hashlib.sha256(requirements.read_bytes() + str(python).encode()).hexdigest()
-    with _lock(name):
+    with lock(name):
         if not _is_complete(folder, stamp):
             _make(folder, python, version, requirements, what)
             (folder / STAMP).write_text(stamp)
@@ -117,7 +118,7 @@ def _is_complete(folder: Path, stamp: str) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(name: str) -> Iterator[None]:
+def lock(name: str) -> Iterator[None]:
     """One maker at a time. The system opens the lock when its holder dies."""
     with open(cache_folder() / f".{name}.lock", "w") as file:
         try:
@@ -172,13 +173,26 @@ def _loads(library: str) -> bool:
 
 
 def _pip_install(folder: Path, requirements: Path) -> None:
-    """pip with this machine's own settings. On a terminal it shows its progress."""
-    log = folder.parent / f"{folder.name}.log"
-    command = [folder / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip(folder / "bin" / "python", requirements, "install")
+
+
+def pip(
+    python: Path,
+    requirements: Path,
+    command: str,
+    *options: str | Path,
+    environment: Mapping[str, str] = NOTHING_MORE,
+) -> None:
+    """pip with this machine's own settings. On a terminal it shows its progress. Raises Trouble."""
+    log = cache_folder() / f"{requirements.stem}.log"
+    own = [python, "-m", "pip", command, "--disable-pip-version-check", "--no-input"]
     with open(log, "w") as file:
         shown = None if sys.stdout.isatty() else file
         done = subprocess.run(
-            [*command, "-r", requirements], stdout=shown, stderr=file, env=clean_environment()
+            [*own, *options, "-r", requirements],
+            stdout=shown,
+            stderr=file,
+            env=clean_environment(**environment),
         )
     if done.returncode:
         raise Trouble(_why_pip_failed(log, requirements))

@@ -1,0 +1,168 @@
+"""Python for Windows with Blender as a module, under Debian's Wine: set up once, kept in the cache folder.
+
+Wine is not Windows. But what breaks here breaks there, and what a program may not do to an open file is
+the same. Everything that is fetched is pinned by its digest; CPython's embeddable build comes in a
+package of a stranger's, and each of its files is checked against `windows-python.sha256`. When those
+were written, the signatures in them were looked at: the Python Software Foundation's and Microsoft's.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from common import ROOT, TOOLS, Trouble, apt_install, cache_folder, clean_environment, say
+from venvs import STAMP, lock, pip
+
+PYTHON, BLENDER = "3.13", "5.2"
+LOADER = Path("/usr/lib/wine/wine64")  # Debian puts it on no PATH
+PACKAGES, PACKED_PYTHON, UNPACKER = (
+    TOOLS / f"requirements-windows{what}.txt" for what in ("", "-python", "-setuptools")
+)
+FILES = TOOLS / "windows-python.sha256"
+PINS = (PACKAGES, PACKED_PYTHON, UNPACKER, FILES, Path(__file__))
+PINNED = ("--no-deps", "--require-hashes")
+NOT_UNDER_WINE = "_wmi.pyd"  # Wine 8 lacks a function that it wants, and without it Python does well
+SEARCHED = "python313.zip\n.\n../packages\nimport site\n"  # where that Python finds its modules
+BOOT_DEADLINE = 300  # seconds
+
+
+class Wine:
+    """A Windows of its own: a copy of the one that was set up, which goes when it is closed."""
+
+    def __init__(self, folder: Path, prefix: Path) -> None:
+        self.python = folder / "python" / "python.exe"
+        self._prefix = prefix
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program needs to know to run there."""
+        return {
+            "WINEPREFIX": str(self._prefix),
+            "WINEDEBUG": "-all",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUTF8": "1",
+        }
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """How to run its Python; `/` is the root of drive Z:, on which programs start.
+
+        With a file as its standard output Python does not start under Wine 8: a pipe goes between.
+        """
+        run = ["bash", "-o", "pipefail", "-c", '"$@" </dev/null 2>&1 | cat', "wine"]
+        return [*run, str(LOADER), str(self.python), *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def wine(python: Path) -> Iterator[Wine]:
+    """Windows, with what a run changes in it gone at the end. `python` has pip. Raises Trouble."""
+    folder = _folder(python)
+    with tempfile.TemporaryDirectory(prefix="wine-", dir=cache_folder(), ignore_cleanup_errors=True) as own:
+        prefix = Path(own, "prefix")
+        # Links: a file that is changed there is written anew.
+        shutil.copytree(folder / "prefix", prefix, symlinks=True, copy_function=os.link)
+        windows = Wine(folder, prefix)
+        try:
+            yield windows
+        finally:
+            _run([LOADER, "wineboot", "-k"], windows.environment)
+
+
+def _folder(python: Path) -> Path:
+    """Where it is, made if need be."""
+    if not LOADER.exists():
+        apt_install("wine64")
+    folder = cache_folder() / "windows"
+    stamp = hashlib.sha256(b"".join(path.read_bytes() for path in PINS)).hexdigest()
+    with lock("windows"):
+        complete = folder / STAMP
+        if not complete.exists() or complete.read_text() != stamp:
+            _make(folder, python)
+            complete.write_text(stamp)
+    return folder
+
+
+def _make(folder: Path, python: Path) -> None:
+    say(f"Setting up Windows' Python {PYTHON} with Blender {BLENDER} (some 700 MB, kept for later runs) …")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    _unpack_python(folder, python)
+    # Without numpy, which Blender's module names and Wine 8 cannot load; only glTF and the like miss it.
+    wheels = ["--platform=win_amd64", f"--python-version={PYTHON}", "--implementation=cp"]
+    _install(python, PACKAGES, folder / "packages", *wheels, "--ignore-requires-python")
+    _make_prefix(folder)
+
+
+def _unpack_python(folder: Path, python: Path) -> None:
+    """The embeddable build, each file as it is known."""
+    known = dict(reversed(line.split("  ")) for line in FILES.read_text().splitlines())
+    with tempfile.TemporaryDirectory() as fetched:
+        _install(python, UNPACKER, Path(fetched, "unpacker"))
+        unpacker = {"PYTHONPATH": str(Path(fetched, "unpacker"))}
+        options = ["--no-binary=:all:", "--no-build-isolation", "-d", fetched]
+        pip(python, PACKED_PYTHON, "download", *options, *PINNED, environment=unpacker)
+        (package,) = Path(fetched).glob("*.tar.gz")
+        with tarfile.open(package) as tar:
+            data = next(tar.extractfile(member) for member in tar if member.name.endswith("/data.zip"))
+            with zipfile.ZipFile(data) as archive:
+                found = {PurePosixPath(name).name: archive.read(name) for name in archive.namelist()}
+    target = folder / "python"
+    target.mkdir()
+    for name, digest in known.items():
+        if hashlib.sha256(found.get(name, b"")).hexdigest() != digest:
+            raise Trouble(f"{package.name} holds another {name} than the known one: nothing of it was run.")
+        if name != NOT_UNDER_WINE:
+            (target / name).write_bytes(found[name])
+    (target / "python313._pth").write_text(SEARCHED)
+
+
+def _install(python: Path, requirements: Path, target: Path, *options: str) -> None:
+    pip(python, requirements, "install", "--only-binary=:all:", "--target", target, *options, *PINNED)
+
+
+def _make_prefix(folder: Path) -> None:
+    """A Windows 10 without doors to this user's own folders."""
+    prefix = folder / "prefix"
+    environment = Wine(folder, prefix).environment
+    _run([LOADER, "wineboot", "-i"], environment)
+    version = [r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"]
+    _run([LOADER, "reg", "add", *version], environment)
+    _run([LOADER, "wineboot", "-k"], environment)
+    for door in (prefix / "drive_c" / "users").rglob("*"):
+        if door.is_symlink():
+            door.unlink()
+            door.mkdir()
+    try_it = "import bpy, requests, ssl; print('it works')"
+    said = _run(Wine(folder, prefix).command("-c", try_it), environment)
+    if "it works" not in said:
+        raise Trouble(f"Python for Windows does not run under Wine: {said.strip()[-300:]}")
+
+
+def _run(command: list[str | Path], environment: dict[str, str]) -> str:
+    try:
+        return subprocess.run(
+            command,
+            env=clean_environment(**environment),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=BOOT_DEADLINE,
+        ).stdout
+    except subprocess.TimeoutExpired:
+        raise Trouble(f"Wine hung: {' '.join(map(str, command))}") from None
+
+
+if __name__ == "__main__":
+    with wine(Path(sys.executable)) as windows:
+        environment = clean_environment(**windows.environment)
+        sys.exit(subprocess.run(windows.command(*sys.argv[1:]), env=environment).returncode)
