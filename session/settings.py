@@ -59,7 +59,7 @@ def folder(chosen: str) -> str:
             raise TransferError("Save the .blend file first: the folder is to be beside it")
         path = bpy.path.abspath(path)
     path = os.path.expanduser(path)
-    if not os.path.isabs(path) or (os.name == "nt" and not os.path.splitdrive(path)[0]):
+    if not portable.is_absolute(path):
         whole = readable(portable.downloads_folder())
         raise TransferError(f"“{readable(chosen)}” is no whole path. Choose a folder, such as “{whole}”")
     return os.path.normpath(path)
@@ -79,9 +79,7 @@ def _path_of_link(link: str) -> str:
 
     host, slash, path = link[7:].partition("/") if link[5:7] == "//" else ("", link[5:6], link[6:])
     path = unquote(slash + path, errors="surrogateescape")
-    if host.lower() not in ("", "localhost"):
-        return f"//{host}{path}" if os.name == "nt" else link
-    return path[1:] if os.name == "nt" and path[2:3] in (":", "|") else path
+    return portable.path_of_link("" if host.lower() == "localhost" else host, path) or link
 
 
 def wants_process() -> bool:
@@ -102,7 +100,7 @@ def user_folder() -> Path:
         path = bpy.utils.extension_path_user(package)
     except ValueError:  # enabled as an old-style add-on
         path = bpy.utils.user_resource("CONFIG", path="background_downloads")
-    if not os.path.isabs(path):
+    if not portable.is_absolute(path):
         raise FileNotFoundError(errno.ENOENT, "Blender has no folder for it")
     os.makedirs(path, exist_ok=True)  # not by Blender, which prints a traceback each time that it cannot
     return Path(path)

@@ -289,6 +289,16 @@ def is_absolute(path: str) -> bool:
     return rest.startswith("/")
 
 
+def path_of_link(host: str, path: str) -> str:
+    """The path that a `file:` link's decoded parts name (RFC 8089); empty where it is on another machine.
+
+    On Windows a drive stands first (`/C:/dl`, in old links `/C|/dl`), and another machine has shares.
+    """
+    if not IS_WINDOWS:
+        return "" if host else path
+    return f"//{host}{path}" if host else re.sub(r"^/([A-Za-z])[:|]", r"\1:", path)
+
+
 def downloads_folder() -> str:
     """The user's own Downloads folder, absolute; it may have to be made. Raises nothing. Any thread.
 
