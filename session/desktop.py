@@ -5,19 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
-MANAGER = "org.freedesktop.FileManager1"  # freedesktop.org, "File Manager DBus Interface"
-# Waits for what the file manager says, and opens the folder where there is none. In a shell of its
-# own, since a file manager may take seconds to start.
-ASK_MANAGER = """
-dbus-send --session --print-reply --dest="$1" --type=method_call /org/freedesktop/FileManager1 \
-    "$1.ShowItems" "array:string:$2" string: >/dev/null 2>&1 ||
-gdbus call --session --dest "$1" --object-path /org/freedesktop/FileManager1 \
-    --method "$1.ShowItems" "['$2']" "" >/dev/null 2>&1 ||
-exec xdg-open "$3" >/dev/null 2>&1
-"""
+from ..transfer import portable
 
 
 def show(filepath: str, folder: str) -> bool:
@@ -27,22 +16,10 @@ def show(filepath: str, folder: str) -> bool:
     """
     target = filepath if os.path.exists(filepath) else ""
     try:
-        _start(_command(target, folder))
+        _start(portable.file_manager(target, folder))
     except OSError:
         return False
     return True
-
-
-def _command(filepath: str, folder: str) -> list[str] | str:
-    if sys.platform == "win32":  # its own quoting: the comma belongs to the switch
-        return f'explorer /select,"{filepath}"' if filepath else f'explorer "{folder}"'
-    if sys.platform == "darwin":
-        return ["open", "-R", filepath] if filepath else ["open", folder]
-    if not filepath:
-        return ["xdg-open", folder]
-    # A comma would separate two items, a quote end one.
-    uri = Path(filepath).as_uri().replace(",", "%2C").replace("'", "%27")
-    return ["sh", "-c", ASK_MANAGER, "sh", MANAGER, uri, folder]
 
 
 def _start(command: list[str] | str) -> None:

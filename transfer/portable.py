@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import pathlib
 import platform
 import re
 import select
@@ -338,6 +339,31 @@ else:
         return "" if found.rstrip("/") == home.rstrip("/") else found
 
     _USER_DIRS_SIZE = 1 << 16  # characters; what is longer was not written by a desktop
+
+
+def file_manager(filepath: str, folder: str) -> list[str] | str:
+    """The command that opens a folder, and selects the file in it if one is named."""
+    if sys.platform == "win32":  # its own quoting: the comma belongs to the switch
+        return f'explorer /select,"{filepath}"' if filepath else f'explorer "{folder}"'
+    if sys.platform == "darwin":
+        return ["open", "-R", filepath] if filepath else ["open", folder]
+    if not filepath:
+        return ["xdg-open", folder]
+    # A comma would separate two items, a quote end one.
+    uri = pathlib.PurePosixPath(filepath).as_uri().replace(",", "%2C").replace("'", "%27")
+    return ["sh", "-c", _ASK_MANAGER, "sh", _MANAGER, uri, folder]
+
+
+_MANAGER = "org.freedesktop.FileManager1"  # freedesktop.org, "File Manager DBus Interface"
+# Waits for what the file manager says, and opens the folder where there is none. In a shell of its
+# own, since a file manager may take seconds to start.
+_ASK_MANAGER = """
+dbus-send --session --print-reply --dest="$1" --type=method_call /org/freedesktop/FileManager1 \
+    "$1.ShowItems" "array:string:$2" string: >/dev/null 2>&1 ||
+gdbus call --session --dest "$1" --object-path /org/freedesktop/FileManager1 \
+    --method "$1.ShowItems" "['$2']" "" >/dev/null 2>&1 ||
+exec xdg-open "$3" >/dev/null 2>&1
+"""
 
 
 # -- Connections.
