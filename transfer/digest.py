@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import re
 from typing import Protocol
+from urllib.parse import unquote
 
 from .job import Digest, TransferError
 
-LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128}
 """The algorithms a link may name, with the length of their digests in hexadecimal digits."""
+# "sha256=", "sha-256:", and as subresource integrity has it (W3C SRI, section 3.5) "sha256-".
+_KNOWN = r"(?is)(md5|sha-?(?:1|256|384|512))[=:-](.*)"
+# Whoever writes one of these wants the file to be checked; "#sha256" alone may be a heading of a page.
+_UNKNOWN = (
+    r"(?is)(?:sha(?:-?[0-9]|ke)|md-?[0-9]|crc-?[0-9]|blake-?[0-9]|xxh|ripemd|rmd[0-9]|adler|keccak|whirlpool"
+    r"|tiger|checksum|digest|integrity)[\w./-]*[=:].*|sha[0-9]+-[a-z0-9+/]{20,}=*"
+)
 
 
 class Hash(Protocol):
@@ -21,17 +30,19 @@ class Hash(Protocol):
 
 
 def parse_fragment(fragment: str) -> Digest | None:
-    """Read ``sha256=<hex>`` (or md5, sha1, sha512) from what follows the ``#`` of a link.
+    """Read ``sha256=<hex>`` (or another of `LENGTHS`) from what follows the ``#`` of a link.
 
-    As in Python package indexes (PyPA's simple repository API), other ``&``-separated fields may
-    stand beside it; the first digest counts. Other fragments mean nothing to a download: None.
+    ``sha256:<hex>`` and ``sha256-<base64>`` say the same. As in Python package indexes (PyPA's
+    simple repository API), other ``&``-separated fields may stand beside it; the first digest
+    counts. Other fragments mean nothing to a download: None.
 
-    :raises TransferError: a known algorithm with something that is no digest of its length.
+    :raises TransferError: it is a digest that cannot be read: nothing would be checked.
     """
-    for field in fragment.split("&"):
-        algorithm, equals, digits = field.lower().partition("=")
-        if equals and algorithm in LENGTHS:
-            return _digest(algorithm, digits)
+    for field in unquote(fragment).split("&"):
+        if match := re.fullmatch(_KNOWN, field):
+            return _digest(match[1].lower().replace("-", ""), match[2])
+        if re.fullmatch(_UNKNOWN, field):
+            raise TransferError("The kind of checksum after # is not known: use sha256, or remove it")
     return None
 
 
@@ -46,10 +57,14 @@ def matches(computed: Hash, expected: Digest) -> bool:
     return computed.hexdigest() == expected.hex
 
 
-def _digest(algorithm: str, digits: str) -> Digest:
+def _digest(algorithm: str, text: str) -> Digest:
     length = LENGTHS[algorithm]
-    if len(digits) != length:
-        raise TransferError(f"This link's {algorithm} digest should have {length} digits, not {len(digits)}")
-    if not re.fullmatch("[0-9a-f]*", digits):
-        raise TransferError(f"This link's {algorithm} digest has other characters than 0-9 and a-f")
-    return Digest(algorithm, digits)
+    if re.fullmatch(rf"[0-9A-Fa-f]{{{length}}}", text):
+        return Digest(algorithm, text.lower())
+    packed = text.rstrip("=").replace("-", "+").replace("_", "/")  # base64url too (RFC 4648, section 5)
+    size = -(-length * 4 // 6)  # characters of base64 without its padding
+    if re.fullmatch(rf"[0-9A-Za-z+/]{{{size}}}", packed):
+        return Digest(algorithm, binascii.a2b_base64(packed + "=" * (-size % 4)).hex())
+    if re.fullmatch(rf"[0-9A-Fa-f]{{0,{length - 1}}}", text):
+        raise TransferError("The checksum after # is incomplete. Copy the whole link")
+    raise TransferError(f"The checksum after # is no {algorithm}. Copy the link again, or remove it")

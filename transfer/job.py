@@ -41,7 +41,7 @@ class Digest:
     """An expected digest."""
 
     algorithm: str
-    """One of ``md5``, ``sha1``, ``sha256``, ``sha512``."""
+    """One of ``md5``, ``sha1``, ``sha256``, ``sha384``, ``sha512``."""
     hex: str
     """Lower case."""
 

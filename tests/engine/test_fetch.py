@@ -431,7 +431,7 @@ def test_an_encoding_that_nobody_asked_for(fetch: Fetcher, server: Server, tmp_p
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha384", "sha512"])
 def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str) -> None:
     url = server.add("/a.bin", body=DATA)
     good = Digest(algorithm, hashlib.new(algorithm, DATA).hexdigest())
