@@ -23,7 +23,7 @@ Measure = Callable[[str], float]
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # In an error: what servers say of signed links that have expired, or what we say ourselves.
-EXPIRED = r"\((?:401|403|404|410)\)|Ask for a new link"
+EXPIRED = r"\((?:401|403|404|410)\)|[Gg]et a new link"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))

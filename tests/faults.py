@@ -85,56 +85,70 @@ TRIED = ". Tried 5 times, try again later"
 CUT = "The connection was closed before the file was complete" + TRIED
 NO_ANSWER = "The server {host} closed the connection without an answer" + TRIED
 RESET = "The connection to {host} was reset" + TRIED
-UNREADABLE = "The server {host} sent an answer that cannot be understood" + TRIED
+LATER = "Try later, or use your browser"
+UNREADABLE = "The server {host} sent an answer that cannot be understood. Tried 5 times. " + LATER
+SLOW = ". Tried 5 times. A slow server? Raise the time-out in the System preferences"
 LATE = re.compile(  # whether the libraries notice first, or we
     r"The server (127\.0\.0\.1 did not answer in time|did not answer in time \(waiting for the server\))"
-    + re.escape(TRIED)
+    + re.escape(SLOW)
 )
-LATE_BODY = "The server did not answer in time (receiving)" + TRIED
+LATE_BODY = "The server stopped sending" + TRIED
 LATE_CONNECT = re.compile(
     r"The server (127\.0\.0\.1 did not answer in time|did not answer in time \(connecting\))"
-    + re.escape(TRIED)
+    + re.escape(SLOW)
 )
 REFUSED = "The server {host} refuses connections" + TRIED
 MISFIT = "The server sent a file in pieces that do not fit together" + TRIED
 LESS = re.compile(  # what it sends beyond its word may be taken for the next answer
-    r"The server (sent less than it had announced|127\.0\.0\.1 sent an answer that cannot be understood)"
-    + re.escape(TRIED)
+    r"The server (sent less than it had announced\. Tried 5 times, try again later"
+    r"|127\.0\.0\.1 sent an answer that cannot be understood\. Tried 5 times\. Try later, .*)"
 )
 DAMAGED = "The server sent the file damaged" + TRIED
 ENCODED = "The server sent the file in an encoding that was not asked for"
-CIRCLES = "The server sends this download round in circles"
-NO_ADDRESS = "The server sends this download to a place that is not a web address"
-UNREADABLE_ADDRESS = "The server sends this download to an address that cannot be read"
+CIRCLES = f"The server sends this download round in circles. {LATER}"
+NO_ADDRESS = f"The server sends this download to a place that is not a web address. {LATER}"
+UNREADABLE_ADDRESS = f"The server sends this download to an address that cannot be read. {LATER}"
 PAGE = "The server sent a web page instead of a file; you may need to sign in"
-DIGEST = "The file is not the one expected: its digest differs. Ask for a new link"
-UNTRUSTED = "The certificate of {host} cannot be trusted: nothing was fetched"
+DIGEST = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+ASK = "Ask whoever looks after this network or the server"
+UNTRUSTED = {
+    "expired": f"it has expired. Check this computer's clock. {ASK}",
+    "wrong_host": f"it is for another server. Check the link. {ASK}",
+    "self_signed": f"nobody whom this computer knows vouches for it. {ASK}",
+}
 INSECURE = "A secure connection to {host} could not be made" + TRIED
 NO_SPACE = re.compile(r"Not enough space: .* are needed.*")
 
 
 REFUSED_WITH = {
-    204: "The server has nothing to download at this link",
-    400: "The server does not understand this link (400)",
-    401: "This download needs a user name and a password (401)",
-    403: "The server does not allow this download (403). The link may have expired: ask for a new one",
-    404: "There is no file at this link (404)",
-    407: "The proxy asks for a user name and a password (407)",
+    202: "The server is still preparing the file (202)",
+    204: "The link gave no file (204). Copy the link of the download button",
+    400: "The server does not understand this link (400). Check the link, or copy it again from the page",
+    401: "This download needs a user name and a password (401)."
+    " Copy a link from the page where you are signed in",
+    403: "The server does not allow this download (403). The link may have expired: get a new link",
+    404: "There is no file at this link (404). Check the link, or copy it again from the page",
+    407: "The proxy asks for a user name and a password (407)."
+    " Write them into its address in the proxy settings of this computer",
     408: "The server gave up waiting (408)",
-    410: "The file is no longer at this link (410)",
-    416: "The server does not offer the file from its beginning (416)",
+    410: "The file is no longer at this link (410). Get a new link",
+    416: "The server refuses this file (416). Get a new link",
+    425: "The server is not ready yet (425)",
     429: "The server asks for fewer downloads at a time (429)",
     451: "The server may not offer this file for legal reasons (451)",
     500: "The server has a problem of its own (500)",
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
+    520: "The server has a problem of its own (520)",
+    522: "The server cannot be reached from the one that speaks for it (522)",
+    524: "The server did not answer the one that speaks for it (524)",
 }
 
 
 def error(code: int) -> str:
     """What is said of a status."""
-    return REFUSED_WITH.get(code, f"The server answered with an error ({code})")
+    return REFUSED_WITH.get(code, f"The server answered with an error ({code}). {LATER}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -824,12 +838,14 @@ def _statuses() -> Iterator[Fault]:
         505,
         507,
         511,
+        521,
+        523,
         599,
         600,
         999,
     ):
         yield fails(f"status {code}", error(code), status(code))
-    for code in (408, 425, 429, 500, 502, 503, 504):
+    for code in (202, 408, 425, 429, 500, 502, 503, 504, 520, 522, 524):
         yield from both(f"status {code}", error(code) + TRIED, status(code))
     yield whole("status 203", status=203)
     yield fails("status 101", error(101), raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"))
@@ -1035,9 +1051,9 @@ def _names() -> Iterator[Fault]:
 
 def _tls() -> Iterator[Fault]:
     """Secure connections."""
-    for kind in ("expired", "wrong_host", "self_signed"):
-        name = kind.replace("_", " ")
-        yield fails(f"certificate {name}", UNTRUSTED, port=port("https", tls=kind))
+    for kind, why in UNTRUSTED.items():
+        end = "The certificate of {host} cannot be trusted: " + why
+        yield fails(f"certificate {kind.replace('_', ' ')}", end, port=port("https", tls=kind))
     yield fails("a handshake closed", INSECURE, port=port("https", meets=closes))
     yield whole("a handshake closed, once", port=port("https", meets=closes, times=1))
     yield fails("a handshake reset", RESET, port=port("https", meets=resets))

@@ -1917,6 +1917,7 @@ class Certificates:
     good: Path
     """For LOCAL_NAMES."""
     expired: Path
+    not_yet_valid: Path
     wrong_host: Path
     self_signed: Path
     """For localhost too, but of another authority."""
@@ -1944,6 +1945,7 @@ def make_certificates(folder: Path) -> Certificates:
     made.ca.write_bytes(_certificate("Test authority", ca_key))
     _write_leaf(made.good, LOCAL_NAMES, "Test authority", ca_key)
     _write_leaf(made.expired, LOCAL_NAMES, "Test authority", ca_key, days=(-20, -10))
+    _write_leaf(made.not_yet_valid, LOCAL_NAMES, "Test authority", ca_key, days=(10, 20))
     _write_leaf(made.wrong_host, ("elsewhere.example.org",), "Test authority", ca_key)
     _write_leaf(made.self_signed, LOCAL_NAMES, "Nobody", stranger_key)
     return made

@@ -8,12 +8,13 @@ from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from . import names, retry
+from . import names, proxies, retry
 from .job import TransferError, TryAgain, Validator
 
 if TYPE_CHECKING:
     import requests
 
+LATER = "Try later, or use your browser"
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
@@ -67,9 +68,11 @@ def _quoted(url: str, location: str) -> str:
         is_web = urlsplit(target).scheme in ("http", "https")
         target = names.quoted(target) if is_web else target
     except (ValueError, TransferError) as error:
-        raise TransferError("The server sends this download to an address that cannot be read") from error
+        raise TransferError(
+            f"The server sends this download to an address that cannot be read. {LATER}"
+        ) from error
     if not is_web:
-        raise TransferError("The server sends this download to a place that is not a web address")
+        raise TransferError(f"The server sends this download to a place that is not a web address. {LATER}")
     return target
 
 
@@ -107,7 +110,7 @@ def timestamp(date: str) -> float | None:
 def refusal(response: requests.Response) -> TransferError:
     """What to say of a status that brings no file."""
     status = response.status_code
-    sentence = _REFUSALS.get(status, f"The server answered with an error ({status})")
+    sentence = _REFUSALS.get(status, f"The server answered with an error ({status}). {LATER}")
     if not retry.retryable(status):
         return TransferError(sentence)
     wait = retry.retry_after(response.headers.get("Retry-After", ""), time.time())
@@ -115,19 +118,25 @@ def refusal(response: requests.Response) -> TransferError:
 
 
 _REFUSALS = {
-    204: "The server has nothing to download at this link",
-    400: "The server does not understand this link (400)",
-    401: "This download needs a user name and a password (401)",
-    403: "The server does not allow this download (403). The link may have expired: ask for a new one",
-    404: "There is no file at this link (404)",
-    407: "The proxy asks for a user name and a password (407)",
+    202: "The server is still preparing the file (202)",
+    204: "The link gave no file (204). Copy the link of the download button",
+    400: "The server does not understand this link (400). Check the link, or copy it again from the page",
+    401: "This download needs a user name and a password (401)."
+    " Copy a link from the page where you are signed in",
+    403: "The server does not allow this download (403). The link may have expired: get a new link",
+    404: "There is no file at this link (404). Check the link, or copy it again from the page",
+    407: proxies.WANTS_LOGIN,
     408: "The server gave up waiting (408)",
-    410: "The file is no longer at this link (410)",
-    416: "The server does not offer the file from its beginning (416)",
+    410: "The file is no longer at this link (410). Get a new link",
+    416: "The server refuses this file (416). Get a new link",
+    425: "The server is not ready yet (425)",
     429: "The server asks for fewer downloads at a time (429)",
     451: "The server may not offer this file for legal reasons (451)",
     500: "The server has a problem of its own (500)",
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
+    520: "The server has a problem of its own (520)",
+    522: "The server cannot be reached from the one that speaks for it (522)",
+    524: "The server did not answer the one that speaks for it (524)",
 }

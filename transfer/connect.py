@@ -36,8 +36,9 @@ from urllib3.connection import (  # type: ignore[attr-defined]
 )
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from . import names, retry
-from .control import Control, Wire
+from . import logins, names, proxies
+from .answers import LATER
+from .control import SLOW, Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
@@ -116,10 +117,18 @@ class Client:
             if control.was_cut:  # just when the headers had come: there is no body to go on with
                 response.close()
                 control.check()
+            host.is_new = False
             return response
+        except TryAgain:  # its supervisor ends what takes too long
+            if host.proxy and control.phase in _CONNECTING:
+                raise proxies.unreached(host.proxy, is_late=True, is_new=host.is_new) from None
+            raise
         except _NETWORK_ERRORS as error:
             control.check()  # being asked looks like a broken connection
-            raise explain(error, request.url or "") from error
+            if host.proxy and control.phase in _CONNECTING:
+                is_late = any(isinstance(cause, TimeoutError) for cause in _causes(error))
+                raise proxies.unreached(host.proxy, is_late=is_late, is_new=host.is_new) from error
+            raise explain(error, request.url or "", host.proxy) from error
         except ValueError as error:
             raise TransferError("This link is not one that can be asked for") from error
         finally:
@@ -165,6 +174,7 @@ def _place(url: str) -> str:
     return "/".join(url.split("/", 3)[:3])
 
 
+_CONNECTING = (Phase.LOOKUP, Phase.CONNECT)
 _NETWORK_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -181,11 +191,14 @@ class _Host:
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
         proxy = requests.utils.select_proxy(url, self.proxies)
+        self.proxy = proxies.checked(proxy) if proxy else ""
+        """What the proxy for it is called, if there is one."""
+        self.is_new = True
+        """Whether no answer has come from there yet."""
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
-        own = requests.utils.get_auth_from_url(url)
-        login = own if any(own) else requests.utils.get_netrc_auth(url)
-        self.auth = HTTPBasicAuth(login[0].encode(), login[1].encode()) if login else None
+        login = logins.of(url)
+        self.auth = HTTPBasicAuth(*login) if login else None
         self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login
         """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
 
@@ -323,6 +336,10 @@ class _Response(http.client.HTTPResponse):
         return version, status, reason
 
 
+class _ProxyFault(OSError):
+    """It went wrong between us and the proxy: what follows concerns no server."""
+
+
 class _AsWritten:
     """A connection that asks for what the link says, whatever the libraries would make of it."""
 
@@ -336,6 +353,7 @@ class _Interruptible(_AsWritten):
     response_class: Callable[..., _Response] = _Response
     wire: Wire | None = None
     sock: socket.socket | None
+    proxy_is_verified: bool | None
 
     def _new_conn(self) -> socket.socket:
         host, port = self._dns_host, self.port  # type: ignore[attr-defined]
@@ -362,12 +380,23 @@ class _Interruptible(_AsWritten):
         self.response_class = response_class
         try:
             super()._tunnel()  # type: ignore[misc]
-        except BaseException:
+        except BaseException as error:
             for response in made:
                 response.close()
+            if isinstance(error, (OSError, http.client.HTTPException)):
+                raise _ProxyFault from error
             raise
         finally:
             self.response_class = _Response
+
+    def _connect_tls_proxy(self, hostname: str, sock: socket.socket) -> ssl.SSLSocket:
+        """By hand, since urllib3 1.26 has OpenSSL look at no name, and refuse addresses."""
+        context: ssl.SSLContext = self.proxy_config.ssl_context  # type: ignore[attr-defined]
+        self.proxy_is_verified = True
+        try:
+            return context.wrap_socket(sock, server_hostname=hostname)
+        except OSError as error:
+            raise _ProxyFault from error
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         if self.wire:  # a connection that was kept has not been attached yet
@@ -443,10 +472,10 @@ class _Adapter(HTTPAdapter):
         return f"{root}/"
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host["scheme"] == "https":
-            pool = {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
-        return host, pool
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] != "https":
+            return host, {}  # what `proxy_manager_for` says of a proxy over TLS stands
+        return host, {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Where requests is older than 2.32 the pool gets its context here."""
@@ -553,19 +582,39 @@ class _Race:
         sock.close()
 
 
-def explain(error: BaseException, url: str) -> TransferError:
-    """Turn a library's error into a sentence; its own message may hold the URL, so it is not quoted."""
-    host = urlsplit(url).hostname or "the server"
+def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
+    """Turn a library's error into a sentence; its own message may hold the URL, so it is not quoted.
+
+    :param proxy: what the proxy that was asked is called, empty if there was none.
+    """
     chain = list(_causes(error))
     if status := _refused_tunnel(chain):
-        return _of_the_proxy(status)
+        return proxies.refused(proxy, status)
+    if any(type(cause).__module__ == "socks" for cause in chain):
+        return proxies.refused(proxy, None)
+    host = urlsplit(url).hostname or "the server"
+    words = {"host": host, "server": f"server {host}"}
+    if proxy and _is_of_proxy(chain, url):
+        words = {"host": f"the proxy {proxy}", "server": f"proxy {proxy}"}
     for kind, sentence in _FINAL:
-        if any(isinstance(cause, kind) for cause in chain):
-            return TransferError(sentence.format(host=host))
+        if cause := next((cause for cause in chain if isinstance(cause, kind)), None):
+            return TransferError(sentence.format(**words, why=_why_not(cause)))
     for kind, sentence in _PASSING:
         if any(isinstance(cause, kind) for cause in chain):
-            return TryAgain(sentence.format(host=host))
-    return TryAgain(f"The connection to {host} failed")
+            return TryAgain(sentence.format(**words))
+    return TryAgain("The connection to {host} failed".format(**words))
+
+
+def _is_of_proxy(chain: list[BaseException], url: str) -> bool:
+    """Whether the proxy itself went wrong, and no server behind it: for http it alone speaks TLS."""
+    kinds = (_ProxyFault, ssl.SSLError, CertificateError) if url.startswith("http:") else _ProxyFault
+    return any(isinstance(cause, kinds) for cause in chain)
+
+
+def _why_not(error: BaseException) -> str:
+    """Why a certificate is not trusted, and what to do (the codes are those of OpenSSL's x509_vfy.h)."""
+    code = getattr(error, "verify_code", 62)  # urllib3 says so itself where it looks at the name
+    return next((why for codes, why in _REASONS if code in codes), _REASONS[-1][1])
 
 
 def _refused_tunnel(chain: list[BaseException]) -> int:
@@ -573,13 +622,6 @@ def _refused_tunnel(chain: list[BaseException]) -> int:
     texts = (str(cause.args[0]) for cause in chain if type(cause) is OSError and cause.args)
     found = (re.match(r"Tunnel connection failed: (\d{3})\b", text) for text in texts)
     return next((int(match[1]) for match in found if match), 0)
-
-
-def _of_the_proxy(status: int) -> TransferError:
-    if status == 407:
-        return TransferError("The proxy asks for a user name and a password (407)")
-    kind = TryAgain if retry.retryable(status) else TransferError
-    return kind(f"The proxy does not let this connection through ({status})")
 
 
 def _was_closed(error: TransferError) -> bool:
@@ -603,21 +645,29 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
         todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
 
 
-_NO_TRUST = "The certificate of {host} cannot be trusted: nothing was fetched"
+_ASK = "Ask whoever looks after this network or the server"
+_REASONS = (
+    ((10,), f"it has expired. Check this computer's clock. {_ASK}"),
+    ((9,), "it is not valid yet. Check this computer's clock"),
+    ((62, 63, 64), f"it is for another server. Check the link. {_ASK}"),
+    ((2, 18, 19, 20, 21, 27), f"nobody whom this computer knows vouches for it. {_ASK}"),
+    ((), f"it is not valid. Check this computer's clock. {_ASK}"),
+)
+_NO_TRUST = "The certificate of {host} cannot be trusted: {why}"
+_UNREADABLE = f"The {{server}} sent an answer that cannot be understood. {LATER}"
 _FINAL: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, _NO_TRUST),
     (CertificateError, _NO_TRUST),  # what urllib3 says where it looks at the name itself
-    (requests.exceptions.InvalidURL, "The address of {host} is not valid"),
-    (UnicodeError, "The address of {host} is not valid"),
+    (requests.exceptions.InvalidURL, "The address of {host} is not valid. Check the link"),
+    (UnicodeError, "The address of {host} is not valid. Check the link"),
 )
 _PASSING: tuple[tuple[type[BaseException], str], ...] = (
-    (requests.exceptions.ProxyError, "The proxy cannot be reached, or does not let this connection through"),
-    (socket.gaierror, "The server {host} cannot be found. Check the link and the network"),
-    (ConnectionRefusedError, "The server {host} refuses connections"),
+    (socket.gaierror, "The {server} cannot be found. Check the link and the network"),
+    (ConnectionRefusedError, "The {server} refuses connections"),
     (ssl.SSLError, "A secure connection to {host} could not be made"),
-    (http.client.RemoteDisconnected, "The server {host} closed the connection without an answer"),
+    (http.client.RemoteDisconnected, "The {server} closed the connection without an answer"),
     (ConnectionResetError, "The connection to {host} was reset"),
-    (urllib3.exceptions.InvalidHeader, "The server {host} sent an answer that cannot be understood"),
-    (http.client.HTTPException, "The server {host} sent an answer that cannot be understood"),
-    (TimeoutError, "The server {host} did not answer in time"),
+    (urllib3.exceptions.InvalidHeader, _UNREADABLE),
+    (http.client.HTTPException, _UNREADABLE),
+    (TimeoutError, f"The {{server}} did not answer in time. {SLOW}"),
 )

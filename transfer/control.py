@@ -17,6 +17,10 @@ from contextlib import contextmanager, suppress
 from . import portable
 from .job import Phase, Stopped, TryAgain
 
+STALLED = "The server stopped sending"
+LATE = "The server did not answer in time"
+SLOW = "A slow server? Raise the time-out in the System preferences"
+
 
 class CalledBack(Exception):
     """Others go on with the transfer, and another download needs this worker."""
@@ -151,7 +155,7 @@ class Control:
             self.asked, is_called_back, self.is_called_back = False, self.is_called_back, False
             if is_called_back:
                 raise CalledBack
-            raise TryAgain(f"The server did not answer in time ({self.phase.value})")
+            raise TryAgain(STALLED if self.phase is Phase.BODY else f"{LATE} ({self.phase.value}). {SLOW}")
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; its time-out begins too."""

@@ -518,7 +518,7 @@ class Transfer:
             self._end_if_fruitless()
             cookies.update(response.cookies)
             url = answers.redirected(str(response.url), response.headers["Location"])
-        raise TransferError("The server sends this download round in circles")
+        raise TransferError(f"The server sends this download round in circles. {answers.LATER}")
 
     def _judge(self, response: requests.Response, segment: Segment, is_range: bool) -> Skipped | None:
         """Decide what an answer means: the segment gets its body, unless there is nothing to fetch."""
@@ -770,7 +770,9 @@ class Transfer:
     def _end_if_fruitless(self) -> None:
         """Raises TransferError where too much time went by on the network; waits do not count."""
         if time.monotonic() - self._since > MAX_FRUITLESS * self._settings.timeout:
-            raise TransferError("The server keeps the connection busy, but the download does not get on")
+            raise TransferError(
+                f"The server keeps the connection busy, but the download does not get on. {answers.LATER}"
+            )
 
     # -- The end.
 
@@ -824,7 +826,9 @@ class Transfer:
                 self._clear()
                 raise _AskAgain
             self._drop_part()
-            raise TransferError("The file is not the one expected: its digest differs. Ask for a new link")
+            raise TransferError(
+                "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+            )
 
     def _hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
         """Read from the disk what the digest has not seen while it came."""

@@ -19,7 +19,8 @@ LEAST_JITTER = 0.5  # share of the delay, so that downloads that broke together 
 ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
 LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
 
-_RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+# 202: it is being prepared. 520, 522, 524: what Cloudflare says where others say 502 and 504.
+_RETRYABLE = frozenset((202, 408, 425, 429, 500, 502, 503, 504, 520, 522, 524))
 _SECONDS = r"[+-]?[0-9]+(?:\.[0-9]+)?"
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))  # seconds each
 
@@ -58,7 +59,7 @@ class Tries:
     asked: float = 0.0
     """Seconds of the last wait if the server asked for it, else 0."""
     reason: str = "The server sends nothing new"
-    """What went wrong last, as a sentence for a person."""
+    """What went wrong last, as a sentence for a person; a second one may say what to do."""
 
     @property
     def text(self) -> str:
@@ -122,7 +123,8 @@ class Tries:
         return wait
 
     def _given_up(self, times: int) -> TransferError:
-        return TransferError(f"{self.reason.rstrip('.')}. Tried {times} times, try again later")
+        what, _, advice = self.reason.rstrip(".").partition(". ")
+        return TransferError(f"{what}. Tried {times} times{f'. {advice}' if advice else ', try again later'}")
 
 
 def _until(date: str, now: float) -> float | None:

@@ -65,7 +65,17 @@ def test_an_incomplete_digest_is_an_error(digits: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("a" * 65, "g" * 64, "٣" * 64, "a" * 63 + "\n", "xyz", "a" * 42, "a" * 42 + "%3D", "a" * 44, " " + "a" * 64),
+        *(
+            "a" * 65,
+            "g" * 64,
+            "٣" * 64,
+            "a" * 63 + "\n",
+            "xyz",
+            "a" * 42,
+            "a" * 42 + "%3D",
+            "a" * 44,
+            " " + "a" * 64,
+        ),
         *("0x" + "a" * 62, "a" * 32 + " " + "a" * 31, "a" * 42 + "!", "a" * 128, "checksums"),
     ],
 )
@@ -78,7 +88,14 @@ def test_a_digest_that_cannot_be_read_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     "fragment",
     [
-        *("sha999=aa", "sha3-256=" + "a" * 64, "sha3=12", "sha224:" + "a" * 56, "crc32=cbf43926", "CRC32C=yZRlqg=="),
+        *(
+            "sha999=aa",
+            "sha3-256=" + "a" * 64,
+            "sha3=12",
+            "sha224:" + "a" * 56,
+            "crc32=cbf43926",
+            "CRC32C=yZRlqg==",
+        ),
         *("blake2b=aa", "blake3:aa", "xxh64=1", "md4=aa", "sha512/256=aa", "sha512_256=aa", "adler32=1"),
         *("checksum=sha256:aa", "digest=sha-256=aa", "integrity=sha384-aa", "sha224-" + "a" * 38),
         "egg=a&crc32=1",

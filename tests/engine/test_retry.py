@@ -21,13 +21,8 @@ CUT = "The server closed the connection before the file was complete"
 
 def test_only_passing_failures_are_tried_again() -> None:
     assert [status for status in range(100, 600) if retry.retryable(status)] == [
-        408,
-        425,
-        429,
-        500,
-        502,
-        503,
-        504,
+        *(202, 408, 425, 429),
+        *(500, 502, 503, 504, 520, 522, 524),
     ]
 
 
@@ -92,6 +87,13 @@ def test_the_fifth_failure_without_progress_is_the_end_and_says_why() -> None:
     with pytest.raises(TransferError) as caught:
         tries.delay(CUT + ".")
     assert str(caught.value) == f"{CUT}. Tried 5 times, try again later"
+
+
+def test_what_to_do_next_stands_at_the_end() -> None:
+    tries = Tries(failures=4)
+    with pytest.raises(TransferError) as caught:
+        tries.delay("The server did not answer. Raise the time-out. Or wait")
+    assert str(caught.value) == "The server did not answer. Tried 5 times. Raise the time-out. Or wait"
 
 
 def test_text_counts_the_tries() -> None:

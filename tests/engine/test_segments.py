@@ -970,7 +970,7 @@ def test_a_digest_over_segments_is_right(eager: Driver, server: Server, tmp_path
     gate.open()
     assert finished(eager.outcome(job)).read_bytes() == DATA
     wrong = new_job(server.url("/a.bin"), tmp_path, sha256=SHA256[::-1])
-    assert "its digest differs" in failed(eager.run(wrong))
+    assert "its checksum differs" in failed(eager.run(wrong))
     assert names(tmp_path) == ["a.bin"]
 
 

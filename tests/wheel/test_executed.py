@@ -74,7 +74,7 @@ def test_failures_are_named_and_the_others_finish(
         start(tmp_path, good, changed, missing, "ftp://example.org/x")
     said = str(caught.value)
     assert f"{server.url('/missing.bin')}: There is no file at this link (404)" in said
-    assert f"{server.url('/changed.bin')}: The file is not the one expected" in said
+    assert f"{server.url('/changed.bin')}: The file is damaged or another one" in said
     assert "ftp://example.org/x" in said
     assert "secret" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["good.bin"]

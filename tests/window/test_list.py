@@ -94,7 +94,7 @@ def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) 
     downloads.wait_over()
     downloads.act("replace_link", index=0, url=add_new(server) + "#md5=" + "0" * 32)
     downloads.wait("FAILED")
-    assert "its digest differs" in downloads.rows()[0].error
+    assert "its checksum differs" in downloads.rows()[0].error
     downloads.wait_over()
 
 

@@ -1,0 +1,106 @@
+"""User and password for a server: a link's own, else those that ``~/.netrc`` has, as for curl."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from . import portable
+
+NETRC_SIZE = 1 << 20  # bytes; what lies beyond is not read
+_PLACES = ("~/.netrc", "~/_netrc")
+_WORD = r'"((?:[^"\\]|\\.)*)"|([^\s"]\S*)|(")'  # curl takes words in quotes
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+_BEGIN = ("machine", "default")
+
+
+class Login(NamedTuple):
+    """In bytes as they are sent (RFC 7617), since nobody knows in which encoding a server has them."""
+
+    user: bytes
+    password: bytes
+
+
+def of(url: str) -> Login | None:
+    """Those of a link, else of its host in ``~/.netrc`` or the file that NETRC names. Never raises."""
+    parts = urlsplit(url)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    login = Login(unquote_to_bytes(user), unquote_to_bytes(password))
+    return login if any(login) else _of_host((parts.hostname or "").lower())
+
+
+def _of_host(host: str) -> Login | None:
+    named = os.environ.get("NETRC")
+    for place in [named] if named else _PLACES:
+        path = os.path.expanduser(place)
+        if os.path.lexists(path):
+            entries = _entries(_read(path))
+            login = _login(entries.get(host, entries.get(None, {})))
+            return login if any(login) else None
+    return None
+
+
+def _read(path: str) -> str:
+    """Bytes that are no UTF-8 come back as they are; nothing where no file can be read."""
+    try:
+        fd = portable.open_file(os.path.realpath(path), os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        data = os.read(fd, NETRC_SIZE) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return data.decode("utf-8-sig", "surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _login(fields: Mapping[str, str]) -> Login:
+    user = fields.get("login") or fields.get("account", "")
+    return Login(*(text.encode("utf-8", "surrogateescape") for text in (user, fields.get("password", ""))))
+
+
+def _entries(text: str) -> dict[str | None, dict[str, str]]:
+    """The first entry of each host, None for any other host. What is no entry is passed over."""
+    entries: dict[str | None, dict[str, str]] = {}
+    fields: dict[str, str] = {}
+    words = list(_words(text))[::-1]
+    while words:
+        word = words.pop().strip("\n").lower()
+        if word in _BEGIN:
+            fields = {}
+            entries.setdefault(_value(words).lower() if word == "machine" else None, fields)
+        elif word in ("login", "account", "password"):
+            fields.setdefault(word, _value(words))
+        elif word == "macdef":
+            while words and words.pop() != "\n":  # up to an empty line
+                pass
+    return entries
+
+
+def _value(words: list[str]) -> str:
+    """The next word, unless something else begins there."""
+    return words.pop() if words and not words[-1].startswith("\n") else ""
+
+
+def _words(text: str) -> Iterator[str]:
+    """Those of lines that are no comments; a line end for an empty line, and before what begins an entry."""
+    for line in text.split("\n"):
+        if not line.strip():
+            yield "\n"
+        if line.lstrip().startswith("#"):
+            continue
+        mark = "\n" if line.split()[:1] and line.split()[0].lower() in _BEGIN else ""
+        for match in re.finditer(_WORD, line):
+            if match[3]:
+                return  # nobody can tell where it ends
+            yield mark + (match[2] or re.sub(r"\\(.)", _unescaped, match[1]))
+            mark = ""
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return _ESCAPES.get(match[1], match[1])

@@ -1,0 +1,57 @@
+"""What is wrong with a proxy, in words. Its address is a setting of the computer's: it is never the link."""
+
+from __future__ import annotations
+
+import importlib.util
+from urllib.parse import urlsplit
+
+from . import retry
+from .job import TransferError, TryAgain
+
+CHECK = "Check the proxy settings of this computer"
+_WEB, _SOCKS = ("http", "https"), ("socks4", "socks4a", "socks5", "socks5h")
+
+
+def checked(proxy: str) -> str:
+    """How a proxy is called in sentences: host and port, no password.
+
+    :param proxy: as the environment or the system has it; `requests` takes one without a scheme too.
+    :raises TransferError: it is none that can be asked.
+    """
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, 0
+    if not host or port == 0:
+        raise TransferError(f"The address of this computer's proxy cannot be read. {CHECK}")
+    shown = parts.netloc.rpartition("@")[2]
+    if parts.scheme not in (*_WEB, *_SOCKS):
+        raise TransferError(f"The proxy {shown} is of an unknown kind, neither HTTP nor SOCKS. {CHECK}")
+    if parts.scheme in _SOCKS and not importlib.util.find_spec("socks"):
+        raise TransferError(
+            f"The proxy {shown} is a SOCKS proxy, which Blender cannot use. Set an HTTP proxy, or none"
+        )
+    return shown
+
+
+def unreached(shown: str, *, is_late: bool, is_new: bool) -> TransferError:
+    """No connection to it. Another try is worth while where it was only late, or has answered before."""
+    what = "did not answer in time" if is_late else "cannot be reached"
+    kind = TryAgain if is_late or not is_new else TransferError
+    return kind(f"The proxy {shown} {what}. {CHECK}")
+
+
+def refused(shown: str, status: int | None) -> TransferError:
+    """It answered with this status when it was asked for a tunnel; None: SOCKS has none."""
+    if status == 407:
+        return TransferError(WANTS_LOGIN)
+    kind = TransferError if status and not retry.retryable(status) else TryAgain
+    number = f" ({status})" if status else ""
+    return kind(f"The proxy {shown} does not let this connection through{number}. {CHECK}")
+
+
+WANTS_LOGIN = (
+    "The proxy asks for a user name and a password (407)."
+    " Write them into its address in the proxy settings of this computer"
+)
