@@ -24,7 +24,6 @@ from .transfer import names
 from .transfer.job import IfExists, TransferError
 from .workers import Download, Status
 
-PROBLEMS_SHOWN = 5  # reports of one start
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 LINGER = 0.1  # seconds between two looks whether the operator has ended
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
@@ -96,8 +95,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             problems += session.add(links, **options)
             self._empty_field(context)
             session.mirror.flush()
-        for problem in _shortened(problems):
-            self.report({"WARNING"}, problem)
+        if problems:
+            self.report({"WARNING"}, _shortened(problems))
         if session.run:
             return {"FINISHED"}
         if not session.wants_run:
@@ -122,7 +121,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         if event.type != "TIMER" or not self._run:
             return {"PASS_THROUGH"}
         if reason := offline_reason():
-            return self._pause_all(f"Downloads were paused. {reason}")
+            return self._pause_all({"WARNING"}, f"Downloads were paused. {reason}")
         try:
             if self._run.tick():
                 return {"PASS_THROUGH"}
@@ -145,13 +144,14 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         """A defect; told without its message, which may hold a link's secrets."""
         traceback.print_tb(error.__traceback__)
         name = type(error).__name__
-        return self._pause_all(f"Downloads were paused: something unforeseen went wrong ({name})")
+        what = f"Downloads were paused: something unforeseen went wrong ({name})"
+        return self._pause_all({"ERROR"}, f"{what}. What was received is kept: press Resume")
 
-    def _pause_all(self, sentence: str) -> set[str]:
+    def _pause_all(self, kind: set[str], sentence: str) -> set[str]:
         """Close through the same door, keep the rows, say why."""
         if self._run:
             current().pause_all(self._run)
-        self.report({"ERROR"}, sentence)
+        self.report(kind, sentence)
         return {"CANCELLED"}
 
     def cancel(self, context: Any) -> None:
@@ -192,10 +192,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         }
 
 
-def _shortened(problems: list[str]) -> list[str]:
-    """The first few, and how many more there are."""
-    more = len(problems) - PROBLEMS_SHOWN
-    return [*problems[:PROBLEMS_SHOWN], f"{more} more links cannot be used"] if more > 0 else problems
+def _shortened(problems: list[str]) -> str:
+    """The first one, and how many more there are: a start has one report."""
+    more = len(problems) - 1
+    if not more:
+        return problems[0]
+    return f"{problems[0].rstrip('.')}. {more} more {'link' if more == 1 else 'links'} cannot be used either"
 
 
 def offline_reason() -> str:
@@ -401,7 +403,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         if problems:
             raise TransferError(problems[0])
         if len(links) != 1:
-            raise TransferError("Give one link: the new one of this download")
+            raise TransferError("Give one link: the new one for this download")
         return links[0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import blf
@@ -16,6 +16,7 @@ import bpy
 
 from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by
 from .session import current, words
+from .session.links import count_links
 from .session.mirror import SHOW
 from .session.records import readable
 from .session.settings import THREADS_FROM, preferences
@@ -123,13 +124,20 @@ def _draw_start(layout: Any, state: Any) -> None:
     column.prop(state, "if_exists")
     row = layout.row()
     row.scale_y = 1.4
-    # Without a link the operator opens its dialog: the dots say so, as everywhere in Blender.
-    text = "Download" if state.urls.strip() else "Download..."
-    start = row.operator("downloads.start", text=text, icon="IMPORT")
+    start = row.operator("downloads.start", text=_start_text(state.urls), icon="IMPORT")
     start.urls = state.urls
     start.directory = state.directory
     start.if_exists = state.if_exists
     start.when_done = state.when_done
+
+
+@lru_cache(maxsize=1)
+def _start_text(urls: str) -> str:
+    """What the button says. Without a link it opens a dialog: the dots say so, as everywhere in Blender."""
+    if not urls.strip():
+        return "Download..."
+    count = count_links(urls)
+    return f"Download {count} Files" if count > 1 else "Download"
 
 
 def _default_folder() -> str:
@@ -346,6 +354,7 @@ def draw_row_menu(self: Any, context: Any) -> None:
     rows = getattr(context, "ui_list", None)
     active = _active(context.window_manager.downloads)
     if active and rows and rows.bl_idname == "DOWNLOADS_UL_items":
+        self.layout.separator()
         _draw_for_active(self.layout, active)
 
 

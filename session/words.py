@@ -23,7 +23,7 @@ Measure = Callable[[str], float]
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # In an error: what servers say of signed links that have expired, or what we say ourselves.
-EXPIRED = r"\((?:401|403|404|410)\)|[Gg]et a new link"
+EXPIRED = r"\((?:401|403|404|410)\)|new link|Replace Link"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
@@ -232,7 +232,8 @@ def pace(tally: Tally, counts: Mapping[Status, int], running: Collection[Downloa
 def _left(tally: Tally, sized: Collection[Download], waiting: int) -> float | None:
     """Seconds, if the files that wait are as large as those that are known, on the average."""
     known = tally.finished + len(sized)
-    if tally.measured < MEASURED or tally.speed < 1.0 or not known:
+    comes_in = any(not state(row) for row in sized)
+    if tally.measured < MEASURED or tally.speed < 1.0 or not known or not comes_in:
         return None
     mean = (tally.bytes + sum(row.size or 0 for row in sized)) / known
     rest = sum(max(0, (row.size or 0) - row.received) for row in sized)

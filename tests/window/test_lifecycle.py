@@ -90,7 +90,7 @@ def test_all_done_with_a_failure_says_so_once(downloads: Downloads, server: Serv
     downloads.start(url, server.url("/missing.bin"))
     downloads.wait("FINISHED", "FAILED")
     downloads.wait_over()
-    downloads.check_reported_once("1 downloaded, 1 failed: There is no file at this link (404)")
+    downloads.check_reported_once("1 downloaded, 1 failed: missing.bin: There is no file at this link (404)")
 
 
 # Cancel.
@@ -198,7 +198,7 @@ def test_exception_in_a_worker_fails_only_its_download(
     d.start(*serve(server, "a.bin", "broken.bin", "c.bin"))
     d.wait("FINISHED", "FAILED", "FINISHED")
     d.wait_over()
-    d.check_reported_once("2 downloaded, 1 failed: Something unforeseen went wrong")
+    d.check_reported_once("2 downloaded, 1 failed: broken.bin: Something unforeseen went wrong")
     assert "ZeroDivisionError" in d.b.console
     check_files(d, "a.bin", "c.bin")
 
