@@ -32,7 +32,11 @@ BARS = {  # which file here measures it
     "P7": "smooth",
     "P8": "enabling",
     "P9": "cancel",
+    "P10": "frugal",
+    "P11": "frugal",
+    "P12": "frugal",
     "P13": "render",
+    "P14": "frugal",
 }
 
 
