@@ -4,38 +4,69 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import sys
 from contextlib import suppress
 
 import bpy
 
 from . import operators, session, ui
 from .session import mirror, watch
+from .session.registering import Registered
 
-_CLASSES = (mirror.DOWNLOADS_PG_item, mirror.DOWNLOADS_PG_state)
+_enabled: Registered | None = None
 
 
 def register() -> None:
-    """Enable the add-on. Raises ImportError where Blender came without `requests`."""
+    """Enable the add-on, or leave nothing behind. Raises ImportError where Blender has no `requests`."""
+    global _enabled
     if not importlib.util.find_spec("requests"):
         raise ImportError("Background Downloads needs Python's “requests”, which this Blender came without")
-    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
-        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
-    operators.register()
-    bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=mirror.DOWNLOADS_PG_state)
-    session.open_session()
-    watch.register()
-    ui.register()
+    _ignore_sigpipe()
+    _take_over()
+    with Registered() as enabled:
+        mirror.register(enabled)
+        operators.register(enabled)
+        session.open_session()
+        enabled.callback(session.close_session)
+        watch.register(enabled)
+        ui.register(enabled)
+        _enabled = enabled.pop_all()
 
 
 def unregister() -> None:
     """Disable the add-on: the run is closed before anything that it needs goes."""
-    session.close_session()
-    ui.unregister()
-    watch.unregister()
-    operators.unregister()
-    del bpy.types.WindowManager.downloads
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
+    if let_go():
+        _hand_over()
+
+
+def let_go() -> bool:
+    """Give back all names in Blender. False: it had none, since another copy of the extension has them."""
+    global _enabled
+    enabled, _enabled = _enabled, None
+    if enabled:
+        enabled.close()
+    return enabled is not None
+
+
+def _ignore_sigpipe() -> None:
+    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
+        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+def _take_over() -> None:
+    """Have another copy of the extension, from another repository, let go of the names in Blender."""
+    theirs = getattr(bpy.types, operators.DOWNLOADS_OT_cancel.__name__, None)
+    other = sys.modules.get(theirs.__module__.rpartition(".")[0]) if theirs else None
+    if other:
+        with suppress(Exception):  # it may be of any version; its classes go when ours come
+            getattr(other, "let_go", other.unregister)()
+
+
+def _hand_over() -> None:
+    """Have another copy that is enabled, and had to let go for this one, work again."""
+    name = __name__.rpartition(".")[2]
+    packages = [addon.module for addon in bpy.context.preferences.addons if addon.module != __name__]
+    copies = [sys.modules.get(package) for package in packages if package.rpartition(".")[2] == name]
+    if other := next((copy for copy in copies if getattr(copy, "__addon_enabled__", False)), None):
+        other.register()

@@ -18,6 +18,7 @@ from .session.blocking import run_blocking
 from .session.links import NOT_FOUND, add_links, find_links
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
 from .session.records import readable
+from .session.registering import Registered
 from .session.run import Run
 from .session.settings import folder
 from .transfer import names
@@ -659,29 +660,36 @@ _CLASSES = (
 )
 
 
-def register() -> None:
+def register(enabled: Registered) -> None:
     """Register the operators."""
+    enabled.callback(_remove_start)
+    if _add_start():
+        bpy.app.timers.register(_add_start, first_interval=LINGER, persistent=True)
+    enabled.classes(*_CLASSES)
+
+
+# The modal operator of a run that was closed lives until its window's next event. If its class went, or
+# another took its place before that, Blender 4.3 would crash when the next modal operator begins.
+
+
+def _add_start() -> float | None:
     if bpy.app.timers.is_registered(_unregister_start):  # disabled during a run, a moment ago
         bpy.app.timers.unregister(_unregister_start)
-    else:
-        bpy.utils.register_class(DOWNLOADS_OT_start)
-    for cls in _CLASSES:
-        bpy.utils.register_class(cls)
+        return None
+    if watch.operator_lives():  # of another copy: one from another repository, or before an update
+        return LINGER
+    bpy.utils.register_class(DOWNLOADS_OT_start)
+    return None
 
 
-def unregister() -> None:
-    """Unregister them; the run has been closed."""
-    for cls in reversed(_CLASSES):
-        bpy.utils.unregister_class(cls)
-    if _unregister_start():
+def _remove_start() -> None:
+    if bpy.app.timers.is_registered(_add_start):
+        bpy.app.timers.unregister(_add_start)
+    elif _unregister_start():
         bpy.app.timers.register(_unregister_start, first_interval=LINGER, persistent=True)
 
 
 def _unregister_start() -> float | None:
-    """The modal operator ends at its window's next event, and its class after it.
-
-    Were the class first, Blender 4.3 would crash when the next modal operator begins.
-    """
     if watch.operator_lives():
         return LINGER
     with suppress(RuntimeError):  # somebody else has done it

@@ -19,6 +19,7 @@ from .session import current, words
 from .session.links import count_links
 from .session.mirror import SHOW
 from .session.records import readable
+from .session.registering import Registered
 from .session.settings import THREADS_FROM, preferences
 from .session.words import Measure, Room
 from .transfer.portable import downloads_folder
@@ -545,17 +546,9 @@ CLASSES = (
 )
 
 
-def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
-    bpy.types.TOPBAR_MT_file_import.append(draw_import_menu)
-    bpy.types.UI_MT_list_item_context_menu.append(draw_row_menu)
-    bpy.types.STATUSBAR_HT_header.append(draw_status_bar)
-
-
-def unregister() -> None:
-    bpy.types.STATUSBAR_HT_header.remove(draw_status_bar)
-    bpy.types.UI_MT_list_item_context_menu.remove(draw_row_menu)
-    bpy.types.TOPBAR_MT_file_import.remove(draw_import_menu)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+def register(enabled: Registered) -> None:
+    """Show it."""
+    enabled.classes(*CLASSES)
+    enabled.drawing(bpy.types.TOPBAR_MT_file_import, draw_import_menu)
+    enabled.drawing(bpy.types.UI_MT_list_item_context_menu, draw_row_menu)
+    enabled.drawing(bpy.types.STATUSBAR_HT_header, draw_status_bar)

@@ -18,6 +18,7 @@ from .settings import is_rendering
 from .words import Pace, fraction, pace
 
 if TYPE_CHECKING:
+    from .registering import Registered
     from .rows import Rows
     from .tally import Tally
 
@@ -88,6 +89,13 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         items=WHEN_DONE,
     )
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
+
+
+def register(enabled: Registered) -> None:
+    """Make `window_manager.downloads`."""
+    enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_state)
+    bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=DOWNLOADS_PG_state)
+    enabled.undo(delattr, bpy.types.WindowManager, "downloads")
 
 
 class Mirror:

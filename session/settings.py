@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from ..transfer import portable
 from ..transfer.job import Settings, TransferError
 from .records import readable
 
-VERSION = "0.1.0"
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
 DEFAULT_TIMEOUT = 60.0  # seconds, where Blender's own preference says 0
 DEFAULT_CONNECTIONS = 16  # likewise
@@ -37,7 +37,16 @@ def settings() -> Settings:
 def user_agent() -> str:
     """Who we are, as Blender's own downloads say it."""
     blender = ".".join(map(str, bpy.app.version))
-    return f"background_downloads/{VERSION} Blender/{blender} ({portable.system()})"
+    return f"background_downloads/{version()} Blender/{blender} ({portable.system()})"
+
+
+@cache
+def version() -> str:
+    """The extension's, as its manifest has it."""
+    import tomllib
+
+    with open(Path(__file__).parents[1] / "blender_manifest.toml", "rb") as file:
+        return str(tomllib.load(file)["version"])
 
 
 def preferences() -> Any:

@@ -20,7 +20,7 @@ from . import Session, current, store
 from .settings import folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .registering import Registered
 
 log = logging.getLogger(__name__)
 
@@ -31,27 +31,14 @@ ADOPT_AFTER = 0.3  # seconds after enabling
 OPERATOR = "DOWNLOADS_OT_start"
 
 
-def register() -> None:
+def register(enabled: Registered) -> None:
     """Begin to watch."""
-    bpy.app.handlers.load_pre.append(_load_pre)
-    bpy.app.handlers.load_post.append(_load_post)
-    bpy.app.handlers.render_init.append(_render_init)
-    bpy.app.timers.register(_watchdog, first_interval=WATCH_INTERVAL, persistent=True)
-    bpy.app.timers.register(_adopt, first_interval=ADOPT_AFTER, persistent=True)
-
-
-def unregister() -> None:
-    """Stop watching."""
-    bpy.app.handlers.load_pre.remove(_load_pre)
-    bpy.app.handlers.load_post.remove(_load_post)
-    bpy.app.handlers.render_init.remove(_render_init)
-    for function in (_watchdog, _adopt, _again):
-        _forget_timer(function)
-
-
-def _forget_timer(function: Callable[[], float | None]) -> None:
-    if bpy.app.timers.is_registered(function):
-        bpy.app.timers.unregister(function)
+    enabled.handler(bpy.app.handlers.load_pre, _load_pre)
+    enabled.handler(bpy.app.handlers.load_post, _load_post)
+    enabled.handler(bpy.app.handlers.render_init, _render_init)
+    enabled.timer(_watchdog, WATCH_INTERVAL)
+    enabled.timer(_adopt, ADOPT_AFTER)
+    enabled.undo(bpy.app.timers.unregister, _again)
 
 
 @persistent

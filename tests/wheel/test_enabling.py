@@ -1,0 +1,160 @@
+"""Enabling and disabling, half way and by others: nothing raises, nothing stays."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import addon_utils
+import bpy
+import pytest
+from server import Server, pattern
+from traces import Traces
+
+if TYPE_CHECKING:
+    from conftest import Extension
+
+BODY = pattern(10_000)
+
+
+def check_works(folder: Path) -> None:
+    """A file is downloaded, and its row is there."""
+    options = {"directory": str(folder), "if_exists": "OVERWRITE"}
+    with Server() as server:
+        url = server.add("/a.bin", body=BODY)
+        assert bpy.ops.downloads.start(urls=url, **options) == {"FINISHED"}
+    assert (folder / "a.bin").read_bytes() == BODY
+    assert bpy.context.window_manager.downloads.items[-1].status == "FINISHED"
+
+
+def check_nothing_left(extension: Extension) -> None:
+    assert Traces.now().more_than(extension.before) == []
+    assert not hasattr(bpy.types.WindowManager, "downloads")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class Copy:
+    """The extension in a second repository."""
+
+    def __init__(self, extension: Extension) -> None:
+        repositories = bpy.context.preferences.extensions.repos
+        self._repository = repositories.new(name="Second", module="second")
+        self.package = "bl_ext.second.background_downloads"
+        shutil.copytree(extension.folder, Path(self._repository.directory, "background_downloads"))
+        addon_utils.modules_refresh()
+
+    def enable(self) -> None:
+        addon_utils.enable(self.package, default_set=True, handle_error=_raise)
+
+    def disable(self) -> None:
+        addon_utils.disable(self.package, default_set=True, handle_error=_raise)
+
+    def remove(self) -> None:
+        if self.package in bpy.context.preferences.addons:
+            self.disable()
+        shutil.rmtree(self._repository.directory)
+        bpy.context.preferences.extensions.repos.remove(self._repository)
+        for name in [name for name in sys.modules if name.startswith(self.package)]:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def copy(extension: Extension) -> Iterator[Copy]:
+    copy = Copy(extension)
+    yield copy
+    copy.remove()
+
+
+def test_enabled_from_two_repositories_the_last_one_works_and_then_the_other(
+    extension: Extension, copy: Copy, tmp_path: Path
+) -> None:
+    copy.enable()
+    check_works(tmp_path)
+    assert bpy.types.DOWNLOADS_OT_cancel.__module__.startswith(copy.package)
+    copy.disable()
+    check_works(tmp_path)
+    assert bpy.types.DOWNLOADS_OT_cancel.__module__.startswith(extension.package)
+    extension.disable()
+    check_nothing_left(extension)
+
+
+@pytest.mark.parametrize("first", ["older", "newer"])
+def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_enabled_again(
+    extension: Extension, copy: Copy, tmp_path: Path, first: str
+) -> None:
+    copy.enable()
+    one, other = (extension, copy) if first == "older" else (copy, extension)
+    one.disable()
+    check_works(tmp_path)
+    other.disable()
+    check_nothing_left(extension)
+    other.enable()
+    check_works(tmp_path)
+    other.disable()
+    check_nothing_left(extension)
+
+
+ROOMS = ("operators", "session.mirror", "session.watch", "ui")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_what_fails_half_way_while_enabling_leaves_nothing(
+    extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    extension.disable()
+    module = importlib.import_module(f"{extension.package}.{room}")
+    register = module.register
+
+    def fail(enabled: Any) -> None:
+        register(enabled)
+        raise RuntimeError("half way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "register", fail)
+        with pytest.raises(RuntimeError, match="half way"):
+            sys.modules[extension.package].register()
+    check_nothing_left(extension)
+    extension.enable()
+    check_works(tmp_path)
+
+
+def module(extension: Extension) -> ModuleType:
+    return sys.modules[extension.package]
+
+
+def take_property(extension: Extension) -> None:
+    del bpy.types.WindowManager.downloads
+
+
+def take_classes(extension: Extension) -> None:
+    for name in ("DOWNLOADS_PT_panel", "DOWNLOADS_OT_start", "DOWNLOADS_OT_clear"):
+        bpy.utils.unregister_class(getattr(bpy.types, name))
+
+
+def take_handlers(extension: Extension) -> None:
+    for handlers in (bpy.app.handlers.load_pre, bpy.app.handlers.load_post):
+        for function in [each for each in handlers if each.__module__.startswith(extension.package)]:
+            handlers.remove(function)
+
+
+def disable_by_hand(extension: Extension) -> None:
+    module(extension).unregister()
+
+
+@pytest.mark.parametrize("take", [take_property, take_classes, take_handlers, disable_by_hand])
+def test_what_somebody_else_took_back_is_not_missed_when_disabling(
+    extension: Extension, tmp_path: Path, take: Any
+) -> None:
+    take(extension)
+    extension.disable()
+    check_nothing_left(extension)
+    extension.enable()
+    check_works(tmp_path)
