@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import BlenderFactory, wait_until
+from blender import BlenderError, BlenderFactory, wait_until
 from downloading import HOSTS, Downloads
 from server import Server, pattern, status
 
@@ -20,7 +20,7 @@ OPENER = '#!/bin/sh\nprintf %s "$1" > "{}"\n'
 def downloads(
     request: pytest.FixtureRequest, blender_factory: BlenderFactory, tmp_path: Path
 ) -> Iterator[Downloads]:
-    d = Downloads(blender_factory(), tmp_path / LATIN_1, request.param)
+    d = Downloads(blender_factory(online=True), tmp_path / LATIN_1, request.param)
     yield d
     d.act_if_any("cancel")
     d.wait_over()
@@ -50,6 +50,7 @@ def test_a_folder_that_is_not_absolute_is_a_sentence(downloads: Downloads, serve
     working = Path(os.readlink(f"/proc/{downloads.b.pid}/cwd"))
     before = set(os.listdir(working))
     for folder in ("not absolute", "~nobody-has-this-name", "file://elsewhere/x"):
-        assert downloads.start(url, directory=folder) == ["CANCELLED"]
+        with pytest.raises(BlenderError, match="is no whole path"):
+            downloads.start(url, directory=folder)
     assert set(os.listdir(working)) == before
     assert downloads.rows() == []
