@@ -671,10 +671,13 @@ def register(enabled: Registered) -> None:
 # The modal operator of a run that was closed lives until its window's next event. If its class went, or
 # another took its place before that, Blender 4.3 would crash when the next modal operator begins.
 
+_events: list[Any] = []  # timers that make such an event
+
 
 def _add_start() -> float | None:
     if bpy.app.timers.is_registered(_unregister_start):  # disabled during a run, a moment ago
         bpy.app.timers.unregister(_unregister_start)
+        _remove_events()
         return None
     if watch.operator_lives():  # of another copy: one from another repository, or before an update
         return LINGER
@@ -687,11 +690,19 @@ def _remove_start() -> None:
         bpy.app.timers.unregister(_add_start)
     elif _unregister_start():
         bpy.app.timers.register(_unregister_start, first_interval=LINGER, persistent=True)
+        manager = bpy.context.window_manager
+        _events.extend(manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows)
 
 
 def _unregister_start() -> float | None:
     if watch.operator_lives():
         return LINGER
+    _remove_events()
     with suppress(RuntimeError):  # somebody else has done it
         bpy.utils.unregister_class(DOWNLOADS_OT_start)
     return None
+
+
+def _remove_events() -> None:
+    while _events:
+        bpy.context.window_manager.event_timer_remove(_events.pop())

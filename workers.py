@@ -17,6 +17,7 @@ from .hosts.process import ProcessHost
 from .hosts.threads import ThreadHost
 from .hosts.vocabulary import Ended, Event, Host, Report, Started
 from .hosts.yielding import HELD, YieldingHost
+from .transfer import names
 from .transfer.job import Digest, IfExists, Progress
 
 __all__ = [
@@ -90,8 +91,8 @@ class Download:
 
     @property
     def name(self) -> str:
-        """What the file is, or will be, called."""
-        return self.progress.name
+        """What the file is, or will be, called; until that is known, what its link says."""
+        return self.progress.name or names.from_url(self.url) or names.FALLBACK
 
     @property
     def received(self) -> int:

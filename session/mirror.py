@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from .rows import Rows
     from .tally import Tally
 
-ADDED_AT_ONCE = 1000  # rows added in one tick, so that 10,000 do not freeze the window
+AT_ONCE = 1000  # rows added in one tick, and as many that changed, so that 10,000 do not freeze the window
+FEW = 20  # rows are looked up by their place, which takes the longer the further down it is
 REDRAWS = 0.1  # seconds between two redraws, at least
+REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
+SLOWEST = 5.0  # seconds between two redraws, at most
 # Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
 # unable to write for the rest of the session.
 RENDER_REDRAWS = 1.0
@@ -108,6 +111,9 @@ class Mirror:
         self._changed: set[int] = set()
         self._is_ordered = False  # rows may be there from before the add-on was disabled
         self._redrawn = 0.0
+        self._is_tagged = False  # since the last tick
+        self._ticked = self._gap = 0.0  # when that was, and how long it is between two without a redraw
+        self._cost = 0.0  # seconds that a redraw takes
         self._paced = 0.0
         self.pace: Pace | None = None
         """What the status bar says; None while no run goes on."""
@@ -162,20 +168,28 @@ class Mirror:
         self._index = {row.uid: index for index, row in enumerate(rows)}
         self.is_stale = True
 
-    def flush(self, *, all_rows: bool = False) -> None:
-        """Copy what changed, and have it drawn, at most ten times a second. Cheap when nothing did."""
+    def tick(self, now: float) -> None:
+        """`flush` for whoever does it all the time: what a redraw takes paces those that follow."""
+        gap, self._ticked = now - self._ticked, now
+        if self._is_tagged:
+            self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
+        else:
+            self._gap += (gap - self._gap) / 8
+        self._is_tagged = False
+        self.flush(pause=min(SLOWEST, REDRAW_SHARE * self._cost))
+
+    def flush(self, *, all_rows: bool = False, pause: float = 0.0) -> None:
+        """Copy what changed, and have it drawn once `pause` is over. Cheap when nothing did."""
         is_over = self.pace is not None and not self._tally.goes_on
         if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
-        most = None if all_rows else ADDED_AT_ONCE
-        for uid in list(self._changed)[:most]:
-            self._changed.discard(uid)
-            self._copy_by_uid(state, uid)
+        most = None if all_rows else AT_ONCE
+        self._copy_changed(state, most)
         self._append(state, most)
         self._keep_in_sight(state)
-        self._redraw()
+        self._redraw(RENDER_REDRAWS if is_rendering() else max(REDRAWS, pause))
 
     def clear(self) -> None:
         """Disabled: Blender would show the copy again, as it is, once the add-on is enabled again."""
@@ -188,13 +202,32 @@ class Mirror:
         self.flush(all_rows=True)
 
     def _rebuild(self, state: Any) -> None:
-        """Write all rows anew, in their order; the active row stays active."""
+        """Have all rows written anew, in their order, over what is there; the active row stays active."""
         active = _uid_at(state, state.active_index)
-        state.items.clear()
-        self._index.clear()
+        if len(state.items) > len(self._rows) + AT_ONCE:
+            state.items.clear()
+        while len(state.items) > len(self._rows):
+            state.items.remove(len(state.items) - 1)
+        self._reindex(state)
+        self._changed.update(self._index)
         self._is_ordered = True
-        self._append(state, None)
-        state.active_index = self._index.get(active, min(state.active_index, max(0, len(self._index) - 1)))
+        last = max(0, len(self._rows) - 1)
+        if (row := self._rows.find(active)) and active not in self._index:
+            self.activate(row)
+        state.active_index = self._index.get(active, min(state.active_index, last))
+
+    def _copy_changed(self, state: Any, most: int | None) -> None:
+        """Copy rows that changed, the first ones first."""
+        places = sorted((self._index[uid], uid) for uid in self._changed if uid in self._index)
+        now = dict(places[:most])
+        self._changed = {uid for _, uid in places[len(now) :]}
+        if len(now) < FEW:
+            items = ((place, state.items[place]) for place in now)
+        else:
+            items = zip(range(max(now) + 1), state.items, strict=False)
+        for place, item in items:
+            if row := self._rows.find(now.get(place, 0)):
+                _copy(row, item)
 
     def _append(self, state: Any, most: int | None) -> None:
         """Add the rows that the copy does not have yet: they are the last ones."""
@@ -205,19 +238,14 @@ class Mirror:
             _copy(row, state.items.add())
         self.is_stale = bool(self._changed) or len(self._index) < len(self._rows)
 
-    def _copy_by_uid(self, state: Any, uid: int) -> None:
-        row, index = self._rows.find(uid), self._index.get(uid)
-        if row and index is not None and index < len(state.items):
-            _copy(row, state.items[index])
-
-    def _redraw(self) -> None:
+    def _redraw(self, pause: float) -> None:
         now = time.monotonic()
-        pause = RENDER_REDRAWS if is_rendering() else REDRAWS
         self._pace(now, max(pause, STATUS_REDRAWS))
         if now - self._redrawn < pause:
             self.is_stale = True
             return
         self._redrawn = now
+        self._is_tagged = True
         tag_redraw()
 
     def _pace(self, now: float, pause: float) -> None:

@@ -64,7 +64,7 @@ class Run:
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt()
         self._feed()
-        self._session.mirror.flush()
+        self._session.mirror.tick(now)
         if self._submitted:
             self._session.store.flush(now, self.host)
             return True

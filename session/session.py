@@ -149,7 +149,6 @@ class Session:
             directory=directory,
             if_exists=if_exists,
             when_done=when_done,
-            progress=Progress(name=names.from_url(link.url) or names.FALLBACK),
         )
         self.on_asked(row)
         return row

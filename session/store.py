@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from .settings import user_folder
 log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between two writes of a list that keeps changing
+SHARE = 50  # times as long as it takes to make a long list is the pause after it
+AT_ONCE = 500  # rows of which is seen in one tick whether their line is another
 RETRY = 10.0  # seconds until it is tried again where it failed
 CHECK = 5.0  # seconds after which a worker that was told to write must have done so
 LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
@@ -40,10 +43,12 @@ class Store:
     def __init__(self) -> None:
         self.folders = Folders(self._complain)
         self._lines: dict[int, str] = {}
+        self._touched: dict[int, Download] = {}  # rows whose lines may be another
         self._is_changed = False
         self._lock = -1
         self._path: Path | None = None
         self._tried = float("-inf")  # when it was last written, or handed to a worker
+        self._pause = INTERVAL
         self._handed: float | None = None  # since when a worker has what nobody has seen on the disk
         self._is_failing = False
         self._adopted: list[tuple[Path, int]] = []  # lists with our rows, until ours has them; their locks
@@ -60,15 +65,24 @@ class Store:
         if not row.is_unfinished:
             self.forget(row.uid)
             return
-        line = records.encode_row(row)
-        if self._lines.get(row.uid) != line:
-            self._lines[row.uid] = line
-            self._is_changed = True
+        self._lines.setdefault(row.uid, "")  # its place is at the end; what the line says is seen later
+        self._touched[row.uid] = row
 
     def forget(self, uid: int) -> None:
         """A row is finished or gone."""
-        if self._lines.pop(uid, None) is not None:
+        self._touched.pop(uid, None)
+        if self._lines.pop(uid, None):
             self._is_changed = True
+
+    def _encode(self, most: int | None = None) -> bool:
+        """See which lines are another, of `most` rows. False: there are more."""
+        for row in list(self._touched.values())[:most]:
+            del self._touched[row.uid]
+            line = records.encode_row(row)
+            if self._lines[row.uid] != line:
+                self._lines[row.uid] = line
+                self._is_changed = True
+        return not self._touched
 
     def reorder(self, rows: Iterable[Download]) -> None:
         """The rows have another order."""
@@ -85,7 +99,8 @@ class Store:
         if self._handed is not None and now - self._handed >= CHECK:
             self._handed = None
             self._look()
-        if not self._is_changed or now - self._tried < (RETRY if self._is_failing else INTERVAL):
+        pause = RETRY if self._is_failing else self._pause
+        if not self._encode(AT_ONCE) or not self._is_changed or now - self._tried < pause:
             return
         self._tried = now
         if not host:
@@ -93,10 +108,13 @@ class Store:
             return
         self._is_changed = False
         self._handed = now if self._handed is None else self._handed
+        begin = time.monotonic()
         host.store(str(self._path), self._data())
+        self._pause = max(INTERVAL, SHARE * (time.monotonic() - begin))
 
     def save(self) -> None:
         """Write the list now, unless the disk has it. The workers have left."""
+        self._encode()
         if self._handed is not None:
             self._handed = None
             self._look()

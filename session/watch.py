@@ -110,13 +110,19 @@ def start_again() -> None:
         bpy.app.timers.register(_again, first_interval=AGAIN, persistent=True)
 
 
-def _again() -> None:
+def _again() -> float | None:
+    if operator_lives() and not current().run:
+        return AGAIN
     if current().wants_run:
         invoke()
+    return None
 
 
 def invoke() -> bool:
     """Start a run for the rows that are QUEUED, in the first window. False, and PAUSED, where it cannot."""
+    if operator_lives():  # that of a run that was closed just now, maybe before an update: it ends first
+        start_again()
+        return True
     manager = bpy.context.window_manager
     try:
         with bpy.context.temp_override(window=manager.windows[0]):

@@ -148,7 +148,16 @@ def resolved(base: str, reference: str) -> str:
     return f"{folder}/{reference}"
 
 
+_LABEL = "[a-z]([a-z0-9-]{,30}[a-z0-9])?"
+_PLAIN = re.compile(
+    rf"https?://{_LABEL}(\.{_LABEL}){{,5}}(:[1-9][0-9]{{,3}})?/[!$%&'()*+,./:;=?@\w~-]{{,2000}}", re.ASCII
+)
+"""Links that need no closer look; most of ten thousand are."""
+
+
 def _link(entry: str) -> Link:
+    if _PLAIN.fullmatch(entry):
+        return Link(entry)
     check(entry)
     url, _, fragment = entry.partition("#")
     return Link(url, parse_fragment(fragment))

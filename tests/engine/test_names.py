@@ -37,6 +37,12 @@ def links(text: str) -> list[tuple[str, Digest | None]]:
     return [(link.url, link.digest) for link in found]
 
 
+@given(st.from_regex(names._PLAIN, fullmatch=True))
+def test_a_link_that_gets_no_closer_look_would_pass_it(url: str) -> None:
+    names.check(url)
+    assert links(url) == [(url, None)]
+
+
 @pytest.mark.parametrize("separator", [" ", "\n", "\r\n", "\t", "  \n\n ", "\u2028", "\u00a0"])
 def test_links_are_split_at_white_space_and_keep_their_order(separator: str) -> None:
     text = separator.join(["", "https://h/b", "http://h/a?x=1", ""])
