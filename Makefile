@@ -15,7 +15,7 @@
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
+export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
 tool = @sh tests/tools/bootstrap.sh
 
 .PHONY: run test fuzz crash model kill chaos soak bench build release repository lint clean

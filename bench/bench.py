@@ -3,6 +3,7 @@
     make bench                               all
     make bench BARS="P3 P4" ROUNDS=9         some of them
     make bench BARS=P1 AGAINST=v0.1.0        beside the extension as it was at a commit, too
+    make bench PLOT=docs/speed.svg           and a picture of what took how long
 
 Ours is timed inside a running Blender, from `downloads.start` to its return; others as whole
 processes, less their start-up; each in turn with the others, so that what else the machine does hits
@@ -19,6 +20,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import plot
 from figures import Row, table
 from workbench import Bench, trees
 
@@ -37,6 +39,8 @@ BARS = {  # which file here measures it
     "P12": "frugal",
     "P13": "render",
     "P14": "frugal",
+    "P3L": "lines",
+    "lines": "lines",
 }
 
 
@@ -56,6 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 5))
     parser.add_argument("--against", default=os.environ.get("AGAINST", ""))
     parser.add_argument("--out", type=Path, help="a file for the figures, as JSON")
+    parser.add_argument("--plot", type=Path, default=os.environ.get("PLOT") or None, help="one for an SVG")
     options = parser.parse_args()
     if unknown := set(options.bars) - set(BARS):
         raise SystemExit(f"{', '.join(sorted(unknown))}: there is no such bar, only {', '.join(BARS)}")
@@ -66,6 +71,8 @@ def main() -> None:
         rows = measure(options.bars, Bench(rounds=options.rounds, trees=found))
     if len(options.bars) > 1:
         print(table(rows))
+    if options.plot:
+        plot.draw(rows, options.plot)
     if options.out:
         options.out.write_text(json.dumps([asdict(row) for row in rows], indent=1))
 

@@ -1,6 +1,7 @@
 """make bench: sets up what bench/ measures with, then runs it.
 
-BARS="P3 P4" picks, ROUNDS=9 repeats, AGAINST= names commits to measure too; BENCH_ARGS= is handed on.
+BARS="P3 P4" picks, ROUNDS=9 repeats, AGAINST= names commits to measure too, PLOT= a
+file for a picture; BENCH_ARGS= is handed on.
 """
 
 import os
