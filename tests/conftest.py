@@ -21,6 +21,9 @@ if str(TESTS) not in sys.path:
 
 from leaks import LeakCheck  # noqa: E402
 from server import Certificates, Server, make_certificates  # noqa: E402
+from systems import skip_what_cannot_run  # noqa: E402
+
+PLAYS_WINDOWS = bool(os.environ.get("PLAY_WINDOWS"))
 
 
 def _stub_package() -> None:
@@ -44,6 +47,10 @@ def _is_checked(path: Path) -> bool:
     return path.parent.name in ("engine", "fuzz") or path == TESTS / "test_server.py"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_what_cannot_run(items, plays_windows=PLAYS_WINDOWS)
+
+
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing may be left behind, and nothing around us may change where a request goes."""
@@ -51,6 +58,10 @@ def leak_check(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield
         return
     _forget_environment(monkeypatch)
+    if PLAYS_WINDOWS:
+        import windows_rules
+
+        windows_rules.play(monkeypatch)
     with LeakCheck():
         yield
 

@@ -61,7 +61,8 @@ def describe(pid: int) -> str:
 def descriptors() -> dict[int, str]:
     """Open files, pipes and sockets of this process, by handle, and what each leads to.
 
-    Not the standard streams: whoever captures them gives them new handles now and then.
+    Not the standard streams: whoever captures them gives them new handles now and then. Nor the folder
+    that the process is in, which Windows holds open.
     """
     found, number, free = {}, 0, 0
     while free < _GAP:
@@ -70,6 +71,8 @@ def descriptors() -> dict[int, str]:
         free = free + 1 if kind == _UNKNOWN else 0
         if kind != _UNKNOWN:
             found[number] = _path(number) if kind == _DISK else _NAMES[kind]
+            if found[number].removeprefix("\\\\?\\") == os.getcwd():
+                del found[number]
     for stream in range(3):
         with contextlib.suppress(OSError):
             found.pop(msvcrt.get_osfhandle(stream), None)

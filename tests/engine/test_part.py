@@ -61,11 +61,13 @@ def test_another_process_that_downloads_the_same_is_noticed(
     url = server.add("/a.bin", first(1, cut_after(1000)), body=pattern(5000))
     name = part_module.names.part_name(url, str(tmp_path))
     code = (
-        "import fcntl, sys; file = open(sys.argv[1], 'wb'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "import os, sys; sys.path.insert(0, sys.argv[2]); import portable\n"
+        "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT); assert portable.lock_file(fd)\n"
         "print('locked', flush=True); sys.stdin.read()"
     )
+    arguments = [tmp_path / name, os.path.dirname(portable.__file__)]
     with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path / name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout
         other.stdout.readline()
@@ -77,7 +79,7 @@ def test_another_process_that_downloads_the_same_is_noticed(
 
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lock(fd: int) -> None:
-        raise OSError(37, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(portable, "_lock", lock)
     Part(URL, str(tmp_path), None).close()

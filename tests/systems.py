@@ -1,0 +1,52 @@
+"""What tests cannot do on Windows, and under the Wine that stands in for it here, each with its reason.
+
+`PLAYED` counts also where Linux plays Windows (`windows_rules.py`). Patterns are `fnmatch`'s, for the node id.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import pytest
+
+PLAYED: dict[str, tuple[str, ...]] = {
+    "Windows renames and deletes no open file, so nobody can do that behind our back": (
+        "tests/engine/test_part.py::test_a_file_that_is_published_between_open_and_lock_is_let_go*",
+        "tests/engine/test_part.py::test_nothing_is_removed_that_somebody_else_put_there",
+        "tests/engine/test_part.py::test_what_somebody_put_in_place_of_the_partial_file_is_not_published",
+    ),
+    "Windows' rename never replaces: no hard link is made there": (
+        "tests/engine/test_part.py::test_when_publishing_fails_nothing_stands_under_the_name",
+        "tests/engine/test_part.py::test_a_partial_file_that_was_published_by_a_process_that_died_is_let_go",
+    ),
+}
+
+WINDOWS: dict[str, tuple[str, ...]] = {
+    "Windows has no modes of files and no umask": ("tests/engine/test_part.py::test_modes*",),
+    "Windows has no pipes in folders": (
+        "tests/engine/test_part.py::test_what_does_not_hold_is_no_leftover?a pipe for a sidecar?",
+    ),
+    "Windows mounts nothing for a test": (
+        "tests/engine/test_part.py::test_a_read_only_disk",
+        "tests/engine/test_part.py::test_a_disk_that_is_really_full",
+    ),
+}
+
+WINE: dict[str, tuple[str, ...]] = {
+    "Wine cannot reset a connection: it shuts each down before it closes it": (
+        "tests/test_server.py::test_reset_after*",
+        "tests/test_server.py::test_cut_and_reset_before_and_in_headers",
+    ),
+}
+
+
+def skip_what_cannot_run(items: Iterable[pytest.Item], *, plays_windows: bool) -> None:
+    """Mark the tests of this module."""
+    tables = [PLAYED] if plays_windows else [PLAYED, WINDOWS, WINE] if sys.platform == "win32" else []
+    reasons = {pattern: why for table in tables for why, patterns in table.items() for pattern in patterns}
+    for item in items:
+        for pattern, why in reasons.items():
+            if fnmatchcase(item.nodeid, pattern):
+                item.add_marker(pytest.mark.skip(reason=why))
