@@ -1,9 +1,11 @@
-"""What Linux tells of this process: its children, and what it has open."""
+"""What Linux tells of this process, its children and what it has open, and what it does to others."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
+import signal
 from pathlib import Path
 
 
@@ -50,3 +52,31 @@ def descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
+
+
+def kill(pid: int) -> None:
+    """End a process at once; it does nothing more."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def freeze(pid: int) -> None:
+    """Have a process do nothing until it is thawed."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(pid: int) -> None:
+    """Have it go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+def wait_gone(pid: int, seconds: float) -> bool:
+    """Whether a process, which need not be a child of ours, has ended by then."""
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    poll = select.poll()
+    poll.register(watch, select.POLLIN)
+    ready = poll.poll(seconds * 1000)
+    os.close(watch)
+    return bool(ready)

@@ -1,4 +1,4 @@
-"""What Windows tells of this process: its children, and what it has open."""
+"""What Windows tells of this process, its children and what it has open, and what it does to others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import msvcrt
 import os
+import signal
 from collections.abc import Iterator
 from ctypes import wintypes
 
@@ -18,8 +19,13 @@ _INVALID = ctypes.c_void_p(-1).value
 _PATH_SIZE = 1024  # characters
 _SYSTEMS_OWN = frozenset(("conhost.exe",))  # what Windows starts beside a child of ours, by itself
 
+_SYNCHRONIZE, _SUSPEND_RESUME = 0x00100000, 0x0800  # rights to a process
+
 _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
 _kernel.CreateToolhelp32Snapshot.restype = wintypes.HANDLE
+_kernel.OpenProcess.restype = wintypes.HANDLE
+_kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+_kernel.CloseHandle.argtypes = [wintypes.HANDLE]
 _kernel.GetFileType.argtypes = [wintypes.HANDLE]
 _kernel.GetFinalPathNameByHandleW.argtypes = [
     wintypes.HANDLE, wintypes.LPWSTR, wintypes.DWORD, wintypes.DWORD
@@ -77,6 +83,39 @@ def descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):
             found.pop(msvcrt.get_osfhandle(stream), None)
     return found
+
+
+def kill(pid: int) -> None:
+    """End a process at once; it does nothing more. This is TerminateProcess."""
+    os.kill(pid, signal.SIGTERM)
+
+
+def freeze(pid: int) -> None:
+    """Have a process do nothing until it is thawed."""
+    with _opened(pid, _SUSPEND_RESUME) as process:
+        ctypes.windll.ntdll.NtSuspendProcess(wintypes.HANDLE(process))
+
+
+def thaw(pid: int) -> None:
+    """Have it go on."""
+    with _opened(pid, _SUSPEND_RESUME) as process:
+        ctypes.windll.ntdll.NtResumeProcess(wintypes.HANDLE(process))
+
+
+def wait_gone(pid: int, seconds: float) -> bool:
+    """Whether a process, which need not be a child of ours, has ended by then."""
+    with _opened(pid, _SYNCHRONIZE) as process:
+        return not process or _kernel.WaitForSingleObject(process, int(seconds * 1000)) == 0
+
+
+@contextlib.contextmanager
+def _opened(pid: int, rights: int) -> Iterator[int | None]:
+    process = _kernel.OpenProcess(rights, False, pid)
+    try:
+        yield process
+    finally:
+        if process:
+            _kernel.CloseHandle(process)
 
 
 def _path(handle: int) -> str:

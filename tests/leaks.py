@@ -75,9 +75,22 @@ def threads(prefixes: Iterable[str] = THREAD_PREFIXES) -> list[str]:
 
 
 if sys.platform == "win32":
-    from handles import children, describe, descriptors
+    from handles import children, describe, descriptors, freeze, kill, thaw, wait_gone
 else:
-    from descriptors import children, describe, descriptors
+    from descriptors import children, describe, descriptors, freeze, kill, thaw, wait_gone
+
+__all__ = [
+    "LeakCheck",
+    "LeakError",
+    "children",
+    "describe",
+    "descriptors",
+    "freeze",
+    "kill",
+    "thaw",
+    "threads",
+    "wait_gone",
+]
 
 
 def _indented(lines: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """What tests cannot do on Windows, and under the Wine that stands in for it here, each with its reason.
 
-`PLAYED` counts also where Linux plays Windows (`windows_rules.py`). Patterns are `fnmatch`'s, for the node id.
+`PLAYED` counts also where Linux plays Windows (`windows_rules.py`). The patterns are `fnmatch`'s.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ WINDOWS: dict[str, tuple[str, ...]] = {
     "Windows has no modes of files and no umask": ("tests/engine/test_part.py::test_modes*",),
     "Windows has no pipes in folders": (
         "tests/engine/test_part.py::test_what_does_not_hold_is_no_leftover?a pipe for a sidecar?",
+    ),
+    "Windows does not tell what another process has open and mapped": (
+        "tests/engine/test_child.py::test_one_process_one_pipe_and_nothing_else",
+        "tests/engine/test_child.py::test_it_does_not_import_what_knows_blender",
+    ),
+    "Windows sends Ctrl-C to a console, and the child has none": (
+        "tests/engine/test_child.py::test_ctrl_c_in_the_terminal_is_not_for_it",
+    ),
+    "Windows does not fork": (
+        "tests/engine/test_child.py::test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe",
     ),
     "Windows mounts nothing for a test": (
         "tests/engine/test_part.py::test_a_read_only_disk",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 from driving import Driver, Halted, Settings, failed, finished, names, new_job, part_of
-from leaks import children, describe, descriptors
+from leaks import children, describe, descriptors, freeze, kill, thaw, wait_gone
 from server import (
     DEADLINE,
     Server,
@@ -38,18 +37,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def the_child() -> int:
     (pid,) = children()
     return pid
-
-
-def wait_gone(pid: int) -> None:
-    """Until a process that need not be a child of ours has ended."""
-    try:
-        watch = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    poll = select.poll()
-    poll.register(watch, select.POLLIN)
-    assert poll.poll(DEADLINE * 1000), "it lives on"
-    os.close(watch)
 
 
 # -- What it takes with it.
@@ -125,7 +112,7 @@ def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
     process_driver.submit(job)
     process_driver.until_received(job, 200_000)
     child = the_child()
-    os.kill(child, signal.SIGKILL)
+    kill(child)
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
     assert the_child() != child
     assert names(tmp_path) == ["a.bin"]
@@ -140,7 +127,7 @@ def test_what_a_crashed_child_had_finished_is_not_downloaded_again(
     deadline = time.monotonic() + DEADLINE
     while not (note.exists() and note.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.001)
-    os.kill(the_child(), signal.SIGKILL)
+    kill(the_child())
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
     assert names(folder) == ["a.bin"]
     assert len(server.requests) == 1
@@ -157,7 +144,7 @@ def test_what_waited_in_a_crashed_child_is_downloaded(
     ]
     driver.submit(*jobs)
     driver.until_reached(gate)
-    os.kill(the_child(), signal.SIGKILL)
+    kill(the_child())
     gate.open()
     for job in jobs:
         assert finished(driver.outcome(job)).read_bytes() == DATA
@@ -169,9 +156,9 @@ def test_a_stop_survives_a_crash(process_driver: Driver, server: Server, tmp_pat
     process_driver.submit(job)
     process_driver.until_reached(gate)
     child = the_child()
-    os.kill(child, signal.SIGSTOP)
+    freeze(child)
     process_driver.host.stop(job.uid)
-    os.kill(child, signal.SIGKILL)
+    kill(child)
     assert process_driver.outcome(job) == Halted()
     assert len(server.requests) == 1
 
@@ -184,9 +171,9 @@ def test_a_child_that_crashes_in_the_gap_is_not_replaced(
     process_driver.submit(job)
     process_driver.until_received(job, 200_000)
     child = the_child()
-    os.kill(child, signal.SIGSTOP)
+    freeze(child)
     process_driver.host.dismiss(keep=True)
-    os.kill(child, signal.SIGKILL)
+    kill(child)
     assert process_driver.outcome(job) == Halted()
     process_driver.until(process_driver.host.is_quiet)
     assert children() == []
@@ -204,7 +191,7 @@ def test_three_crashes_in_a_minute_are_the_end(
     for turn in range(3):
         driver.until_reached(gate, turn + 1)
         driver.until(lambda: killer.uid in driver.progress)
-        os.kill(the_child(), signal.SIGKILL)
+        kill(the_child())
         driver.until(lambda: not driver.progress)
     assert "keeps crashing" in failed(driver.outcome(killer))
     assert finished(driver.outcome(harmless)).read_bytes() == DATA
@@ -235,12 +222,12 @@ def test_the_list_is_stored_though_the_child_crashed(
     process_driver.submit(job)
     process_driver.until_reached(gate)
     child = the_child()
-    os.kill(child, signal.SIGSTOP)
+    freeze(child)
     path = tmp_path / "queue.json"
     process_driver.host.store(str(path), b"x" * 500_000)
     for _ in range(5):
         process_driver.look()
-    os.kill(child, signal.SIGKILL)
+    kill(child)
     process_driver.until(lambda: path.exists() and path.read_bytes() == b"x" * 500_000)
     process_driver.stop(job)
 
@@ -262,7 +249,7 @@ def test_a_child_that_hangs_is_killed_when_it_should_leave(
     job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
     process_driver.submit(job)
     process_driver.until_received(job, 200_000)
-    os.kill(the_child(), signal.SIGSTOP)
+    freeze(the_child())
     path = tmp_path / "queue.json"
     process_driver.host.store(str(path), b"x" * 3_000_000)
     process_driver.close()
@@ -281,7 +268,7 @@ def test_a_child_that_hangs_is_killed_while_ticks_go_on(
     job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     process_driver.submit(job)
     process_driver.until_reached(gate)
-    os.kill(the_child(), signal.SIGSTOP)
+    freeze(the_child())
     process_driver.host.dismiss()
     process_driver.until(process_driver.host.is_quiet)
     assert children() == []
@@ -297,11 +284,11 @@ def test_a_child_that_hangs_does_not_block_whoever_stops_many(
     process_driver.until_reached(gate)
     process_driver.until(lambda: not process_driver.host._unsent)  # type: ignore[attr-defined]
     child = the_child()
-    os.kill(child, signal.SIGSTOP)
+    freeze(child)
     for job in jobs:
         process_driver.host.stop(job.uid)
         process_driver.look()
-    os.kill(child, signal.SIGCONT)
+    thaw(child)
     process_driver.until(lambda: len(process_driver.ended) == len(jobs))
 
 
@@ -313,7 +300,7 @@ def test_a_silent_child_is_replaced(
     process_driver.submit(job)
     process_driver.until_reached(gate)
     child = the_child()
-    os.kill(child, signal.SIGSTOP)
+    freeze(child)
     process_driver.look()
     monkeypatch.setattr(process, "SILENCE", 0.1)
     process_driver.until(lambda: child not in children())
@@ -365,12 +352,12 @@ def test_the_child_leaves_when_blender_is_killed_and_keeps_what_it_has(
         assert blender.stdout
         child = int(blender.stdout.readline().split()[1])
         if busy:  # with something else when it happens
-            os.kill(child, signal.SIGSTOP)
+            freeze(child)
         blender.kill()
         blender.communicate()
         if busy:
-            os.kill(child, signal.SIGCONT)
-    wait_gone(child)
+            thaw(child)
+    assert wait_gone(child, DEADLINE)
     assert part_of(folder).stat().st_size >= 200_000
     assert finished(driver.run(new_job(url, folder))).read_bytes() == DATA
     assert server.requests[1].range_start == 200_000 - OVERLAP
