@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..transfer import names
+from ..transfer import names, portable
 from ..transfer.digest import LENGTHS, parse_fragment
 from ..transfer.job import Digest, IfExists, Progress, TransferError
 from ..transfer.part import LARGEST_FILE, Leftover, is_part_name
@@ -115,7 +115,7 @@ def _row(values: Any) -> Download:
 def _is_folder(path: str) -> bool:
     """Whether the system may be asked about a folder of this name."""
     try:
-        return os.path.isabs(path) and b"\0" not in os.fsencode(path)
+        return portable.is_absolute(path) and b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         return False
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ntpath
+import os.path
 import posixpath
 import re
 import unicodedata
 
 _PATHS = (posixpath, ntpath)
+
+TOP = os.path.abspath("/")
+"""A folder whose path is whole: on Windows that begins with a drive."""
 
 
 def is_safe(name: str) -> bool:

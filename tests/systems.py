@@ -16,6 +16,7 @@ PLAYED: dict[str, tuple[str, ...]] = {
         "tests/engine/test_part.py::test_a_file_that_is_published_between_open_and_lock_is_let_go*",
         "tests/engine/test_part.py::test_nothing_is_removed_that_somebody_else_put_there",
         "tests/engine/test_part.py::test_what_somebody_put_in_place_of_the_partial_file_is_not_published",
+        "tests/engine/test_store.py::test_a_lock_that_was_removed_meanwhile_is_none",
     ),
     "Windows' rename never replaces: no hard link is made there": (
         "tests/engine/test_part.py::test_when_publishing_fails_nothing_stands_under_the_name",
@@ -24,9 +25,14 @@ PLAYED: dict[str, tuple[str, ...]] = {
 }
 
 WINDOWS: dict[str, tuple[str, ...]] = {
-    "Windows has no modes of files and no umask": ("tests/engine/test_part.py::test_modes*",),
+    "Windows has no modes of files and no umask": (
+        "tests/engine/test_part.py::test_modes*",
+        "tests/engine/test_store.py::test_the_list_is_private",
+        "tests/engine/test_store.py::test_the_folders_are_private_and_few",
+    ),
     "Windows has no pipes in folders": (
         "tests/engine/test_part.py::test_what_does_not_hold_is_no_leftover?a pipe for a sidecar?",
+        "tests/engine/test_store.py::*?a pipe?",
     ),
     "Windows does not tell what another process has open and mapped": (
         "tests/engine/test_child.py::test_one_process_one_pipe_and_nothing_else",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
-from . import answers, content, digest, names, retry
+from . import answers, content, digest, names, portable, retry
 from .answers import Ask, Trust
 from .control import CalledBack, Control
 from .job import (
@@ -221,7 +221,7 @@ class Transfer:
     def _open_existing(self) -> Part | None:
         own = names.part_name(self.job.url, self.job.directory)
         some = (own, own + names.SIDECAR, self.job.partial)
-        if any(name and os.path.lexists(self._path(name)) for name in some):
+        if any(name and self._is_there(name) for name in some):
             return self._new_part()
         return None
 
@@ -500,7 +500,7 @@ class Transfer:
             return {}
         have = self.job.have
         try:
-            status = os.stat(self._path(self._known_name()))
+            status = os.stat(portable.reach(self._path(self._known_name())))
         except OSError:
             return {}
         if have and have.etag and (status.st_size, status.st_mtime) == (have.size, have.mtime):
@@ -806,7 +806,7 @@ class Transfer:
             return None, None
         if not is_update:
             return None, str(path)
-        status = path.stat()
+        status = os.stat(portable.reach(str(path)))
         return Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag), str(path)
 
     def _note_done(self, path: Path) -> None:
@@ -848,10 +848,13 @@ class Transfer:
         return self.job.have.name if self.job.have else self.name
 
     def _already_there(self) -> Skipped | None:
-        return self._skipped(self.name, "Already there") if os.path.lexists(self._path(self.name)) else None
+        return self._skipped(self.name, "Already there") if self._is_there(self.name) else None
 
     def _skipped(self, name: str, note: str) -> Skipped:
         return Skipped(filepath=self._path(name), note=note)
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.lexists(portable.reach(self._path(name)))
 
     def _path(self, name: str) -> str:
         return os.path.join(self.job.directory, name)

@@ -73,7 +73,8 @@ class Part:
     """
 
     def __init__(self, url: str, directory: str, digest: Digest | None, *, earlier: str = "") -> None:
-        self.path = Path(directory, names.part_name(url, directory))
+        folder = portable.reach(directory)
+        self.path = Path(folder, names.part_name(url, directory))
         shown = names.shown(url)
         expected = digest and [digest.algorithm, digest.hex]
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
@@ -82,7 +83,7 @@ class Part:
         self._has_sidecar = False  # perhaps: only then it has to be taken away
         self._lost: OSError | None = None
         with told(directory):
-            old = Path(directory, os.path.basename(earlier))
+            old = Path(folder, os.path.basename(earlier))
             if earlier and os.path.lexists(old) and not os.path.lexists(self.path):
                 self._take_over(old)
             else:
@@ -333,11 +334,13 @@ class Part:
         if path:
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                 _remove_small(self.sidecar)
-            placed(path)
+            plain = Path(portable.plain(str(path)))
+            placed(plain)
             with suppress(OSError):
                 portable.sync_folder(path.parent)
             self.release()
-        return path
+            return plain
+        return None
 
     @contextmanager
     def _let_go(self) -> Iterator[None]:
@@ -504,14 +507,14 @@ def is_part_name(name: str) -> bool:
 
 def leftovers(directory: str) -> list[Leftover]:
     """The partial files in a folder that have a sidecar which holds. Raises OSError."""
-    with os.scandir(directory) as entries:
+    with os.scandir(portable.reach(directory)) as entries:
         found = {entry.name for entry in islice(entries, LOOKED_AT)}
     parts = [name for name in found if is_part_name(name) and name + names.SIDECAR in found]
     return [left for name in sorted(parts)[:LEFTOVERS] if (left := _leftover(directory, name))]
 
 
 def _leftover(directory: str, name: str) -> Leftover | None:
-    path = Path(directory, name)
+    path = Path(portable.reach(directory), name)
     try:
         status = os.lstat(path)
         about = json.loads(read_regular(path.with_name(name + names.SIDECAR), SIDECAR_SIZE))
@@ -529,7 +532,7 @@ def _leftover(directory: str, name: str) -> Leftover | None:
 def is_free(directory: str, name: str) -> bool:
     """Whether nobody has a partial file open at the moment."""
     try:
-        fd = portable.open_file(Path(directory, name), os.O_RDWR)
+        fd = portable.open_file(Path(portable.reach(directory), name), os.O_RDWR)
     except OSError:
         return False
     try:
@@ -542,7 +545,7 @@ def is_free(directory: str, name: str) -> bool:
 
 def discard_leftover(directory: str, name: str) -> None:
     """Delete a partial file that nobody has open, with its sidecar. Raises nothing."""
-    path = Path(directory, os.path.basename(name))
+    path = Path(portable.reach(directory), os.path.basename(name))
     if is_part_name(path.name) and is_free(directory, path.name):
         with suppress(OSError):
             portable.remove(_sidecar(path))
@@ -580,9 +583,10 @@ def prepare_folder(directory: str) -> None:
     """Make the folder if it is missing. Raises TransferError unless it can be written to."""
     if not directory or "\0" in directory:
         raise TransferError("Choose a folder to download to")
+    folder = portable.reach(directory)
     with told(directory):
-        if os.path.exists(directory) and not os.path.isdir(directory):
+        if os.path.exists(folder) and not os.path.isdir(folder):
             raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
-        os.makedirs(directory, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")

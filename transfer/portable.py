@@ -247,12 +247,16 @@ def _patiently(action: Callable[[], None], path: str | os.PathLike[str], wait: W
             return action()
         except PermissionError as error:
             why = getattr(error, "winerror", None)
-            # A file that is open is as good as forbidden, and so is a folder.
-            if why not in (_SHARED, _LOCKED) and not (why == _DENIED and os.path.isfile(path)):
+            if why not in (_SHARED, _LOCKED) and not (why == _DENIED and _may_be_open(path)):
                 raise
             if time.monotonic() > end:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(path)) from error
         wait(_SOON)
+
+
+def _may_be_open(path: str | os.PathLike[str]) -> bool:
+    """Whether somebody may have it open, since it is forbidden: a folder, or what is read-only, always is."""
+    return os.path.isfile(path) and os.access(path, os.W_OK)
 
 
 # -- Folders.

@@ -7,6 +7,7 @@ import shutil
 import threading
 from typing import Protocol
 
+from . import portable
 from .job import TransferError
 
 
@@ -29,11 +30,12 @@ class Space:
 
         One that cannot have it takes none from the others, however much it says it wants.
         """
-        device, missing = os.stat(directory).st_dev, download.missing()
+        folder = portable.reach(directory)
+        device, missing = os.stat(folder).st_dev, download.missing()
         with self._lock:
             self._wants.pop(download, None)
             others = sum(other.missing() for other, on in self._wants.items() if on == device)
-            free = shutil.disk_usage(directory).free
+            free = shutil.disk_usage(folder).free
             if missing + others <= free:
                 self._wants[download] = device
                 return

@@ -10,6 +10,7 @@ import pytest
 from driving import record
 from hypothesis import given
 from hypothesis import strategies as st
+from rules import TOP
 
 from background_downloads.session import records
 from background_downloads.transfer import names
@@ -24,7 +25,7 @@ WAITING = (Status.QUEUED, Status.RUNNING)
 
 
 def row(**values: Any) -> Download:
-    return record(**{"url": URL, "directory": "/home/me", "name": "a.bin"} | values)
+    return record(**{"url": URL, "directory": f"{TOP}home", "name": "a.bin"} | values)
 
 
 def encoded(*rows: Download) -> bytes:
@@ -50,7 +51,7 @@ digests = st.sampled_from(sorted(LENGTHS)).flatmap(
 downloads = st.builds(
     row,
     url=st.text(min_size=1),
-    directory=st.text(st.characters(codec="utf-8", exclude_characters="\0")).map("/".__add__),
+    directory=st.text(st.characters(codec="utf-8", exclude_characters="\0")).map(TOP.__add__),
     if_exists=st.sampled_from(IfExists),
     when_done=st.sampled_from(["NOTHING", "IMPORT"]),
     digest=st.none() | digests,
@@ -159,8 +160,8 @@ def test_texts_can_be_shown_by_blender() -> None:
 
 
 def test_a_row_that_is_known_is_not_there_twice() -> None:
-    here, there, elsewhere = row(), row(uid=0), row(directory="/other")
-    assert records.unknown([there, elsewhere, row(directory="/other")], [here]) == [elsewhere]
+    here, there, elsewhere = row(), row(uid=0), row(directory=f"{TOP}other")
+    assert records.unknown([there, elsewhere, row(directory=f"{TOP}other")], [here]) == [elsewhere]
 
 
 def test_halves_of_two_links_are_two_rows() -> None:
@@ -175,7 +176,7 @@ def leftover(**values: Any) -> Leftover:
     url = "https://files.example/a.bin"
     return Leftover(
         **{
-            "name": names.part_name(url, "/home/me"),
+            "name": names.part_name(url, f"{TOP}home"),
             "url": url,
             "is_cut": False,
             "digest": Digest("md5", "0" * 32),
@@ -187,14 +188,14 @@ def leftover(**values: Any) -> Leftover:
 
 
 def test_a_partial_file_whose_link_is_known_becomes_a_paused_row() -> None:
-    found = records.row_of(leftover(), "/home/me")
+    found = records.row_of(leftover(), f"{TOP}home")
     assert (found.status, found.error, found.partial) == (Status.PAUSED, "", "")
     assert (found.name, found.received, found.size) == ("a.bin", 10, 20)
     assert found.digest == Digest("md5", "0" * 32)
 
 
 def test_a_partial_file_whose_link_was_cut_asks_for_a_new_one() -> None:
-    found = records.row_of(leftover(is_cut=True, name=OLD_PART), "/home/me")
+    found = records.row_of(leftover(is_cut=True, name=OLD_PART), f"{TOP}home")
     assert (found.status, found.is_cut, found.partial) == (Status.FAILED, True, OLD_PART)
     assert "Replace Link" in found.error
     assert records.part_names(found) == (OLD_PART,)

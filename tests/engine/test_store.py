@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from driving import record
+from rules import TOP
 
 from background_downloads.session import records
 from background_downloads.transfer import names
@@ -83,7 +84,7 @@ def die(store: Store) -> None:
 
 
 def row(uid: int = 1, **values: Any) -> Download:
-    return record(**{"uid": uid, "url": f"{URL}?{uid}", "directory": "/d", "name": "a.bin"} | values)
+    return record(**{"uid": uid, "url": f"{URL}?{uid}", "directory": TOP + "d", "name": "a.bin"} | values)
 
 
 def keep(store: Store, *rows: Download) -> None:
@@ -539,7 +540,7 @@ def test_without_a_folder_the_list_waits_for_one(
         assert not store.open()
         store.flush(0.0, None)
         store.save()
-        store.folders.use("/d", [URL])
+        store.folders.use(TOP + "d", [URL])
         store.folders.save()
     check_one_sentence(caplog, "cannot be kept on the disk now (Read-only file system)")
     assert store.open()
@@ -692,7 +693,7 @@ def test_one_blender_looks_at_a_time(new_store: Callable[[], Store], folder: Pat
 def test_the_folders_are_private_and_few(new_store: Callable[[], Store], user_folder: Path) -> None:
     store = new_store()
     for number in range(records.FOLDERS + 10):
-        store.folders.use(f"/folder-{number}", [URL])
+        store.folders.use(f"{TOP}folder-{number}", [URL])
     store.folders.save()
     path = user_folder / "folders.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -726,7 +727,7 @@ def test_a_full_disk_keeps_the_folders_in_mind(
 @pytest.mark.parametrize("kind", KINDS)
 def test_unreadable_etags_are_as_good_as_none(user_folder: Path, kind: str) -> None:
     unreadable(kind, user_folder / "etags.json")
-    assert store_module.Etags().find(URL, "/d") is None
+    assert store_module.Etags().find(URL, TOP + "d") is None
 
 
 def test_names_of_lists_are_as_other_tools_know_them(
@@ -737,7 +738,7 @@ def test_names_of_lists_are_as_other_tools_know_them(
     assert (user_folder / f"queue-{os.getpid()}.json").exists()
     assert (user_folder / f"queue-{os.getpid()}.lock").exists()
     assert caplog.records == []
-    assert names.part_name(URL, "/d") not in (user_folder / f"queue-{os.getpid()}.json").read_text()
+    assert names.part_name(URL, TOP + "d") not in (user_folder / f"queue-{os.getpid()}.json").read_text()
 
 
 def test_a_disk_that_is_really_full(

@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rules import TOP
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,7 +34,7 @@ SIDECAR = {
 
 ROW = {
     "url": "https://u:p@files.example/a.bin?t=1",
-    "directory": "/home/me",
+    "directory": f"{TOP}home",
     "if_exists": "RENAME",
     "when_done": "NOTHING",
     "digest": ["sha256", SHA256],
