@@ -13,7 +13,7 @@ from typing import Any
 
 import bpy
 
-from .session import Session, current, desktop, watch, words
+from .session import Session, current, desktop, settings, watch, words
 from .session.blocking import run_blocking
 from .session.links import NOT_FOUND, add_links, find_links
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
@@ -626,6 +626,96 @@ def _choose_tab(area: Any) -> None:
                 region.tag_redraw()
 
 
+class DOWNLOADS_OT_add_token(bpy.types.Operator):
+    """Keep an access token that a server wants to see before it gives a file. It goes nowhere else"""
+
+    bl_idname = "downloads.add_token"
+    bl_label = "Add Access Token"
+    bl_options = {"INTERNAL"}
+
+    host: bpy.props.StringProperty(
+        name="Server", description="The server's name, as example.org", options={"SKIP_SAVE"}
+    )
+    token: bpy.props.StringProperty(
+        name="Token",
+        description="From your account's page on the server. It is kept in a private file of yours",
+        subtype="PASSWORD",
+        options={"SKIP_SAVE", "HIDDEN"},
+    )
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, confirm_text="Add")
+
+    def draw(self, context: Any) -> None:
+        self.layout.use_property_split = True
+        self.layout.prop(self, "host", placeholder="example.org")
+        self.layout.prop(self, "token")
+
+    def execute(self, context: Any) -> set[str]:
+        token, self.token = self.token, ""  # nothing remembers it
+        try:
+            host = settings.tokens.add(self.host, token)
+        except TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.report({"INFO"}, f"The token for {host} is kept. Press Retry where it was missing")
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_remove_token(bpy.types.Operator):
+    """Forget this server's access token"""
+
+    bl_idname = "downloads.remove_token"
+    bl_label = "Remove Access Token"
+    bl_options = {"INTERNAL"}
+
+    host: bpy.props.StringProperty(name="Server", options={"SKIP_SAVE"})
+
+    def execute(self, context: Any) -> set[str]:
+        try:
+            settings.tokens.remove(self.host)
+        except TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_find_leftovers(bpy.types.Operator):
+    """Look for partial files in the folders that were used, which no list of downloads has any more"""
+
+    bl_idname = "downloads.find_leftovers"
+    bl_label = "Find Partial Files"
+    bl_options = {"INTERNAL"}
+
+    def execute(self, context: Any) -> set[str]:
+        current().look_for_leftovers()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
+    """Delete this partial file"""
+
+    bl_idname = "downloads.delete_leftovers"
+    bl_label = "Delete Partial Files"
+    bl_options = {"INTERNAL"}
+
+    directory: bpy.props.StringProperty(name="Folder", options={"SKIP_SAVE"})
+    name: bpy.props.StringProperty(
+        name="Name", description="Empty: all that were found", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return "" if properties.name else "Delete every partial file that was found"
+
+    def execute(self, context: Any) -> set[str]:
+        one = self.directory, self.name
+        found = current().leftovers or ()
+        meant = [each for each in found if not self.name or (each.directory, each.name) == one]
+        current().discard_leftovers(*meant)
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_paste(bpy.types.Operator):
     """Add every link that is on the clipboard, whatever text is around it"""
 
@@ -656,6 +746,10 @@ _CLASSES = (
     DOWNLOADS_OT_copy_path,
     DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_show_list,
+    DOWNLOADS_OT_add_token,
+    DOWNLOADS_OT_remove_token,
+    DOWNLOADS_OT_find_leftovers,
+    DOWNLOADS_OT_delete_leftovers,
     DOWNLOADS_OT_paste,
 )
 

@@ -20,8 +20,9 @@ from .session.links import count_links
 from .session.mirror import SHOW
 from .session.records import readable
 from .session.registering import Registered
-from .session.settings import THREADS_FROM, preferences
+from .session.settings import THREADS_FROM, preferences, tokens
 from .session.words import Measure, Room
+from .transfer import names
 from .transfer.portable import downloads_folder
 from .workers import Download, Status
 
@@ -37,6 +38,7 @@ BOX_MARGINS = 70.0  # pixels at a scale of 1 beside the text in a box
 SCROLL_BAR = 16.0  # pixels at a scale of 1 that the list's takes where it has more rows than it shows
 ICON_WIDTH = 22.0  # pixels at a scale of 1
 WIDE = 260.0  # pixels at a scale of 1 of a region whose filter has room for numbers
+LEFTOVERS = 20  # partial files that the preferences list
 LOW = 0.7  # the height of a row's second line, as a part of a button's
 NEXT_STEPS = {
     Status.QUEUED: ("downloads.pause", "PAUSE"),
@@ -307,6 +309,9 @@ def _draw_buttons(column: Any, view: _View, row: Download) -> None:
         buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
     if row.status is Status.FAILED:
         _draw_replace(buttons, row)
+    if "in the preferences" in row.error:
+        add = buttons.operator("downloads.add_token", text="Add Token...", icon="KEYINGSET")
+        add.host = names.shown(row.url)
     if row.error or row.note:
         buttons.operator("downloads.copy_message", text="Copy Error", icon="COPYDOWN").uid = row.uid
 
@@ -457,6 +462,10 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
             ("PROCESS", "Separate Process", "Always a separate process"),
         ],
     )
+    resume_at_start: bpy.props.BoolProperty(
+        name="Resume at Start",
+        description="Go on with unfinished downloads when Blender starts, where it may use the network",
+    )
 
     def draw(self, context: Any) -> None:
         layout = self.layout
@@ -466,11 +475,48 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         layout.prop(self, "workers")
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())
+        layout.prop(self, "resume_at_start")
         system = context.preferences.system
         column = layout.column(heading="Blender's Network Settings")
         column.prop(system, "use_online_access")
         column.prop(system, "network_timeout")
         column.prop(system, "network_connection_limit")
+        _draw_tokens(layout)
+        _draw_leftovers(layout)
+
+
+def _draw_tokens(layout: Any) -> None:
+    box = layout.box().column()
+    head = box.row()
+    head.label(text="Access Tokens", icon="KEYINGSET")
+    head.operator("downloads.add_token", text="Add...", icon="ADD")
+    for host in tokens.hosts:
+        line = box.row()
+        line.label(text=host, translate=False)
+        line.operator("downloads.remove_token", text="", icon="X").host = host
+    if not tokens.hosts:
+        box.label(text="None. Some servers want one before they give a file")
+
+
+def _draw_leftovers(layout: Any) -> None:
+    box, found = layout.box().column(), current().leftovers
+    head = box.row()
+    head.label(text="Partial Files That No List Has", icon="TRASH")
+    head.operator("downloads.find_leftovers", text="Find", icon="VIEWZOOM")
+    if found is None:
+        return
+    for each in found[:LEFTOVERS]:
+        line = box.row()
+        age = f"{words.left(each.age)} old"
+        line.label(text=f"{each.title}, {words.size(each.size)}, {age}", translate=False)
+        line.label(text=readable(each.directory), icon="FILE_FOLDER", translate=False)
+        delete = line.operator("downloads.delete_leftovers", text="", icon="TRASH")
+        delete.directory, delete.name = each.directory, each.name
+    if found:
+        size = words.size(sum(each.size for each in found))
+        box.operator("downloads.delete_leftovers", text=f"Delete All {len(found)}, {size}", icon="TRASH")
+    else:
+        box.label(text="None found")
 
 
 def _automatic() -> str:

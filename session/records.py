@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..transfer import names, portable
@@ -199,6 +200,21 @@ def row_of(leftover: Leftover, directory: str) -> Download:
         partial=leftover.name if leftover.is_cut or leftover.name != own else "",
         is_cut=leftover.is_cut,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lying:
+    """A partial file that no list has."""
+
+    directory: str
+    name: str
+    """Of the file itself, which ends in ``.part``."""
+    title: str
+    """What the download was called."""
+    size: int
+    """Bytes on the disk."""
+    age: float
+    """Seconds since something was written to it."""
 
 
 # -- The folders.

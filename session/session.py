@@ -80,6 +80,8 @@ class Session:
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
+        self.leftovers: list[records.Lying] | None = None
+        """The partial files that no list has, once somebody looked for them."""
         self.on_asked: Callable[[Download], None] = _nobody
         """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
         self.on_finished: Callable[[Download], None] = _nobody
@@ -386,6 +388,21 @@ class Session:
                 self._take_up(self.store.find_lost(self.rows, known, folders))
             self.store.save()
         return True
+
+    def look_for_leftovers(self) -> None:
+        """Look into the used folders, of which one may be slow."""
+        self.leftovers = self.store.leftovers(self.rows)
+
+    def discard_leftovers(self, *leftovers: records.Lying) -> None:
+        """Delete partial files that no list has, unless somebody has them open."""
+        for each in leftovers:
+            discard_leftover(each.directory, each.name)
+        self.look_for_leftovers()
+
+    def resume_all(self) -> None:
+        """Put what is paused back into the queue."""
+        for row in [row for row in self.rows if row.status is Status.PAUSED]:
+            self.queue(row)
 
     def _take_up(self, rows: list[Download]) -> None:
         fresh = records.unknown(rows, self.rows)

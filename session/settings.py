@@ -14,10 +14,15 @@ import bpy
 from ..transfer import portable
 from ..transfer.job import Settings, TransferError
 from .records import readable
+from .tokens import Tokens
 
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
 DEFAULT_TIMEOUT = 60.0  # seconds, where Blender's own preference says 0
 DEFAULT_CONNECTIONS = 16  # likewise
+
+
+tokens = Tokens(lambda: user_folder())
+"""The access tokens of this user."""
 
 
 def connections() -> int:
@@ -31,6 +36,7 @@ def settings() -> Settings:
         timeout=float(bpy.context.preferences.system.network_timeout or DEFAULT_TIMEOUT),
         connections=connections(),
         user_agent=user_agent(),
+        tokens=tokens.pairs,
     )
 
 

@@ -282,6 +282,15 @@ class Store:
                 lost.pop((os.path.realpath(directory), name), None)
         return [records.row_of(left, to) for to, left in lost.values() if part.is_free(to, left.name)]
 
+    def leftovers(self, rows: Iterable[Download]) -> list[records.Lying]:
+        """The partial files in used folders that no list has any more, the largest first."""
+        with self.folders.held() as known:
+            found = _lying_about(known or ())
+        for place, _ in records.claimed(row for row in [*rows, *self._rows_of_others()] if row.is_unfinished):
+            found.pop(place, None)
+        lying = [_lying(directory, leftover) for directory, leftover in found.values()]
+        return sorted(lying, key=lambda each: -each.size)
+
     def _rows_of_others(self) -> list[Download]:
         """What other Blenders that live have in their lists."""
         rows: list[Download] = []
@@ -459,6 +468,22 @@ def _lying_about(directories: Iterable[str]) -> dict[records.Place, tuple[str, p
             for leftover in part.leftovers(directory):
                 found[real_path, leftover.name] = directory, leftover
     return found
+
+
+def _lying(directory: str, leftover: part.Leftover) -> records.Lying:
+    path = Path(directory, leftover.name)
+    try:
+        status = path.lstat()
+        size, age = _on_disk(status), time.time() - status.st_mtime
+    except OSError:
+        size, age = 0, 0.0
+    title = names.from_url(leftover.url) or leftover.name
+    return records.Lying(directory=directory, name=leftover.name, title=title, size=size, age=age)
+
+
+def _on_disk(status: os.stat_result) -> int:
+    """Bytes that deleting it frees: a partial file has holes."""
+    return min(status.st_size, getattr(status, "st_blocks", 1 << 62) * 512)
 
 
 # -- ETags.

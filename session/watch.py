@@ -17,7 +17,7 @@ from bpy.app.handlers import persistent
 from ..transfer.job import TransferError
 from ..workers import Status
 from . import Session, current, store
-from .settings import folder
+from .settings import folder, preferences
 
 if TYPE_CHECKING:
     from .registering import Registered
@@ -68,9 +68,15 @@ def _adopt() -> float | None:
     looked_into = []
     with suppress(TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(folder(""))
-    is_open = current().open(looked_into)
-    current().mirror.flush()
-    return None if is_open else store.RETRY
+    if not (session := current()).open(looked_into):
+        session.mirror.flush()
+        return store.RETRY
+    if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
+        session.resume_all()
+    session.mirror.flush()
+    if session.wants_run:
+        invoke()
+    return None
 
 
 def _watchdog() -> float:

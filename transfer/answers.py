@@ -8,7 +8,7 @@ from enum import Enum, IntEnum, auto
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from . import names, proxies, retry
+from . import logins, names, proxies, retry
 from .job import TransferError, TryAgain, Validator
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def refusal(response: requests.Response) -> TransferError:
     """What to say of a status that brings no file."""
     status = response.status_code
     sentence = _REFUSALS.get(status, f"The server answered with an error ({status}). {LATER}")
+    if status in logins.WANTED:
+        sentence = logins.wanted(status, str(response.url), response.request.headers.get("Authorization", ""))
     if not retry.retryable(status):
         return TransferError(sentence)
     wait = retry.retry_after(response.headers.get("Retry-After", ""), time.time())
@@ -121,9 +123,6 @@ _REFUSALS = {
     202: "The server is still preparing the file (202)",
     204: "The link gave no file (204). Copy the link of the download button",
     400: "The server does not understand this link (400). Check the link, or copy it again from the page",
-    401: "This download needs a user name and a password (401)."
-    " Copy a link from the page where you are signed in",
-    403: "The server does not allow this download (403). The link may have expired: get a new link",
     404: "There is no file at this link (404). Check the link, or copy it again from the page",
     407: proxies.WANTS_LOGIN,
     408: "The server gave up waiting (408)",

@@ -27,7 +27,7 @@ import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
+from requests.auth import AuthBase, HTTPBasicAuth
 from requests.cookies import RequestsCookieJar
 from urllib3.connection import (  # type: ignore[attr-defined]
     CertificateError,
@@ -79,6 +79,7 @@ class Client:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = requests.Session()
         self._adapter = _Adapter(trust)
+        self._tokens = dict(settings.tokens)
         self._hosts: dict[str, _Host] = {}
         self._route = ""
         self.may_be_connected = False
@@ -147,7 +148,7 @@ class Client:
         key = _place(request.url)
         host = self._hosts.get(key)
         if not host:
-            host = self._hosts[key] = _Host(self._session, request.url)
+            host = self._hosts[key] = _Host(self._session, request.url, self._tokens)
         if host.auth:
             host.auth(request)
         return request, host
@@ -186,7 +187,7 @@ _NETWORK_ERRORS = (
 class _Host:
     """What the environment says about a host, looked up once: it is what makes small requests slow."""
 
-    def __init__(self, session: requests.Session, url: str) -> None:
+    def __init__(self, session: requests.Session, url: str, tokens: Mapping[str, str]) -> None:
         merged = session.merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
@@ -197,10 +198,23 @@ class _Host:
         """Whether no answer has come from there yet."""
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
-        login = logins.of(url)
-        self.auth = HTTPBasicAuth(*login) if login else None
+        token, login = logins.token_of(url, tokens), logins.of(url)
+        self.auth: AuthBase | None = HTTPBasicAuth(*login) if login else None
+        if token:
+            self.auth = _Bearer(token)
         self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login
         """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
+
+
+class _Bearer(AuthBase):
+    """Sends an access token (RFC 6750, section 2.1)."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"{logins.BEARER}{self._token}"
+        return request
 
 
 class Trust:

@@ -115,6 +115,8 @@ class Settings:
     user_agent: str = "background_downloads"
     split_seconds: float = 2.0
     """The rest of a segment that would take longer is worth another connection."""
+    tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Servers (``example.org``, with a port if not 443) and the token that each gets, over https alone."""
     first_delay: float | None = None
     """Seconds before the first try again; None: as `retry` has it."""
 

@@ -16,6 +16,7 @@ _PLACES = ("~/.netrc", "~/_netrc")
 _WORD = r'"((?:[^"\\]|\\.)*)"|([^\s"]\S*)|(")'  # curl takes words in quotes
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 _BEGIN = ("machine", "default")
+BEARER = "Bearer "
 
 
 class Login(NamedTuple):
@@ -31,6 +32,38 @@ def of(url: str) -> Login | None:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     login = Login(unquote_to_bytes(user), unquote_to_bytes(password))
     return login if any(login) else _of_host((parts.hostname or "").lower())
+
+
+def token_of(url: str, tokens: Mapping[str, str]) -> str:
+    """The access token for a link: of its very host and port, over https, and not where it has a user."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or "@" in parts.netloc:
+        return ""
+    return tokens.get(parts.netloc.lower().removesuffix(":443"), "")
+
+
+def wanted(status: int, url: str, sent: str) -> str:
+    """What to say where a server wants to know who asks (401), or lets nobody like us in (403).
+
+    :param sent: the ``Authorization`` that it was sent.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if sent.startswith(BEARER):
+        return f"The server {host} does not accept the token in the preferences ({status}). Add a new one"
+    sentence, otherwise = WANTED[status]
+    if parts.scheme != "https":
+        return f"{sentence}. {otherwise[:1].upper()}{otherwise[1:]}"
+    return f"{sentence}. If it needs a token, add one for {host} in the preferences; or {otherwise}"
+
+
+WANTED = {
+    401: (
+        "This download needs a user name and a password (401)",
+        "copy a link from the page where you are signed in",
+    ),
+    403: ("The server does not allow this download (403)", "get a new link: this one may have expired"),
+}
 
 
 def _of_host(host: str) -> Login | None:

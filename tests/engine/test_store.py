@@ -15,6 +15,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -766,3 +767,22 @@ def test_a_disk_that_is_really_full(
         store.close()
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+# -- What lies about.
+
+
+def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
+    new_store: Callable[[], Store], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = used(new_store(), folder), new_store()
+    removed = leave_part(folder, "https://files.example/removed.blend", 30_000)
+    for url in (URL, "https://files.example/of-another.bin"):
+        leave_part(folder, url)
+    keep(other, row(directory=str(folder), url="https://files.example/of-another.bin"))
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(store_module, "time", types.SimpleNamespace(time=lambda: later))
+    (lying,) = store.leftovers([row(directory=str(folder), url=URL)])
+    assert (lying.title, lying.name, lying.directory) == ("removed.blend", removed, str(folder))
+    assert lying.size >= 30_000
+    assert round(lying.age / 86400) == 2

@@ -1,0 +1,97 @@
+"""Access tokens, one for each server: in a private file of the extension's user folder, and nowhere else.
+
+Not in the preferences: `userpref.blend` would hold them. What is read may be garbled, and is then none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..transfer import portable
+from ..transfer.job import TransferError
+from ..transfer.part import read_regular, write_atomically
+from ..workers import PRIVATE
+
+FILE = "tokens.json"
+FILE_SIZE = 1 << 20  # bytes; a larger file is none of ours
+LONGEST = 8000  # characters of a token; servers take no longer headers
+_HOST = r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
+
+
+class Tokens:
+    """The tokens; `folder` gives the extension's user folder, and may raise OSError or ValueError."""
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._known: dict[str, str] | None = None  # not read yet
+
+    def __repr__(self) -> str:
+        return f"Tokens({', '.join(self.hosts)})"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The servers that have one; the file is read once."""
+        return tuple(sorted(self._read()))
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """For the workers: server, token. Never show it."""
+        return tuple(sorted(self._read().items()))
+
+    def add(self, host: str, token: str) -> str:
+        """Keep a server's token in place of an earlier one. Returns the server's name.
+
+        Raises TransferError in a sentence, without the token.
+        """
+        host, token = host_of(host), token.strip()
+        if not token or len(token) > LONGEST or not token.isascii() or not token.isprintable():
+            raise TransferError("This is not a token. Copy it again from your account's page on the server")
+        self._write(self._read() | {host: token})
+        return host
+
+    def remove(self, host: str) -> None:
+        """Forget a server's token. Raises TransferError."""
+        self._write({other: token for other, token in self._read().items() if other != host})
+
+    def _read(self) -> dict[str, str]:
+        if self._known is None:
+            try:
+                about = json.loads(read_regular(self._folder() / FILE, FILE_SIZE))
+                self._known = {host_of(host): str(token) for host, token in about.items()}
+            except (OSError, ValueError, AttributeError, TypeError, RecursionError, TransferError):
+                self._known = {}
+        return self._known
+
+    def _write(self, known: dict[str, str]) -> None:
+        try:
+            path = self._folder() / FILE
+            if known:
+                write_atomically(path, json.dumps(known).encode(), PRIVATE)
+            else:
+                portable.remove(path)
+        except (OSError, ValueError) as error:
+            raise TransferError("The extension's own folder cannot be written to. Nothing changed") from error
+        self._known = known
+
+
+def host_of(text: str) -> str:
+    """``example.org``, with a port if it is not 443, of a name or a link. Raises TransferError."""
+    text = text.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+        host = host if ":" not in host else f"[{host}]"
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError as error:
+        raise _no_server() from error
+    if parts.scheme != "https" or not re.fullmatch(_HOST, host):
+        raise _no_server()
+    return f"{host}:{port}" if port not in (None, 443) else host
+
+
+def _no_server() -> TransferError:
+    return TransferError("Give the server's name, as example.org. It has to be one that speaks https")
