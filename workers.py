@@ -16,13 +16,14 @@ from .hosts.clerk import PRIVATE
 from .hosts.process import ProcessHost
 from .hosts.threads import ThreadHost
 from .hosts.vocabulary import Ended, Event, Host, Report, Started
-from .hosts.yielding import HELD, YieldingHost
+from .hosts.yielding import HELD, WAITING, YieldingHost
 from .transfer import names
 from .transfer.job import Digest, IfExists, Progress
 
 __all__ = [
     "HELD",
     "PRIVATE",
+    "WAITING",
     "Download",
     "Ended",
     "Event",

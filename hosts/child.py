@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, assert_never
 
 from ..transfer import portable
@@ -15,6 +16,7 @@ from .messages import (
     HangUp,
     Leave,
     Look,
+    Resize,
     Stop,
     Store,
     Submit,
@@ -28,18 +30,24 @@ if TYPE_CHECKING:
 
 def serve(handle: int, parent: int) -> None:
     """The child's main thread: obey, supervise, answer; leave when told, or when Blender is gone."""
-    connection = portable.connection(handle)
-    try:
-        host = ThreadHost(connection.recv())
-        _Server(connection, host, parent).run()
-    except (EOFError, OSError):
-        pass  # Blender is gone
-    except Exception as error:
-        log_defect(error)
-    finally:
-        if "host" in locals():
-            host.shut(forced=True)
-        os._exit(0)  # not waiting for a thread that is stuck in a name look-up
+    with ExitStack() as stack:
+        stack.callback(os._exit, 0)  # not waiting for a thread that is stuck in a name look-up
+        try:
+            _import_requests()
+            connection = portable.connection(handle)
+            host = ThreadHost(connection.recv())
+            stack.callback(host.shut, forced=True)
+            _Server(connection, host, parent).run()
+        except (EOFError, OSError):
+            pass  # Blender is gone
+        except Exception as error:
+            log_defect(error)
+
+
+def _import_requests() -> None:
+    """Before there is work: a worker that imports it for the first time cannot be stopped meanwhile."""
+    with suppress(Exception):  # then the first download fails, and says so
+        from ..transfer import connect  # noqa: F401
 
 
 class _Server:
@@ -78,6 +86,8 @@ class _Server:
                 self._host.forget(job.uid, delete=delete)
             case Store():
                 self._gather(command)
+            case Resize(connections=connections):
+                self._host.resize(connections)
             case Dismiss():
                 self._host.dismiss()
             case Leave():
@@ -94,12 +104,13 @@ class _Server:
         if store.is_last:
             self._host.store(store.path, b"".join(self._pieces))
 
-    def _answer(self) -> None:
+    def _answer(self, *, is_last: bool = False) -> None:
         self._supervise(self._host.poll())
-        self._connection.send(Answer(self._report, self._host.is_quiet()))
+        self._connection.send(Answer(self._report, self._host.is_quiet(), is_last))
         self._report = Report()
 
     def _leave(self) -> None:
         self._leaving = True
-        self._supervise(self._host.shut(forced=True))
         self._answer()
+        self._supervise(self._host.shut(forced=True))
+        self._answer(is_last=True)

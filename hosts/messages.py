@@ -47,27 +47,33 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dismiss:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    pass
+    """Answered twice: when it is heard, and when nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    pass
+    """Answered once."""
 
 
-Command = Submit | Stop | HangUp | Forget | Store | Dismiss | Leave | Look
+Command = Submit | Stop | HangUp | Forget | Store | Resize | Dismiss | Leave | Look
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     report: Report
     is_quiet: bool
+    is_last: bool
 
 
 def weight(command: Command) -> int:

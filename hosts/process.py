@@ -1,47 +1,44 @@
-"""A child process that runs the threads, seen from here: what it was given, and what it has told."""
+"""A child process that runs the threads: what it was given, and what it has told."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
-from ..transfer import portable
 from ..transfer.fetch import Carried, Transfer
-from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Progress, Settings, Skipped
+from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings, Skipped
 from ..transfer.part import noted
 from .clerk import write_private
-from .messages import (
-    Answer,
-    Command,
-    Dismiss,
-    Forget,
-    HangUp,
-    Leave,
-    Look,
-    Stop,
-    Store,
-    Submit,
-    weight,
-)
+from .ledger import Entry, Ledger
+from .messages import Command, Dismiss, Forget, HangUp, Resize, Stop, Store, Submit, weight
+from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE, discard
-from .vocabulary import POLL, Ended, Event, Report, Started
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+from .vocabulary import POLL, Ended, Event, Report, Started, State
 
 CHILD_PATIENCE = 3.0  # seconds that a child may take to leave when asked, look-ups apart
-SILENCE = 30.0  # seconds without an answer after which a child counts as lost
 CRASHES = 3  # of the child within CRASH_SPAN, after which its downloads fail
 CRASH_SPAN = 60.0  # seconds: so many crashes in less are too many
 BATCH = 32 << 10  # bytes, about, of one message: two must fit a pipe that nobody reads for a moment
 UNREAD = 16  # small messages at most that a child has not read: a pipe blocks its sender after some 250
+CRASHING = "The process that downloads keeps crashing. Restart Blender, then press Retry"
+
+
+class _Place(Enum):
+    """Where a download is."""
+
+    HERE = auto()
+    """No child has it."""
+    SENT = auto()
+    """The child has it."""
+    STARTED = auto()
+    """A worker of the child has it."""
 
 
 class ProcessHost:
@@ -53,207 +50,225 @@ class ProcessHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._child: _Child | None = None
+        self._limit = settings.connections
+        self._state = State.OPEN
+        self._child: ChildProcess | None = None
+        self._ledger = Ledger(_Place)
         self._known: dict[int, Job] = {}  # submitted, and neither finished nor forgotten
-        self._unsent: dict[int, Submit] = {}  # of those: submitted, and still here
-        self._sent: dict[int, Submit] = {}  # of those: the child has them, and they have not ended
-        self._started: set[int] = set()  # of those: a worker has them
-        self._stopping: set[int] = set()  # of those: asked to stop
-        self._outbox: deque[Command] = deque()
-        self._file: tuple[str, bytes] | None = None  # the last one to be stored
-        self._file_at: int | None = None  # where its next piece begins; None: all is sent
-        self._events: list[Event] = []
-        self._progress: dict[int, Progress] = {}
+        self._outbox: deque[Command] = deque()  # what goes out before the downloads that are here
+        self._mail: _Mail | None = None
         self._crashes: deque[float] = deque(maxlen=CRASHES)  # when, in seconds of time.monotonic
-        self._child_is_quiet = True
-        self._dismissed = False
 
     def submit(self, job: Job, carried: Carried | None = None) -> None:
         """See `Host`. `carried`: what another process has done of it, which gave it away."""
-        if job.uid in self._unsent or job.uid in self._sent:
-            raise ValueError("submitted twice")
-        self._dismissed = False
+        self._ledger.open(job, _Place.HERE, carried)
+        self._state = State.OPEN
         self._known[job.uid] = job
-        self._unsent[job.uid] = Submit(job, carried)
-        self._outbox.append(self._unsent[job.uid])
 
     def stop(self, uid: int) -> None:
-        if uid in self._unsent:
-            self._end(uid, Halted())
-        elif uid in self._sent and uid not in self._stopping:
-            self._stopping.add(uid)
-            self._say(Stop(uid))
+        entry = self._ledger.find(uid)
+        if entry and entry.place is _Place.HERE:
+            self._ledger.end(entry, Halted())
+        elif entry and not entry.is_stopping:
+            entry.is_stopping = True
+            self._post(Stop(uid))
 
     def hang_up(self, uid: int) -> None:
-        if self._child:
-            self._outbox.append(HangUp(uid))
+        self._post(HangUp(uid))
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
-        if uid in self._unsent or uid in self._sent or not (job := self._known.pop(uid, None)):
+        if uid in self._ledger or not (job := self._known.pop(uid, None)):
             return
-        if self._child and self._child.is_leaving:
-            self._outbox.append(Forget(job, delete))
-        elif self._child:
-            self._say(Forget(job, delete))  # at once: this thread may be about to wait for the file
+        if self._child:
+            self._post(Forget(job, delete))  # at once: this thread may be about to wait for the file
         elif delete:
             discard(Transfer(job, self.settings))
 
+    def resize(self, limit: int) -> None:
+        """Have at most so many connections from now on."""
+        if limit != self._limit:
+            self._limit = limit
+            self._post(Resize(limit))
+
     def store(self, path: str, data: bytes) -> None:
-        self._file, self._file_at = (path, data), 0
-
-    def poll(self) -> Report:
-        try:
-            self._hear()
-            self._ask()
-        except (EOFError, OSError):
-            self._lost()
-        return self._take_events()
-
-    def _take_events(self) -> Report:
-        events, self._events = self._events, []
-        return Report(events, dict(self._progress))
+        self._mail = _Mail(path, data)
 
     def wait(self, seconds: float) -> None:
         time.sleep(min(seconds, POLL / 5))  # it tells nothing unasked
 
-    def _hear(self) -> None:
-        """Take the answers that are there. Raises EOFError, OSError: the child is gone, or is silent."""
-        child = self._child
-        while child and child.connection.poll(0):
-            answer: Answer = child.connection.recv()
-            child.asked_at = 0.0
-            self._child_is_quiet = answer.is_quiet
-            self._progress = answer.report.progress
-            for event in answer.report.events:
-                self._note(event)
-        if child and child.is_lost(time.monotonic()):
-            raise EOFError
+    def poll(self) -> Report:
+        with self._minding_loss():
+            self._hear()
+            self._ask()
+        running = self._child.progress if self._child else {}
+        return Report(self._ledger.take_events(), self._ledger.progress(running))
 
-    def _note(self, event: Event) -> None:
+    @contextmanager
+    def _minding_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):
+            self._lost()
+
+    # -- What it tells.
+
+    def _hear(self) -> None:
+        for event in self._child.hear() if self._child else ():
+            if entry := self._ledger.find(event.uid):
+                self._note(entry, event)
+
+    def _note(self, entry: Entry[_Place], event: Event) -> None:
         match event:
-            case Started(uid=uid):
-                self._started.add(uid)
-                self._events.append(event)
-            case Ended(uid=uid, outcome=outcome):
-                self._end(uid, outcome)
+            case Started():
+                self._ledger.start(entry, _Place.STARTED)
+            case Ended(outcome=outcome):
+                self._end(entry, outcome)
             case _:
                 assert_never(event)
 
-    def _end(self, uid: int, outcome: Outcome) -> None:
-        self._unsent.pop(uid, None)
-        self._sent.pop(uid, None)
-        self._started.discard(uid)
-        self._stopping.discard(uid)
+    def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
         if isinstance(outcome, (Finished, Skipped)):
-            self._known.pop(uid, None)
-        self._events.append(Ended(uid, outcome))
+            self._known.pop(entry.uid, None)
+        self._ledger.end(entry, outcome)
+
+    # -- What it is told.
 
     def _ask(self) -> None:
         """Send what has gathered, and have the child look; at most one question is open."""
-        has_mail = bool(self._unsent) or self._file_at is not None
-        if not self._child and has_mail and not self._dismissed:
-            self._child = _Child(self.settings)
+        if not self._child and self._state is State.OPEN and (self._is_waited_for or not self._is_mailed):
+            self._start_child()
         child = self._child
-        if not child or child.asked_at or child.was_told:
+        if not child or child.is_asked or child.stage in (Stage.TOLD, Stage.GONE):
             return
-        is_done = not self._outbox and self._file_at is None
-        if child.is_leaving and (is_done or self._unsent):  # what was submitted since is the next one's
+        if child.stage is Stage.LEAVING and self._may_leave:
             child.tell_to_leave()
         else:
-            child.ask([*self._batch(), Look()])
+            child.ask(self._batch(child))
 
-    def _batch(self) -> list[Command]:
-        """As much of what has gathered as fits in a message."""
-        batch: list[Command] = []
+    def _start_child(self) -> None:
+        self._child = ChildProcess()
+        self._child.greet(replace(self.settings, connections=self._limit))
+
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether there are downloads for the next child, or for this one."""
+        return bool(self._ledger.at(_Place.HERE))
+
+    @property
+    def _is_mailed(self) -> bool:
+        return not self._mail or self._mail.is_sent
+
+    @property
+    def _may_leave(self) -> bool:
+        """Whether a child that shall leave has got all; what was submitted since is the next one's."""
+        return self._is_waited_for or (self._is_mailed and not self._outbox)
+
+    def _post(self, command: Command) -> None:
+        """Send soon: at once, unless much is unread."""
+        child = self._child
+        if not child:
+            return
+        self._outbox.append(command)
+        if child.stage is Stage.SERVING and child.unread < UNREAD:
+            with self._minding_loss():
+                child.say(self._letters())
+
+    def _letters(self) -> list[Command]:
+        """As much of the outbox as fits in a message."""
+        letters: list[Command] = []
         size = 0
         while self._outbox and size < BATCH:
-            command = self._outbox.popleft()
-            if isinstance(command, Submit):
-                if self._unsent.get(command.job.uid) is not command:
-                    continue  # stopped before it went out
-                self._sent[command.job.uid] = self._unsent.pop(command.job.uid)
-                self._child_is_quiet = False
-            batch.append(command)
-            size += weight(command)
-        return [*batch, *self._piece()] if size < BATCH else batch
+            letters.append(self._outbox.popleft())
+            size += weight(letters[-1])
+        return letters
 
-    def _piece(self) -> list[Command]:
-        """The next piece of the file that is to be stored."""
-        if self._file is None or self._file_at is None:
-            return []
-        (path, data), start = self._file, self._file_at
-        end = start + BATCH
-        self._file_at = None if end >= len(data) else end
-        return [Store(path, data[start:end], start == 0, end >= len(data))]
+    def _batch(self, child: ChildProcess) -> list[Command]:
+        """As much of all that has gathered as fits in a message."""
+        batch = self._letters()
+        size = sum(map(weight, batch))
+        waiting = self._ledger.at(_Place.HERE)
+        while waiting and size < BATCH and child.stage is Stage.SERVING:
+            entry = next(iter(waiting.values()))
+            self._ledger.move(entry, _Place.SENT)
+            child.is_quiet = False
+            batch.append(Submit(entry.job, entry.carried))
+            size += weight(batch[-1])
+        if self._mail and not self._mail.is_sent and size < BATCH:
+            batch.append(self._mail.piece())
+        return batch
 
-    def _say(self, command: Command) -> None:
-        """Send at once, past what has gathered; where much is unread, as the next."""
-        child = self._child
-        if not child or child.is_leaving:
-            return
-        if child.unread >= UNREAD:
-            self._outbox.appendleft(command)
-            return
-        try:
-            child.say(command)
-        except (EOFError, OSError):
-            self._lost()
+    # -- When it is gone.
 
     def _lost(self) -> None:
         """The child is gone, or is silent: go on in a new one, unless that keeps happening."""
         child, self._child = self._child, None
         if child:
-            child.kill()
+            child.end()
         self._end_what_is_noted()
-        if self._file and not (child and child.has_said_goodbye):
-            self._file_at = 0
-        self._progress, self._child_is_quiet = {}, True
-        for uid in list(self._stopping):
-            self._end(uid, Halted())
-        if self._dismissed or (child and child.is_leaving):
-            self._end_all(list(self._sent), Halted())
+        if self._mail and not (child and child.stage is Stage.GONE and self._mail.is_sent):
+            self._mail.begin_again()
+        self._end_all([entry for entry in self._ledger if entry.is_stopping], Halted())
+        self._outbox = deque(c for c in self._outbox if isinstance(c, Forget))
+        if self._state is not State.OPEN or (child and child.stage is not Stage.SERVING):
+            self._end_all(self._given(), Halted())
         else:
             self._begin_again()
 
+    def _given(self) -> list[Entry[_Place]]:
+        """What the child had, begun or not."""
+        return [entry for entry in self._ledger if entry.place is not _Place.HERE]
+
     def _end_what_is_noted(self) -> None:
         """What the child has finished, and could not tell any more."""
-        for done in {sent.job.done for sent in self._sent.values() if sent.job.done}:
+        given = {entry.uid: entry for entry in self._given()}
+        for done in {entry.job.done for entry in given.values() if entry.job.done}:
             for uid, path in noted(Path(done)).items():
-                if uid in self._sent:
+                if uid in given:
                     with suppress(OSError):  # gone just now
-                        self._end(uid, Finished(filepath=path, size=os.path.getsize(path)))
+                        self._end(given.pop(uid), Finished(filepath=path, size=os.path.getsize(path)))
 
     def _begin_again(self) -> None:
         """Hand to the next child what the last one had; but not what seems to kill it."""
         self._crashes.append(time.monotonic())
         if len(self._crashes) == CRASHES and self._crashes[-1] - self._crashes[0] < CRASH_SPAN:
             self._crashes.clear()
-            self._end_all(list(self._started or [*self._sent, *self._unsent]), Failed(_CRASHING))
-        again, self._sent = self._sent, {}
-        self._started.clear()
-        self._unsent = {**again, **self._unsent}
-        self._outbox = deque(c for c in self._outbox if isinstance(c, (Submit, Forget)))
-        self._outbox.extendleft(reversed(again.values()))
+            guilty = list(self._ledger.at(_Place.STARTED).values())
+            self._end_all(guilty or list(self._ledger), Failed(CRASHING))
+        waiting = list(self._ledger.at(_Place.HERE).values())
+        for entry in [*self._given(), *waiting]:
+            self._ledger.move(entry, _Place.HERE)
 
-    def _end_all(self, uids: list[int], outcome: Outcome) -> None:
-        for uid in uids:
-            self._end(uid, outcome)
+    def _end_all(self, entries: list[Entry[_Place]], outcome: Outcome) -> None:
+        for entry in entries:
+            self._end(entry, outcome)
+
+    # -- The ends.
 
     def dismiss(self, *, keep: bool = False) -> None:
-        self._dismissed = True
-        self._end_all(list(self._unsent), Halted())
-        if not self._child or self._child.is_leaving:
+        self._state = State.RESTING if keep else State.LEAVING
+        self._end_all(list(self._ledger.at(_Place.HERE).values()), Halted())
+        child = self._child
+        if not child or child.stage is not Stage.SERVING:
             return
-        self._say(Dismiss())
-        if self._child and not keep:
-            self._child.is_leaving = True
-            self._child.deadline = time.monotonic() + LOOKUP_PATIENCE + CHILD_PATIENCE
+        if not (child.is_ready or keep):
+            self._lost()
+            return
+        self._post(Dismiss())
+        if child is self._child and not keep:
+            child.leave_within(LOOKUP_PATIENCE + CHILD_PATIENCE)
+            if self._may_leave:
+                with self._minding_loss():
+                    child.tell_to_leave()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was dismissed for good, and nothing was submitted since."""
+        return self._state is State.LEAVING
 
     def is_quiet(self) -> bool:
         """Whether no worker is left; after `dismiss` without `keep`, no child either. `poll` meanwhile."""
-        if self._unsent or self._sent:
-            return False
-        return self._child_is_quiet and not (self._child and self._child.is_leaving)
+        child = self._child
+        return not self._ledger and (not child or (child.is_quiet and child.stage is Stage.SERVING))
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         return self.poll() if keep else self.shut(forced=forced)
@@ -269,105 +284,30 @@ class ProcessHost:
 
     def _do_what_is_left(self) -> None:
         """What the child has not done."""
-        if self._file and self._file_at is not None:
-            write_private(*self._file)
-        self._file = self._file_at = None
+        if self._mail and not self._mail.is_sent:
+            write_private(self._mail.path, self._mail.data)
+        self._mail = None
         for command in self._outbox:
             if isinstance(command, Forget) and command.delete:
                 discard(Transfer(command.job, self.settings))
         self._outbox.clear()
 
 
-_CRASHING = "The process that downloads keeps crashing. Restart Blender, then press Retry"
+class _Mail:
+    """The last file that is to be stored, which a child gets in pieces."""
 
+    def __init__(self, path: str, data: bytes) -> None:
+        self.path = path
+        self.data = data
+        self._sent = 0
+        self.is_sent = False
 
-class _Child:
-    """The process, and our end of its connection."""
+    def piece(self) -> Store:
+        """The next one."""
+        begin, self._sent = self._sent, self._sent + BATCH
+        self.is_sent = self._sent >= len(self.data)
+        return Store(self.path, self.data[begin : self._sent], begin == 0, self.is_sent)
 
-    def __init__(self, settings: Settings) -> None:
-        from multiprocessing.connection import Pipe
-
-        self.connection, theirs = Pipe()
-        try:
-            self._process = _spawn(theirs)
-        except BaseException:
-            self.connection.close()
-            raise
-        finally:
-            theirs.close()
-        self.asked_at = 0.0
-        """When it was asked to look and has not answered, in seconds of `time.monotonic`; else 0."""
-        self.unread = 0
-        """Messages that it may not have read yet."""
-        self.is_leaving = self.was_told = False
-        self.deadline = float("inf")
-        """When it must be gone, in seconds of `time.monotonic`."""
-        self._first: Settings | None = settings
-
-    def ask(self, commands: list[Command]) -> None:
-        """Send what ends with a question; all that was sent before the last one has been read."""
-        self.unread = 0
-        self.asked_at = time.monotonic()
-        self._greet()
-        self.connection.send(commands)
-
-    def say(self, command: Command) -> None:
-        """Send something small, at once."""
-        self.unread += 1
-        self._greet()
-        self.connection.send([command])
-
-    def _greet(self) -> None:
-        settings, self._first = self._first, None
-        if settings:
-            self.connection.send(settings)
-
-    def tell_to_leave(self) -> None:
-        """Its last order; the answer is its last word."""
-        self.was_told = True
-        self.ask([Leave()])
-
-    @property
-    def has_said_goodbye(self) -> bool:
-        """Whether it has done all that it was told, and left."""
-        return self.was_told and not self.asked_at
-
-    def is_lost(self, now: float) -> bool:
-        """Whether it has not answered for too long."""
-        return now > self.deadline or bool(self.asked_at and now - self.asked_at > SILENCE)
-
-    def kill(self) -> None:
-        """End it, if it has not left, and release what belonged to it."""
-        self.connection.close()
-        try:
-            self._process.wait(0.1)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-_EXTENSION = __name__.rpartition(".hosts.")[0]
-
-_BOOT = """
-import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is Blender's to handle
-import importlib, json, sys, types
-package, root, sys.path[:], handle, parent = json.loads(sys.argv[1])
-names = package.split(".")
-for count in range(1, len(names) + 1):
-    module = types.ModuleType(".".join(names[:count]))
-    module.__path__ = [root] if count == len(names) else []
-    sys.modules[module.__name__] = module
-importlib.import_module(package + ".hosts.child").serve(handle, parent)
-"""
-
-
-def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
-    """Start Python on `serve`, under a stub of our package that does not import Blender's side.
-
-    Not through `multiprocessing`, whose spawn needs `__main__` and leaves a resource tracker.
-    """
-    handle = theirs.fileno()
-    hosts = os.path.dirname(os.path.abspath(__file__))
-    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), sys.path, handle, os.getpid()])
-    return portable.start([portable.python(), "-I", "-c", _BOOT, arguments], handle)
+    def begin_again(self) -> None:
+        """A child is gone that may not have stored it."""
+        self._sent, self.is_sent = 0, False

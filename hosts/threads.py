@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ from ..transfer.job import (
     Job,
     Outcome,
     Phase,
-    Progress,
     Settings,
     Skipped,
     Stopped,
@@ -28,7 +28,8 @@ from ..transfer.job import (
 )
 from ..transfer.space import Space
 from .clerk import Clerk
-from .vocabulary import POLL, Ended, Event, Report, Started
+from .ledger import Entry, Ledger
+from .vocabulary import POLL, Report, State
 
 if TYPE_CHECKING:
     from ..transfer.connect import Client, Trust
@@ -100,6 +101,15 @@ class Worker(threading.Thread):
 _UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
 
 
+class _Place(Enum):
+    """Where a download is."""
+
+    PENDING = auto()
+    """It waits for a worker."""
+    TAKEN = auto()
+    """Workers have it."""
+
+
 class ThreadHost:
     """Worker threads in this process. See `Host`."""
 
@@ -112,28 +122,23 @@ class ThreadHost:
         self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
         self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
-        self._pending: OrderedDict[int, None] = OrderedDict()
-        self._taken: set[int] = set()  # by workers, and not ended since
-        self._stopping: set[int] = set()  # of those: asked to stop, so that no helper goes on with them
+        self._ledger = Ledger(_Place)
         self._helped: deque[int] = deque()  # those that idle workers may help with
         self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
         self._workers: set[Worker] = set()
         self._left: list[Worker] = []
         self._idle = 0
         self._number = 0
-        self._events: list[Event] = []
-        self._dismissed = True
+        self._state = State.LEAVING
 
     # -- The main thread's side.
 
     def submit(self, job: Job, carried: Carried | None = None) -> None:
         """See `Host`. `carried`: what another process has done of it, which gave it away."""
         with self._changed:
-            if self._is_active(job.uid):
-                raise ValueError("submitted twice")
-            self._dismissed = False
+            self._ledger.open(job, _Place.PENDING)
+            self._state = State.OPEN
             self.adopt(job, carried)
-            self._pending[job.uid] = None
             if self._idle < len(self._pending) and not self._start_worker():
                 self._call_back_helper()
             self._changed.notify()
@@ -149,6 +154,14 @@ class ThreadHost:
                 self._do(known.close)
             self._transfers[job.uid] = Transfer(job, self.settings, self._space, carried=carried)
 
+    @property
+    def _pending(self) -> Mapping[int, Entry[_Place]]:
+        return self._ledger.at(_Place.PENDING)
+
+    @property
+    def _taken(self) -> Mapping[int, Entry[_Place]]:
+        return self._ledger.at(_Place.TAKEN)
+
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
         if len(self._workers) >= self._limit:
@@ -160,7 +173,7 @@ class ThreadHost:
                 worker.start()
             except (OSError, RuntimeError):  # no descriptors or no threads are left
                 if not self._workers:
-                    self._put(self._pending.popitem()[0], Failed(_NO_THREADS))
+                    self._end(list(self._pending.values())[-1], Failed(_NO_THREADS))
                 return False
             undo.pop_all()
         self._number += 1
@@ -169,15 +182,16 @@ class ThreadHost:
 
     def stop(self, uid: int) -> None:
         with self._changed:
-            if uid in self._pending:
-                del self._pending[uid]
-                self._put(uid, Halted())
-            self._stop_workers({uid})
+            if entry := self._ledger.find(uid):
+                self._stop(entry)
 
-    def _stop_workers(self, uids: set[int]) -> None:
-        self._stopping |= uids & self._taken
+    def _stop(self, entry: Entry[_Place]) -> None:
+        if entry.place is _Place.PENDING:
+            self._end(entry, Halted())
+            return
+        entry.is_stopping = True  # so that no helper goes on with it
         for worker in self._workers:
-            if worker.uid in uids and worker.control:
+            if worker.uid == entry.uid and worker.control:
                 worker.control.stop()
 
     def hang_up(self, uid: int) -> None:
@@ -187,14 +201,14 @@ class ThreadHost:
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
         with self._changed:
-            if self._is_active(uid) or not (transfer := self._transfers.pop(uid, None)):
+            if uid in self._ledger or not (transfer := self._transfers.pop(uid, None)):
                 return
             self._kept.pop(uid, None)
             self._do(partial(discard, transfer) if delete else transfer.close)
 
     def _do(self, chore: Callable[[], None]) -> None:
         """What waits for the disk: soon, or now where no thread may be started."""
-        if not self._dismissed:
+        if self._state is State.OPEN:
             self._clerk.do(chore)
             return
         self._clerk.settle()
@@ -214,21 +228,23 @@ class ThreadHost:
         with self._changed:
             return any(worker.control and not worker.is_in_lookup for worker in self._workers)
 
-    def shrink(self, limit: int) -> None:
+    @property
+    def busy(self) -> int:
+        """How many connections it uses, or keeps open for stopped downloads."""
+        with self._changed:
+            return self.kept + sum(worker.uid != 0 for worker in self._workers)
+
+    def resize(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped ones are closed."""
         surplus = self.kept - limit
         with self._changed:
             self._limit = limit
+            while self._idle < len(self._pending) and self._start_worker():
+                pass
             for uid, transfer in list(self._kept.items()):
                 if surplus > 0 and (count := transfer.connections):
                     surplus -= count
                     self.hang_up(uid)
-
-    def look(self, uid: int) -> Progress | None:
-        """The counters of a download that is not running."""
-        with self._changed:
-            transfer = self._transfers.get(uid)
-            return transfer.progress(time.monotonic()) if transfer else None
 
     def hand_over(self, job: Job) -> Carried | None:
         """Give a download up that is not running: what another process needs to go on with it.
@@ -243,16 +259,12 @@ class ThreadHost:
                 del self._transfers[job.uid]
             return carried
 
-    def _is_active(self, uid: int) -> bool:
-        return uid in self._pending or uid in self._taken
-
     def poll(self) -> Report:
         now = time.monotonic()
         with self._changed:
             self._news.clear()
             left, self._left = self._left, []
-            events, self._events = self._events, []
-            report = Report(events)
+            report = Report(self._ledger.take_events())
             for worker in self._workers:
                 if worker.control:
                     self._supervise(worker.control, now)
@@ -274,9 +286,9 @@ class ThreadHost:
     def _send_help(self, now: float) -> None:
         """Idle workers, and some more up to the limit, help with what takes longest."""
         room = self._limit - sum(worker.uid != 0 for worker in self._workers)
-        if self._pending or self._helped or self._dismissed or room <= 0:
+        if self._pending or self._helped or self._state is not State.OPEN or room <= 0:
             return
-        for uid in self._taken - self._stopping:
+        for uid in [uid for uid, entry in self._taken.items() if not entry.is_stopping]:
             self._helped.extend([uid] * min(room - len(self._helped), self._transfers[uid].help_wanted(now)))
         for _ in range(len(self._helped) - self._idle):
             self._start_worker()
@@ -292,15 +304,14 @@ class ThreadHost:
 
     def store(self, path: str, data: bytes) -> None:
         self._clerk.store(path, data)
-        if self._dismissed:
+        if self._state is not State.OPEN:
             self._clerk.leave()
 
     def dismiss(self, *, keep: bool = False) -> None:
         with self._changed:
-            self._dismissed = True
-            while self._pending:
-                self._put(self._pending.popitem(last=False)[0], Halted())
-            self._stop_workers(set(self._taken))
+            self._state = State.LEAVING
+            for entry in self._ledger:
+                self._stop(entry)
             self._changed.notify_all()
         self._clerk.leave()
 
@@ -333,10 +344,10 @@ class ThreadHost:
                 return
             worker.abandoned = True
             self._workers.discard(worker)
-            if worker.uid not in self._taken:  # another that helped was abandoned before
+            if not (entry := self._taken.get(worker.uid)):  # another that helped was abandoned before
                 return
             transfer = self._transfers.pop(worker.uid)
-            self._put(worker.uid, Halted())
+            self._end(entry, Halted())
         transfer.abandon()
 
     def shut(self, *, forced: bool = False) -> Report:
@@ -362,11 +373,11 @@ class ThreadHost:
             if worker.abandoned:
                 return None
             self._idle += 1
-            self._changed.wait_for(lambda: self._pending or self._helped or self._dismissed)
+            self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
             self._idle -= 1
             if self._pending:
                 transfer = self._take_next(worker)
-            elif self._helped and not self._dismissed:
+            elif self._helped and self._state is State.OPEN:
                 return self._take_helped(worker)
             else:
                 self._workers.discard(worker)  # now, so that a new job gets a new worker
@@ -376,18 +387,17 @@ class ThreadHost:
         return transfer
 
     def _take_next(self, worker: Worker) -> Transfer:
-        uid = self._pending.popitem(last=False)[0]
-        self._taken.add(uid)
-        self._events.append(Started(uid))
-        self._kept.pop(uid, None)
-        return self._assign(worker, uid, helps=False)
+        entry = next(iter(self._pending.values()))
+        self._ledger.start(entry, _Place.TAKEN)
+        self._kept.pop(entry.uid, None)
+        return self._assign(worker, entry.uid, helps=False)
 
     def _take_helped(self, worker: Worker) -> Transfer:
         return self._assign(worker, self._helped.popleft(), helps=True)
 
     def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer:
         worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
-        if uid in self._stopping:
+        if self._taken[uid].is_stopping:
             worker.control.stop()
         transfer = self._transfers[uid]
         if waiting := transfer.connections:
@@ -428,11 +438,12 @@ class ThreadHost:
             uid, worker.uid, worker.control = worker.uid, 0, None
             if not outcome:
                 return
+            entry = self._taken[uid]
             if isinstance(outcome, (Finished, Skipped)):
                 self._transfers.pop(uid).close()
             elif isinstance(outcome, Halted):
                 self._keep(uid)
-            self._put(uid, outcome)
+            self._end(entry, outcome)
 
     def _keep(self, uid: int) -> None:
         """Leave a stopped transfer's file and connection open, but not more of them than may run."""
@@ -440,11 +451,9 @@ class ThreadHost:
         if len(self._kept) > self._limit:
             self._kept.pop(next(iter(self._kept))).release()
 
-    def _put(self, uid: int, outcome: Outcome) -> None:
-        self._taken.discard(uid)
-        self._stopping.discard(uid)
-        self._helped = deque(helped for helped in self._helped if helped != uid)
-        self._events.append(Ended(uid, outcome))
+    def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
+        self._helped = deque(helped for helped in self._helped if helped != entry.uid)
+        self._ledger.end(entry, outcome)
         self._news.set()
 
     def leave(self, worker: Worker) -> None:
@@ -455,8 +464,8 @@ class ThreadHost:
             elif worker in self._workers:
                 self._workers.discard(worker)
                 self._left.append(worker)
-                if worker.uid in self._taken:
-                    self._put(worker.uid, Failed(_UNFORESEEN))
+                if entry := self._taken.get(worker.uid):
+                    self._end(entry, Failed(_UNFORESEEN))
             self._news.set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Protocol
 
 from ..transfer.job import Job, Outcome, Progress
@@ -34,7 +35,18 @@ class Report:
 
     events: list[Event] = field(default_factory=list)
     progress: dict[int, Progress] = field(default_factory=dict)
-    """Of the downloads that run now, by uid."""
+    """Of the downloads that have begun and not ended, by uid; its phase is IDLE where it waits."""
+
+
+class State(Enum):
+    """Whether a host has work; only its `submit` and its `dismiss` set it."""
+
+    OPEN = auto()
+    """It runs what is submitted."""
+    RESTING = auto()
+    """Its workers leave or have left; a child stays, to be used again in a moment."""
+    LEAVING = auto()
+    """Its workers leave or have left, and so does a child."""
 
 
 class Host(Protocol):

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from enum import Enum, auto
 from typing import assert_never
 
-from ..transfer.job import Halted, Job, Outcome, Settings
+from ..transfer.job import Halted, Job, Phase, Progress, Settings
 from .clerk import write_private
+from .ledger import Entry, Ledger
 from .process import ProcessHost
 from .threads import ThreadHost
-from .vocabulary import Ended, Event, Report, Started
+from .vocabulary import Ended, Event, Report, Started, State
 
 HELD = "held while rendering"
+WAITING = "waiting for its turn"
+
+
+class _Place(Enum):
+    """Where a download is."""
+
+    NOWHERE = auto()
+    """Nobody runs it now."""
+    THREADS = auto()
+    """Threads of this process have it."""
+    CHILD = auto()
+    """The child has it, until it ends."""
 
 
 class YieldingHost:
@@ -25,15 +39,10 @@ class YieldingHost:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._held = threading.Event()
+        self._state = State.LEAVING
         self._threads = ThreadHost(settings)
         self._child: ProcessHost | None = None
-        self._active: dict[int, Job] = {}  # submitted, and not ended since
-        self._parked: dict[int, Job] = {}  # of these: nobody runs them now
-        self._in_child: set[int] = set()
-        self._stopping: set[int] = set()  # by threads, because somebody asked
-        self._events: list[Event] = []
-        self._is_leaving = False  # the child
-        self._is_dismissed = True
+        self._ledger = Ledger(_Place)
 
     def hold(self) -> None:
         """Have no worker thread in this process from now on. Does not wait. Any thread."""
@@ -45,36 +54,37 @@ class YieldingHost:
         self._held.clear()
 
     def submit(self, job: Job) -> None:
-        if job.uid in self._active:
-            raise ValueError("submitted twice")
-        self._is_dismissed = False
-        self._active[job.uid] = self._parked[job.uid] = job
+        entry = self._ledger.open(job, _Place.NOWHERE)
+        self._state = State.OPEN
         if not self._held.is_set() and not self._child:
-            self._place(job)
+            self._run_here(entry)
 
     def stop(self, uid: int) -> None:
-        if uid in self._parked:
-            self._end(uid, Halted())
-        elif uid in self._in_child and self._child:
+        entry = self._ledger.find(uid)
+        if not entry:
+            return
+        entry.is_stopping = True
+        if entry.place is _Place.NOWHERE:
+            self._ledger.end(entry, Halted())
+        elif entry.place is _Place.CHILD and self._child:
             self._child.stop(uid)
-        elif uid in self._active:
-            self._stopping.add(uid)
+        else:
             self._threads.stop(uid)
 
     def hang_up(self, uid: int) -> None:
-        if uid not in self._active:
+        if uid not in self._ledger:
             self._threads.hang_up(uid)
             if self._child:
                 self._child.hang_up(uid)
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
-        if uid not in self._active:
+        if uid not in self._ledger:
             self._threads.forget(uid, delete=delete)
             if self._child:
                 self._child.forget(uid, delete=delete)
 
     def store(self, path: str, data: bytes) -> None:
-        if self._child and not self._is_leaving:
+        if self._child and not self._child.is_leaving:
             self._child.store(path, data)
         elif self._held.is_set() and self._threads.is_quiet():
             write_private(path, data)
@@ -82,117 +92,117 @@ class YieldingHost:
             self._threads.store(path, data)
 
     def wait(self, seconds: float) -> None:
-        if self._child:
-            self._child.wait(seconds)
-        else:
-            self._threads.wait(seconds)
+        (self._child or self._threads).wait(seconds)
 
     def poll(self) -> Report:
         if self._held.is_set():
             self._threads.dismiss()  # again: a submit may have crossed the first one
-        report = self._threads.poll()
-        for event in report.events:
-            self._hear_thread(event)
-        if self._child:
-            theirs = self._child.poll()
-            report.progress |= theirs.progress
-            for event in theirs.events:
-                self._hear(event)
+        here = self._threads.poll()
+        self._hear(here)
+        there = self._child.poll() if self._child else Report()
+        self._hear(there)
         self._move()
-        for uid in self._parked:
-            if progress := self._threads.look(uid):
-                report.progress[uid] = replace(progress, text=HELD if self._held.is_set() else "")
-        report.events, self._events = self._events, []
-        return report
+        progress = self._ledger.progress(here.progress | there.progress)
+        return Report(self._ledger.take_events(), {uid: self._say(uid, one) for uid, one in progress.items()})
 
-    def _hear_thread(self, event: Event) -> None:
-        """What threads tell; not that they had to leave a download because of the hold."""
-        match event:
-            case Ended(uid=uid, outcome=Halted()) if uid not in self._stopping:
-                self._parked[uid] = self._active[uid]
-            case _:
-                self._hear(event)
+    def _say(self, uid: int, progress: Progress) -> Progress:
+        """With the reason why a download waits."""
+        entry = self._ledger.find(uid)
+        if not entry or progress.phase is not Phase.IDLE:
+            return progress
+        if entry.place is _Place.CHILD:
+            return replace(progress, text=WAITING)
+        return replace(progress, text=HELD) if self._held.is_set() else progress
 
-    def _hear(self, event: Event) -> None:
+    # -- What they tell.
+
+    def _hear(self, report: Report) -> None:
+        for event in report.events:
+            if entry := self._ledger.find(event.uid):
+                self._note(entry, event)
+
+    def _note(self, entry: Entry[_Place], event: Event) -> None:
         match event:
             case Started():
-                self._events.append(event)
-            case Ended(uid=uid, outcome=outcome):
-                self._end(uid, outcome)
+                self._ledger.start(entry, entry.place)
+            case Ended(outcome=Halted()) if entry.place is _Place.THREADS and not entry.is_stopping:
+                self._ledger.move(entry, _Place.NOWHERE)  # it had to leave because of the hold
+            case Ended(outcome=outcome):
+                self._ledger.end(entry, outcome)
             case _:
                 assert_never(event)
-
-    def _end(self, uid: int, outcome: Outcome) -> None:
-        del self._active[uid]
-        self._parked.pop(uid, None)
-        self._in_child.discard(uid)
-        self._stopping.discard(uid)
-        self._events.append(Ended(uid, outcome))
 
     # -- From here to there and back.
 
     def _move(self) -> None:
         """Place what nobody runs, and let a child go that has nothing left to do."""
-        if self._is_leaving:
-            if self._child and self._child.is_quiet():
+        if self._child and self._child.is_leaving:
+            if self._child.is_quiet():
                 self._drop_child()
             return
         if self._held.is_set() and self._threads.is_settling:
-            return  # first it must show how many connections stay here
-        for job in list(self._parked.values()):
-            self._place(job)
-        if self._child and not (self._in_child or self._held.is_set() or self._is_dismissed):
-            self._child.dismiss()
-            self._is_leaving = True
+            return  # first it must show what stays here
+        for entry in list(self._ledger.at(_Place.NOWHERE).values()):
+            self._place(entry)
+        if self._child:
+            self._share(self._child)
+            self._let_go(self._child)
 
-    def _place(self, job: Job) -> None:
-        """Have a download run where it can; it stays parked where that is nowhere."""
+    def _place(self, entry: Entry[_Place]) -> None:
+        """Have a download run where it can; it stays where it is if that is nowhere."""
         is_held = self._held.is_set()
-        carried = self._threads.hand_over(job) if is_held or self._child else None
+        carried = self._threads.hand_over(entry.job) if is_held or self._child else None
         if carried:
-            self._child = self._child or self._new_child()
-            self._child.submit(job, carried)
-            self._in_child.add(job.uid)
+            self._child = self._child or ProcessHost(self.settings)
+            self._child.submit(entry.job, carried)
+            self._ledger.move(entry, _Place.CHILD)
         elif not is_held:
-            self._threads.submit(job)
-        if carried or not is_held:
-            del self._parked[job.uid]
+            self._run_here(entry)
 
-    def _new_child(self) -> ProcessHost:
-        """Connections that stay open here count towards the limit, and one at least is the child's."""
-        limit = max(1, self.settings.connections - self._threads.kept)
-        self._threads.shrink(self.settings.connections - limit)
-        return ProcessHost(replace(self.settings, connections=limit))
+    def _run_here(self, entry: Entry[_Place]) -> None:
+        self._ledger.move(entry, _Place.THREADS)
+        self._threads.submit(entry.job)
+
+    def _share(self, child: ProcessHost) -> None:
+        """What is open here counts towards the limit, and one connection at least is the child's."""
+        theirs = max(1, self.settings.connections - self._threads.busy)
+        child.resize(theirs)
+        self._threads.resize(self.settings.connections - theirs)
+
+    def _let_go(self, child: ProcessHost) -> None:
+        is_needed = self._held.is_set() or self._ledger.at(_Place.CHILD)
+        if self._state is State.OPEN and not is_needed:
+            child.dismiss()
 
     def _drop_child(self, *, forced: bool = False) -> None:
         """It leaves, or has left."""
         child, self._child = self._child, None
-        self._is_leaving = False
         if child:
-            for event in child.shut(forced=forced).events:
-                self._hear(event)
-        self._threads.shrink(self.settings.connections)
+            self._hear(child.shut(forced=forced))
+        self._threads.resize(self.settings.connections)
 
     # -- The ends.
 
     def dismiss(self, *, keep: bool = False) -> None:
-        self._is_dismissed = True
-        for uid in list(self._parked):
-            self._end(uid, Halted())
-        self._stopping |= self._active.keys() - self._in_child
+        self._state = State.RESTING if keep else State.LEAVING
+        for entry in self._ledger:
+            entry.is_stopping = True
+        self._end_waiting()
         self._threads.dismiss()
-        if self._child and not self._is_leaving:
+        if self._child and not self._child.is_leaving:
             self._child.dismiss(keep=keep)
-            self._is_leaving = not keep
+
+    def _end_waiting(self) -> None:
+        for entry in list(self._ledger.at(_Place.NOWHERE).values()):
+            self._ledger.end(entry, Halted())
 
     def is_quiet(self) -> bool:
         is_child_quiet = self._child is None or self._child.is_quiet()
-        return not self._parked and self._threads.is_quiet() and is_child_quiet
+        return not self._ledger.at(_Place.NOWHERE) and self._threads.is_quiet() and is_child_quiet
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss(keep=keep)
-        for event in self._threads.close(forced=forced).events:
-            self._hear(event)
+        self._hear(self._threads.close(forced=forced))
         if not keep:
             self._drop_child(forced=forced)
         return self.poll()

@@ -301,7 +301,9 @@ class Session:
         """Copy the counters of a running row, `seconds` after the last time."""
         if not (row := self.rows.find(uid)):
             return
-        if row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
+        if progress.phase is Phase.IDLE:  # it waits for its turn, or until a render is over
+            row.speed = row.measured = 0.0
+        elif row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
             fetched = max(0, progress.received - row.received)
             row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
             self.tally.fetched += fetched

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Halted, Settings, failed, finished, names, new_job, part_of
+from driving import Driver, Halted, Phase, Settings, failed, finished, names, new_job, part_of
 from leaks import children, describe, descriptors, freeze, kill, thaw, wait_gone
 from server import (
     DEADLINE,
@@ -26,8 +26,9 @@ from server import (
     status,
 )
 
-from background_downloads.hosts import process
+from background_downloads.hosts import process, spawn
 from background_downloads.transfer.job import Failed
+from background_downloads.workers import ProcessHost
 
 DATA = pattern(300_000)
 OVERLAP = 64 << 10
@@ -37,6 +38,20 @@ ROOT = Path(__file__).resolve().parents[2]
 def the_child() -> int:
     (pid,) = children()
     return pid
+
+
+def crash(driver: Driver) -> None:
+    """Kill the child, and look until its end was noticed."""
+    child = the_child()
+    kill(child)
+    driver.until(lambda: child not in children())
+
+
+def until_sent(driver: Driver) -> None:
+    """Until the child has been given all that was submitted."""
+    host = driver.host
+    assert isinstance(host, ProcessHost)
+    driver.until(lambda: not host._is_waited_for, "the child to have all")
 
 
 # -- What it takes with it.
@@ -123,7 +138,8 @@ def test_what_a_crashed_child_had_finished_is_not_downloaded_again(
 ) -> None:
     note, folder = tmp_path / "note", tmp_path / "files"
     job = new_job(server.add("/a.bin", body=DATA), folder, done=str(note))
-    process_driver.submit(job)  # and not asked how it is getting on
+    process_driver.submit(job)
+    until_sent(process_driver)  # and not asked how it is getting on
     deadline = time.monotonic() + DEADLINE
     while not (note.exists() and note.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -190,9 +206,8 @@ def test_three_crashes_in_a_minute_are_the_end(
     driver.submit(killer, harmless)
     for turn in range(3):
         driver.until_reached(gate, turn + 1)
-        driver.until(lambda: killer.uid in driver.progress)
-        kill(the_child())
-        driver.until(lambda: not driver.progress)
+        driver.until_phase(killer, Phase.REQUEST)
+        crash(driver)
     assert "keeps crashing" in failed(driver.outcome(killer))
     assert finished(driver.outcome(harmless)).read_bytes() == DATA
 
@@ -210,7 +225,7 @@ def test_a_child_that_cannot_start_is_a_failure(
 def test_a_child_that_dies_at_once_is_a_failure(
     process_driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "_BOOT", "raise SystemExit")
+    monkeypatch.setattr(spawn, "_BOOT", "raise SystemExit")
     assert "keeps crashing" in failed(process_driver.run(new_job("http://127.0.0.1:9/a.bin", tmp_path)))
 
 
@@ -282,7 +297,7 @@ def test_a_child_that_hangs_does_not_block_whoever_stops_many(
     jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(3000)]
     process_driver.submit(*jobs)
     process_driver.until_reached(gate)
-    process_driver.until(lambda: not process_driver.host._unsent)  # type: ignore[attr-defined]
+    until_sent(process_driver)
     child = the_child()
     freeze(child)
     for job in jobs:
@@ -302,7 +317,7 @@ def test_a_silent_child_is_replaced(
     child = the_child()
     freeze(child)
     process_driver.look()
-    monkeypatch.setattr(process, "SILENCE", 0.1)
+    monkeypatch.setattr(spawn, "SILENCE", 0.1)
     process_driver.until(lambda: child not in children())
     monkeypatch.undo()
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
@@ -368,8 +383,8 @@ def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(
 ) -> None:
     """As when another add-on forks: the child then sees no end of its connection."""
     theirs, ours = _pipe()
-    code = process._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
-    options = [process._EXTENSION, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
+    code = spawn._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
+    options = [spawn._EXTENSION, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
     import json
 
     with subprocess.Popen(
@@ -404,4 +419,4 @@ def test_a_failure_in_the_child_names_no_url(
 
 
 def test_the_boot_code_is_python() -> None:
-    ast.parse(process._BOOT)
+    ast.parse(spawn._BOOT)

@@ -17,6 +17,7 @@ from server import (
     Certificates,
     Gate,
     Server,
+    after,
     fail_times,
     first,
     pattern,
@@ -27,7 +28,7 @@ from server import (
 from test_thread_host import Calls
 
 from background_downloads.transfer import part
-from background_downloads.workers import HELD, YieldingHost
+from background_downloads.workers import HELD, WAITING, YieldingHost
 
 DATA = pattern(600_000)
 HALF = 300_000
@@ -195,6 +196,94 @@ def test_what_is_added_while_held_goes_to_the_child(
     assert finished(driver.outcome(job)).read_bytes() == DATA
     assert len(server.requests) == 1, "it stays in the child until it ends"
     driver.until(lambda: not children(), "the child to leave")
+
+
+def start_moving(driver: HeldDriver, server: Server, folder: Path, name: str, gate: Gate) -> Job:
+    """Its first answer stops in the middle for good, and all others are held at the gate."""
+    first_answer, later = first(1, stall_after(HALF, server.gate())), after(1, stall_before_headers(gate))
+    return start(driver, server.add(f"/{name}", first_answer, later, body=DATA), folder)
+
+
+def start_fixed(
+    driver: HeldDriver, server: Server, folder: Path, name: str = "fixed.bin"
+) -> tuple[Job, Gate]:
+    """Only its connection can bring the rest, once the gate opens."""
+    url, gate = serve_held(server, name, etag=None, last_modified=None)
+    return start(driver, url, folder), gate
+
+
+def test_the_child_has_as_many_connections_as_the_threads_had(
+    driver: HeldDriver, server: Server, tmp_path: Path
+) -> None:
+    """A server may give each connection so much: with fewer of them all would come down slower."""
+    gate = server.gate()
+    jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "abcd"]
+    driver.hold()
+    driver.until_reached(gate, 4)
+    gate.open()
+    for job in jobs:
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+
+
+def test_each_connection_that_stays_behind_is_one_less_for_the_child_until_it_is_closed(
+    driver: HeldDriver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    stopped, forgotten = (start_fixed(driver, server, tmp_path, f"{n}.bin")[0] for n in range(2))
+    jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "ab"]
+    driver.hold()
+    others = [
+        new_job(server.add(f"/{name}", stall_before_headers(gate), body=DATA), tmp_path) for name in "cd"
+    ]
+    driver.submit(*others)
+    driver.until_reached(gate, 2)
+    for _ in range(20):
+        driver.look()
+    assert server.connections.open == 4
+    assert [driver.progress[job.uid].text for job in (stopped, forgotten)] == [HELD, HELD]
+    assert driver.stop(stopped) == Halted()
+    driver.host.hang_up(stopped.uid)
+    driver.until_reached(gate, 3)
+    assert driver.stop(forgotten) == Halted()
+    driver.host.forget(forgotten.uid)
+    driver.until_reached(gate, 4)
+    gate.open()
+    for job in [*jobs, *others]:
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+
+
+def test_the_child_has_all_connections_once_what_stayed_behind_has_ended(
+    driver: HeldDriver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    fixed, rest = start_fixed(driver, server, tmp_path)
+    jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "abc"]
+    driver.hold()
+    driver.until_reached(gate, 3)
+    driver.let_go()
+    other = new_job(server.add("/d.bin", stall_before_headers(gate), body=DATA), tmp_path)
+    driver.submit(other)
+    rest.open()
+    assert finished(driver.outcome(fixed)).read_bytes() == DATA
+    driver.until_reached(gate, 4)
+    gate.open()
+    for job in [*jobs, other]:
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+
+
+def test_what_has_moved_waits_where_it_was_until_it_goes_on(
+    driver: HeldDriver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    job = start_moving(driver, server, tmp_path, "a.bin", gate)
+    driver.hold()
+    driver.look()  # the child has not said a word yet
+    waiting = driver.progress[job.uid]
+    assert (waiting.text, waiting.phase, waiting.received) == (WAITING, Phase.IDLE, HALF)
+    driver.until_phase(job, Phase.REQUEST)
+    assert driver.progress[job.uid].text == ""
+    gate.open()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
 
 
 def test_what_waits_for_its_turn_goes_to_the_child_too(
