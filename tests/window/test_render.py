@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from blender import Blender, BlenderFactory, wait_until
 from downloading import HOSTS, OVERLAP, SOON, Downloads
-from server import Gate, Generated, Server, drip, first, stall_after
+from server import Gate, Generated, Server, after, drip, first, stall_after, stall_before_headers
 from test_lifecycle import HELD, SIZE, body, check_files, hold, serve, start_held
 from x11 import ESCAPE, N
 
@@ -129,6 +129,49 @@ def test_downloads_go_on_in_a_child(threads: Downloads, server: Server, animatio
     threads.check_reported_once("2 downloaded")
     check_files(threads, "held.bin", "later.bin")
     assert [r.range_start for r in server.requests_for("/held.bin")] == [None, HELD - OVERLAP]
+
+
+def test_four_downloads_have_four_connections_while_blender_renders(
+    b: Blender, server: Server, host: str, tmp_path: Path
+) -> None:
+    """A server may give each connection so much: with fewer of them all would come down slower."""
+    d = Downloads(b, tmp_path / "files", host)
+    held, moved = server.gate(), server.gate()
+    files = {f"{n}.bin": body(f"{n}.bin") for n in range(4)}
+    for name, data in files.items():
+        at_first, later = first(1, stall_after(HELD, held)), after(1, stall_before_headers(moved))
+        server.add(f"/{name}", at_first, later, body=data)
+    d.start(*(server.url(f"/{name}") for name in files))
+    held.wait_reached(4)
+    for index in range(4):
+        d.wait_progress(HELD / SIZE, index)
+    b.run("begin(wait)")
+    b.wait("seen and renders()")
+    if host == "threads":
+        moved.wait_reached(4)
+    assert server.connections.open == 4
+    assert d.statuses() == ["RUNNING"] * 4
+    moved.open()
+    held.open()
+    d.wait("FINISHED")
+    finish_render(b)
+    d.wait_over()
+    check_files(d, *files)
+
+
+def test_what_waits_beside_a_render_says_so_and_shows_no_speed(threads: Downloads, server: Server) -> None:
+    gate, data = server.gate(), body("fixed.bin")
+    threads.start(server.add("/fixed.bin", drip(50_000, gate), body=data, etag=None, last_modified=None))
+    gate.step(2)
+    threads.b.wait("session().rows.at(0).speed > 0")
+    threads.b.run("begin(wait)")
+    threads.b.wait("session().rows.at(0).progress.text == 'held while rendering'")
+    assert threads.b.eval("session().rows.at(0).speed") == 0
+    finish_render(threads.b)
+    gate.open()
+    threads.wait("FINISHED")
+    threads.wait_over()
+    check_files(threads, "fixed.bin")
 
 
 def test_what_cannot_move_is_held_and_goes_on_after(threads: Downloads, server: Server) -> None:
