@@ -776,7 +776,7 @@ def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
     new_store: Callable[[], Store], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = used(new_store(), folder), new_store()
-    removed = leave_part(folder, "https://files.example/removed.blend", 30_000)
+    removed = leave_part(folder, "https://files.example/removed.blend", 4_000)
     for url in (URL, "https://files.example/of-another.bin"):
         leave_part(folder, url)
     keep(other, row(directory=str(folder), url="https://files.example/of-another.bin"))
@@ -784,5 +784,5 @@ def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
     monkeypatch.setattr(store_module, "time", types.SimpleNamespace(time=lambda: later))
     (lying,) = store.leftovers([row(directory=str(folder), url=URL)])
     assert (lying.title, lying.name, lying.directory) == ("removed.blend", removed, str(folder))
-    assert lying.size >= 30_000
+    assert lying.size >= 4_000
     assert round(lying.age / 86400) == 2
