@@ -13,9 +13,9 @@ from typing import Any
 
 import bpy
 
-from .session import Session, current, desktop, settings, watch, words
+from .session import Session, current, desktop, imports, settings, watch, words
 from .session.blocking import run_blocking
-from .session.links import NOT_FOUND, add_links, find_links
+from .session.links import FILES, NOT_FOUND, add_links, find_links, read_links
 from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
 from .session.records import readable
 from .session.registering import Registered
@@ -174,7 +174,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         goes_on = run_blocking(session, rows)
         session.adopt(rows)
         for row in rows:
-            if row.status is Status.FINISHED:
+            if not row.is_unfinished:
                 session.on_finished(row)
         session.mirror.flush(all_rows=True)
         if not goes_on:
@@ -572,6 +572,68 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
         return {"FINISHED"}
 
 
+class DOWNLOADS_OT_import_file(_OnRows, bpy.types.Operator):
+    """Bring the file into the scene, at the 3D cursor"""
+
+    bl_idname = "downloads.import_file"
+    bl_label = "Import"
+
+    def execute(self, context: Any) -> set[str]:
+        from .session.unpacking import ImportProblem
+
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        try:
+            imports().import_now(row)
+        except ImportProblem as problem:
+            self.report({"ERROR"}, f"{row.name}: {problem}")
+            return {"CANCELLED"}
+        current().mirror.flush()
+        return {"FINISHED"}
+
+
+class DOWNLOADS_OT_add_links(bpy.types.Operator):
+    """Take the links out of files that were dropped: texts, internet shortcuts, a Mac's or Linux's links"""
+
+    bl_idname = "downloads.add_links"
+    bl_label = "Add Links from Files"
+    bl_options = {"INTERNAL"}
+
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    files: bpy.props.CollectionProperty(
+        type=bpy.types.OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"}
+    )
+
+    def execute(self, context: Any) -> set[str]:
+        paths = [os.path.join(self.directory, file.name) for file in self.files] or [self.filepath]
+        try:
+            text = "\n".join(read_links(path) for path in paths)
+        except OSError as error:
+            self.report({"ERROR"}, f"The file cannot be read: {error.strerror}")
+            return {"CANCELLED"}
+        if not find_links(text):
+            self.report({"WARNING"}, "No link found in the file")
+            return {"CANCELLED"}
+        state = context.window_manager.downloads
+        state.urls = add_links(state.urls, text)
+        return bpy.ops.downloads.show_list()
+
+
+class DOWNLOADS_FH_links(bpy.types.FileHandler):
+    """Files with links that are dropped on a window"""
+
+    bl_idname = "DOWNLOADS_FH_links"
+    bl_label = "Links to Download"
+    bl_import_operator = "downloads.add_links"
+    bl_file_extensions = FILES
+
+    @classmethod
+    def poll_drop(cls, context: Any) -> bool:
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
 class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
     """Copy where the file is, as a path"""
 
@@ -743,6 +805,9 @@ _CLASSES = (
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,
     DOWNLOADS_OT_open_folder,
+    DOWNLOADS_OT_import_file,
+    DOWNLOADS_OT_add_links,
+    DOWNLOADS_FH_links,
     DOWNLOADS_OT_copy_path,
     DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_show_list,

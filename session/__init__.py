@@ -5,9 +5,16 @@ There is one `Session`, from `open_session` (the add-on is enabled) to `close_se
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .session import Session
 
+if TYPE_CHECKING:
+    from ..workers import Download
+    from .importing import Importing
+
 _session: Session | None = None
+_importing: Importing | None = None
 
 
 def current() -> Session:
@@ -21,12 +28,33 @@ def open_session() -> Session:
     """Begin the session; `Session.open` follows when Blender is ready."""
     global _session
     _session = Session()
+    _session.on_asked, _session.on_finished = _asked, _finished
     return _session
+
+
+def imports() -> Importing:
+    """What imports finished files; begins with the first one."""
+    from .importing import Importing
+
+    global _importing
+    _importing = _importing or Importing(current())
+    return _importing
+
+
+def _asked(row: Download) -> None:
+    if row.when_done == "IMPORT":
+        imports().asked(row)
+
+
+def _finished(row: Download) -> None:
+    imports().finished(row)
 
 
 def close_session() -> None:
     """End the session."""
-    global _session
+    global _session, _importing
     if _session:
         _session.close()
-    _session = None
+    if _importing:  # after the last files that became finished
+        _importing.close()
+    _session = _importing = None

@@ -6,18 +6,13 @@ Knows no Blender. Takes time in proportion to the text, however hostile it is.
 
 from __future__ import annotations
 
-import codecs
-import html
-import plistlib
-import quopri
 import re
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-from ..transfer.names import URL_LENGTH
-
 NOT_FOUND = "No link found. Copy a link that begins with https://"
+LINK_LENGTH = 8192  # characters; a longer one cannot be downloaded
 WRAPPED_FROM = 60  # characters of a line that a mail program may have broken
 SOFT_BREAKS = range(72, 77)  # characters of a line that quoted-printable breaks (RFC 2045: at most 76)
 HTTPS = "https://"
@@ -193,6 +188,8 @@ def _is_foreign_punctuation(character: str) -> bool:
 
 def _plain(text: str) -> str:
     """Escapes undone, what cannot be seen and what links are called left out."""
+    import html
+
     text = re.sub(_ESCAPED, _unescaped, text)
     text = re.sub(_ENTITY, lambda entity: html.unescape(entity[0]), text)
     text = re.sub(_LONE_JOINER, "", re.sub(_INVISIBLE, "", text))
@@ -213,6 +210,8 @@ def _without_name(anchor: re.Match[str]) -> str:
 def _unwrapped(text: str) -> str:
     """With links in one piece that a mail program or a page broke over lines."""
     if re.search(r"=\r?\n", text) and re.search(_ENCODED, text) and not re.search(_NOT_ENCODED, text):
+        import quopri
+
         text = quopri.decodestring(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
     lines: list[str] = []
     for line in text.splitlines():
@@ -234,7 +233,7 @@ def _in_one_line(quoted: re.Match[str]) -> str:
 def _goes_on(line: str, next_line: str) -> bool:
     """Whether the link that ends a line has its rest on the next one."""
     link, rest = line.rpartition(" ")[2], next_line.strip()
-    if not rest or len(line) > URL_LENGTH or not re.search(_SCHEME, link):
+    if not rest or len(line) > LINK_LENGTH or not re.search(_SCHEME, link):
         return False
     more = re.match(rf"{_IN_LINK}*+", rest)[0]  # type: ignore[index]  # it matches nothing, too
     if re.search(_SCHEME, more):
@@ -266,6 +265,8 @@ def read_links(path: str) -> str:
 
 
 def _from_webloc(data: bytes) -> str:
+    import plistlib
+
     try:
         found = plistlib.loads(data)
     except Exception:  # it is a stranger's, and plistlib names no errors
@@ -275,7 +276,5 @@ def _from_webloc(data: bytes) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
-    return data.decode("utf-8", "replace")
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+    return data.decode(encoding, "replace")

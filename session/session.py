@@ -32,7 +32,6 @@ from .store import Etags, Store
 from .tally import Tally, smoothed
 
 Host = YieldingHost | ProcessHost
-NOT_IMPORTED = "Downloaded; importing by itself is not there yet, use File > Import"
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
 
@@ -85,7 +84,7 @@ class Session:
         self.on_asked: Callable[[Download], None] = _nobody
         """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
         self.on_finished: Callable[[Download], None] = _nobody
-        """Told of each row that became FINISHED, invoked or executed; may write its `note`."""
+        """Told of each row that became FINISHED or SKIPPED, invoked or executed; may write its `note`."""
         self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
 
     @property
@@ -327,9 +326,8 @@ class Session:
             had = row.received
             self.put(row, settle(row, outcome, self.etags))
             self.tally.fetched += max(0, row.received - had)
-            if row.status is Status.FINISHED:
-                self.on_finished(row)
             if not row.is_unfinished:
+                self.on_finished(row)
                 self._discard_earlier(row)
             if intent.status is None:
                 self._drop(row, delete=intent.delete)
@@ -452,7 +450,7 @@ def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
         case Finished(filepath=filepath, size=size, note=note, have=have):
             row.filepath = filepath
             row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
-            row.note = records.readable(note) or (NOT_IMPORTED if row.when_done == "IMPORT" else "")
+            row.note = records.readable(note)
             if have:
                 etags.keep(row.url, row.directory, have)
             return Status.FINISHED

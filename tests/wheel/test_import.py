@@ -1,0 +1,406 @@
+"""From a link to the scene: `downloads.start(when_done="IMPORT")` and Import, for each type of file.
+
+The files are made by Blender itself, by each version that the tests run in.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import pytest
+from mathutils import Vector
+from server import Server
+
+if TYPE_CHECKING:
+    from conftest import Extension
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><path d="M0 0 L10 0 L10 10 Z"/></svg>'
+CURSOR = Vector((1.0, 2.0, 3.0))
+
+
+def exists(operator: Any) -> bool:
+    try:
+        operator.get_rna_type()
+    except (AttributeError, KeyError):
+        return False
+    return True
+
+
+def cube() -> None:
+    bpy.ops.mesh.primitive_cube_add(location=(0.5, 0.0, 0.0))
+
+
+def save_blend(path: Path, *, marked: bool = False, collected: bool = True) -> None:
+    """Two objects in a collection, one of them marked or not, and one in none."""
+    cube()
+    one = bpy.context.object
+    one.name = "One"
+    two = bpy.data.objects.new("Two", one.data)
+    three = bpy.data.objects.new("Three", one.data)
+    rocks = bpy.data.collections.new("Rocks")
+    if collected:
+        bpy.context.scene.collection.children.link(rocks)
+        rocks.objects.link(one)
+        bpy.context.collection.objects.unlink(one)
+    (rocks if collected else bpy.context.scene.collection).objects.link(two)
+    bpy.context.scene.collection.objects.link(three)
+    if marked:
+        two.asset_mark()
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+
+
+def save_image(path: Path, width: int = 8, height: int = 8) -> None:
+    formats = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".exr": "OPEN_EXR", ".hdr": "HDR"}
+    image = bpy.data.images.new("made", width, height, float_buffer=path.suffix in (".exr", ".hdr"))
+    image.file_format, image.filepath_raw = formats[path.suffix], str(path)
+    image.save()
+
+
+def by(operator: Any, **options: object) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        if not exists(operator):
+            pytest.skip("this Blender cannot write it")
+        cube()
+        operator(filepath=str(path), **options)
+
+    return make
+
+
+MODELS: dict[str, Callable[[Path], None]] = {
+    "rock.blend": save_blend,
+    "rock.glb": by(bpy.ops.export_scene.gltf, export_format="GLB"),
+    "rock.obj": by(bpy.ops.wm.obj_export),
+    "rock.stl": by(bpy.ops.wm.stl_export),
+    "rock.ply": by(bpy.ops.wm.ply_export),
+    "rock.fbx": by(bpy.ops.export_scene.fbx),
+    "rock.usda": by(bpy.ops.wm.usd_export),
+    "rock.usdc": by(bpy.ops.wm.usd_export),
+    "rock.usdz": by(bpy.ops.wm.usd_export),
+    "rock.abc": by(bpy.ops.wm.alembic_export),
+    "rock.svg": lambda path: path.write_text(SVG) and None,
+}
+EVERY = [*MODELS, "rock.png", "rock.jpg", "rock.webp", "sky.exr", "sky.hdr", "flat.exr"]
+
+
+def make(path: Path) -> None:
+    empty()
+    if path.name in MODELS:
+        MODELS[path.name](path)
+    else:
+        save_image(path, width=16 if path.stem == "sky" else 8)
+    empty()
+
+
+def empty() -> None:
+    bpy.ops.wm.read_homefile(use_empty=True)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(installed: Extension) -> Iterator[None]:
+    """What Blender says of ours will go is a defect."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DeprecationWarning)
+        yield
+    assert [str(warning.message) for warning in said if str(installed.folder) in warning.filename] == []
+
+
+@pytest.fixture
+def served(extension: Extension, server: Server, tmp_path: Path) -> Callable[..., Any]:
+    """Serves a file of this name and starts its download; returns its row, the file's scene being empty."""
+    empty()
+    (tmp_path / "made").mkdir()
+
+    def download(name: str, when_done: str = "IMPORT", data: bytes | None = None) -> Any:
+        path = tmp_path / "made" / name
+        if data is None and not path.exists():
+            make(path)
+        url = server.add(f"/{name}", body=path.read_bytes() if data is None else data)
+        bpy.context.scene.cursor.location = CURSOR
+        bpy.ops.downloads.start(urls=url, directory=str(tmp_path), when_done=when_done)
+        return bpy.context.window_manager.downloads.items[-1]
+
+    return download
+
+
+def assert_imported(name: str) -> None:
+    scene = bpy.context.scene
+    if name.startswith("sky"):
+        assert scene.world.name.startswith("sky")
+        assert any(
+            node.type == "TEX_ENVIRONMENT" and node.image.name == name for node in scene.world.node_tree.nodes
+        )
+    elif name in MODELS:
+        assert [
+            found for found in scene.objects if found.type in ("MESH", "CURVE", "GREASEPENCIL", "GPENCIL")
+        ]
+    else:
+        assert bpy.data.images[name].use_fake_user
+        assert not scene.objects
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_type_comes_into_the_scene(served: Callable[..., Any], name: str) -> None:
+    row = served(name)
+    assert (row.status, row.note) == ("FINISHED", "")
+    assert_imported(name)
+
+
+@pytest.mark.parametrize("name", ["rock.blend", "rock.glb", "rock.obj", "rock.stl"])
+def test_models_are_placed_at_the_cursor(served: Callable[..., Any], name: str) -> None:
+    served(name)
+    bpy.context.view_layer.update()
+    (found, *_) = [
+        found for found in bpy.context.scene.objects if found.type == "MESH" and found.name != "Three"
+    ]
+    corners = [found.matrix_world @ Vector(corner) for corner in found.bound_box]
+    middle = sum(corners, Vector()) / 8
+    wanted = CURSOR if found.name == "Two" else CURSOR + Vector((0.5, 0.0, 0.0))
+    assert (middle - wanted).length < 1e-4
+
+
+def test_nothing_is_imported_unasked(served: Callable[..., Any]) -> None:
+    row = served("rock.glb", when_done="NOTHING")
+    assert not bpy.context.scene.objects
+    assert bpy.ops.downloads.import_file(uid=row.uid) == {"FINISHED"}
+    assert bpy.context.scene.objects
+
+
+# -- Blender's own files.
+
+
+def test_a_blend_file_brings_its_collections_and_what_is_in_none(served: Callable[..., Any]) -> None:
+    served("rock.blend")
+    scene = bpy.context.scene
+    assert [child.name for child in scene.collection.children] == ["Rocks"]
+    assert {found.name for found in bpy.data.collections["Rocks"].objects} == {"One", "Two"}
+    assert [found.name for found in scene.collection.objects] == ["Three"]
+    assert not bpy.data.libraries
+
+
+def test_a_blend_file_without_collections_brings_its_objects(
+    served: Callable[..., Any], tmp_path: Path
+) -> None:
+    save_blend(tmp_path / "made" / "rock.blend", collected=False)
+    empty()
+    served("rock.blend")
+    assert {found.name for found in bpy.context.scene.objects} == {"One", "Two", "Three"}
+
+
+def test_a_blend_file_with_marked_assets_brings_those_only(
+    served: Callable[..., Any], tmp_path: Path
+) -> None:
+    save_blend(tmp_path / "made" / "rock.blend", marked=True)
+    empty()
+    served("rock.blend")
+    (two,) = bpy.context.scene.objects
+    assert (two.name, two.asset_data, two.location) == ("Two", None, CURSOR)
+
+
+def test_a_blend_file_with_materials_keeps_them(served: Callable[..., Any], tmp_path: Path) -> None:
+    bpy.data.materials.new("Granite").use_fake_user = True
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "stone.blend"), copy=True)
+    empty()
+    assert served("stone.blend").note == ""
+    assert bpy.data.materials["Granite"].use_fake_user
+
+
+def test_bone_shapes_and_sources_of_instances_stay_out_of_the_scene(
+    served: Callable[..., Any], tmp_path: Path
+) -> None:
+    source = bpy.data.collections.new("Source")
+    source.objects.link(bpy.data.objects.new("Hidden", None))
+    instance = bpy.data.objects.new("Instance", None)
+    instance.instance_type, instance.instance_collection = "COLLECTION", source
+    bpy.context.scene.collection.objects.link(instance)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "rig.blend"), copy=True)
+    empty()
+    served("rig.blend")
+    assert [found.name for found in bpy.context.scene.objects] == ["Instance"]
+
+
+def test_a_script_in_a_blend_file_does_not_run(served: Callable[..., Any], tmp_path: Path) -> None:
+    cube()
+    script = bpy.data.texts.new("evil.py")
+    script.write("import bpy; bpy.data.meshes.new('Evil')")
+    script.use_module = True
+    bpy.context.object["script"] = script
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "evil.blend"), copy=True)
+    empty()
+    served("evil.blend")
+    assert bpy.context.scene.objects
+    assert "Evil" not in bpy.data.meshes
+
+
+# -- Where it goes.
+
+
+def test_it_goes_into_the_collection_that_is_active(served: Callable[..., Any], tmp_path: Path) -> None:
+    for name in ("rock.obj", "rock.blend", "rock.svg"):
+        make(tmp_path / "made" / name)
+    chosen = bpy.data.collections.new("Chosen")
+    bpy.context.scene.collection.children.link(chosen)
+    bpy.context.view_layer.active_layer_collection = bpy.context.view_layer.layer_collection.children[
+        "Chosen"
+    ]
+    for name in ("rock.obj", "rock.blend", "rock.svg"):
+        before = set(chosen.all_objects)
+        served(name)
+        assert set(bpy.context.scene.objects) == set(chosen.all_objects), name
+        assert set(chosen.all_objects) > before, name
+    assert bpy.context.view_layer.active_layer_collection.collection == chosen
+
+
+def test_the_old_world_is_kept(served: Callable[..., Any]) -> None:
+    served("sky.hdr", when_done="NOTHING")
+    old = bpy.data.worlds.new("Old")
+    bpy.context.scene.world = old
+    served("sky.hdr")
+    assert bpy.context.scene.world != old
+    assert old.use_fake_user
+
+
+def test_what_is_imported_is_selected(served: Callable[..., Any]) -> None:
+    served("rock.blend", when_done="NOTHING")
+    cube()
+    was = bpy.context.object
+    served("rock.blend")
+    assert not was.select_get()
+    assert {found.name for found in bpy.context.selected_objects} == {"One", "Two", "Three"}
+
+
+# -- When it cannot be.
+
+
+@pytest.mark.parametrize("name", [*MODELS, "rock.png", "rock.exr", "rock.zip"])
+def test_a_broken_file_is_a_sentence_and_the_file_stays(served: Callable[..., Any], name: str) -> None:
+    row = served(name, data=b"this is no such file at all\n" * 40)
+    assert row.status == "FINISHED"
+    assert row.note
+    assert Path(row.filepath).exists()
+    assert not bpy.context.scene.objects
+    assert not bpy.data.meshes
+
+
+@pytest.mark.parametrize("name", ["script.py", "tool.exe", "movie.xyz", "notes.txt", "page.html"])
+def test_what_has_no_importer_is_not_offered(served: Callable[..., Any], name: str) -> None:
+    row = served(name, data=b"print(1)\n")
+    assert row.status == "FINISHED"
+    assert "no importer" in row.note
+    with pytest.raises(RuntimeError, match="no importer"):
+        bpy.ops.downloads.import_file(uid=row.uid)
+
+
+def test_edit_mode_is_never_disturbed(served: Callable[..., Any]) -> None:
+    served("rock.obj", when_done="NOTHING")
+    cube()
+    bpy.ops.object.mode_set(mode="EDIT")
+    row = served("rock.obj")
+    assert "Object Mode" in row.note
+    assert len(bpy.context.scene.objects) == 1
+    with pytest.raises(RuntimeError, match="Object Mode"):
+        bpy.ops.downloads.import_file(uid=row.uid)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.ops.downloads.import_file(uid=row.uid)
+    assert len(bpy.context.scene.objects) == 2
+
+
+def test_a_file_that_is_gone_says_so(served: Callable[..., Any]) -> None:
+    row = served("rock.obj", when_done="NOTHING")
+    Path(row.filepath).unlink()
+    with pytest.raises(RuntimeError, match="not there any more"):
+        bpy.ops.downloads.import_file(uid=row.uid)
+
+
+# -- Archives.
+
+
+def zipped(path: Path, *files: Path, under: str = "") -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in files:
+            archive.write(file, f"{under}{file.name}")
+
+
+def test_an_archive_is_unpacked_and_its_model_imported(served: Callable[..., Any], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for name in ("rock.glb", "rock.png", "rock.jpg"):
+        make(made / name)
+    zipped(made / "rocks.zip", made / "rock.glb", made / "rock.png", made / "rock.jpg", under="rocks/")
+    row = served("rocks.zip")
+    assert (row.status, row.note, Path(row.filepath).name) == ("FINISHED", "", "rocks.zip")
+    assert (tmp_path / "rocks" / "rocks" / "rock.png").exists()
+    assert bpy.context.scene.objects
+    bpy.ops.downloads.import_file(uid=row.uid)
+    assert len(list(tmp_path.glob("rocks*"))) == 2  # it is not unpacked again
+
+
+def test_an_archive_with_several_models_says_so(served: Callable[..., Any], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    make(made / "rock.obj")
+    (made / "stone.obj").write_bytes((made / "rock.obj").read_bytes())
+    zipped(made / "rocks.zip", made / "rock.obj", made / "stone.obj")
+    row = served("rocks.zip")
+    assert "2 files to import" in row.note
+    assert not bpy.context.scene.objects
+
+
+def test_an_add_on_is_not_installed(served: Callable[..., Any], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    (made / "__init__.py").write_text("raise SystemExit")
+    (made / "blender_manifest.toml").write_text('id = "evil"')
+    zipped(made / "evil.zip", made / "__init__.py", made / "blender_manifest.toml")
+    before = set(bpy.context.preferences.addons.keys())
+    assert "nothing that can be imported" in served("evil.zip").note
+    assert set(bpy.context.preferences.addons.keys()) == before
+
+
+# -- Other people's importers.
+
+
+class WM_OT_import_rock(bpy.types.Operator):
+    bl_idname = "wm.import_rock_for_a_test"
+    bl_label = "Import Rock"
+
+    filepath: bpy.props.StringProperty()
+
+    def execute(self, context: Any) -> set[str]:
+        if not Path(self.filepath).read_text().startswith("rock"):
+            self.report({"ERROR"}, "no rock")
+            return {"CANCELLED"}
+        context.collection.objects.link(bpy.data.objects.new("Rock", None))
+        return {"FINISHED"}
+
+
+class WM_FH_rock(bpy.types.FileHandler):
+    bl_idname = "WM_FH_rock"
+    bl_label = "Rock"
+    bl_import_operator = "wm.import_rock_for_a_test"
+    bl_file_extensions = ".rock"
+
+
+@pytest.fixture
+def _rock_importer(extension: Extension) -> Iterator[None]:
+    bpy.utils.register_class(WM_OT_import_rock)
+    bpy.utils.register_class(WM_FH_rock)
+    yield
+    bpy.utils.unregister_class(WM_FH_rock)
+    bpy.utils.unregister_class(WM_OT_import_rock)
+
+
+@pytest.mark.usefixtures("_rock_importer")
+def test_another_add_ons_importer_is_used(served: Callable[..., Any]) -> None:
+    assert served("a.rock", data=b"rock").note == ""
+    assert [found.name for found in bpy.context.scene.objects] == ["Rock"]
+    assert "could not read" in served("b.rock", data=b"sand").note
+
+
+def test_an_importer_that_is_gone_is_not_offered(extension: Extension) -> None:
+    importers = sys.modules.get(f"{extension.package}.session.importers")
+    if importers:
+        importers._can_import.cache_clear()
+        assert not importers.can_import("a.rock")
