@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ..transfer.disk import write_atomically
 from ..transfer.fetch import log_defect
-from ..transfer.part import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import assert_never
 
+from ..transfer.disk import noted
 from ..transfer.fetch import Carried, Transfer
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings, Skipped
-from ..transfer.part import noted
 from .clerk import write_private
 from .ledger import Entry, Ledger
 from .messages import Command, Dismiss, Forget, HangUp, Resize, Stop, Store, Submit, weight

@@ -197,7 +197,7 @@ class ThreadHost:
     def hang_up(self, uid: int) -> None:
         with self._changed:
             if uid not in self._pending and (transfer := self._kept.pop(uid, None)):
-                transfer.release()
+                transfer.hang_up()
 
     def forget(self, uid: int, *, delete: bool = False) -> None:
         with self._changed:
@@ -348,7 +348,7 @@ class ThreadHost:
                 return
             transfer = self._transfers.pop(worker.uid)
             self._end(entry, Halted())
-        transfer.abandon()
+        transfer.close()
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
@@ -422,13 +422,8 @@ class ThreadHost:
         for transfer in spare:
             if surplus > 0 and (count := transfer.connections):
                 surplus -= count
-                self._close_spare(transfer)
-
-    def _close_spare(self, transfer: Transfer) -> None:
-        if self._kept.pop(transfer.job.uid, None):
-            transfer.release()
-        else:
-            transfer.hang_up()
+                self._kept.pop(transfer.job.uid, None)
+                transfer.hang_up()
 
     def put(self, worker: Worker, outcome: Outcome | None) -> None:
         """A worker has ended a transfer, or left it to others."""
@@ -442,14 +437,8 @@ class ThreadHost:
             if isinstance(outcome, (Finished, Skipped)):
                 self._transfers.pop(uid).close()
             elif isinstance(outcome, Halted):
-                self._keep(uid)
+                self._kept[uid] = self._transfers[uid]
             self._end(entry, outcome)
-
-    def _keep(self, uid: int) -> None:
-        """Leave a stopped transfer's file and connection open, but not more of them than may run."""
-        self._kept[uid] = self._transfers[uid]
-        if len(self._kept) > self._limit:
-            self._kept.pop(next(iter(self._kept))).release()
 
     def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
         self._helped = deque(helped for helped in self._helped if helped != entry.uid)

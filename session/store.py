@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..transfer import names, part, portable
+from ..transfer.disk import noted, read_regular, write_atomically
 from ..transfer.job import Have
-from ..transfer.part import noted, read_regular, write_atomically
 from ..workers import PRIVATE, Download, Host, Status
 from . import records
 from .settings import user_folder

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..transfer import portable
+from ..transfer.disk import read_regular, write_atomically
 from ..transfer.job import TransferError
-from ..transfer.part import read_regular, write_atomically
 from ..workers import PRIVATE
 
 FILE = "tokens.json"

@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from . import logins, names, proxies, retry
 from .job import TransferError, TryAgain, Validator
+from .retry import LATER
 
 if TYPE_CHECKING:
     import requests
 
-LATER = "Try later, or use your browser"
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""

@@ -36,8 +36,7 @@ from urllib3.connection import (  # type: ignore[attr-defined]
 )
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from . import logins, names, proxies
-from .answers import LATER
+from . import logins, names, proxies, retry
 from .control import SLOW, Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
@@ -668,7 +667,7 @@ _REASONS = (
     ((), f"it is not valid. Check this computer's clock. {_ASK}"),
 )
 _NO_TRUST = "The certificate of {host} cannot be trusted: {why}"
-_UNREADABLE = f"The {{server}} sent an answer that cannot be understood. {LATER}"
+_UNREADABLE = f"The {{server}} sent an answer that cannot be understood. {retry.LATER}"
 _FINAL: tuple[tuple[type[BaseException], str], ...] = (
     (ssl.SSLCertVerificationError, _NO_TRUST),
     (CertificateError, _NO_TRUST),  # what urllib3 says where it looks at the name itself

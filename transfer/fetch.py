@@ -1,7 +1,7 @@
 """One download as an object: workers run it until it ends or is asked to stop, others go on later.
 
-What is known of the file (`Received`), the open responses and the partial file live here, not in
-a thread, so pausing costs nothing: asked to stop in a body, a transfer keeps its connection.
+What is known of the file and the open responses live here, not in a thread, so pausing costs
+nothing: asked to stop in a body, a transfer keeps its connection.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import email.utils
 import logging
 import os
-import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from . import answers, content, digest, names, portable, retry
+from . import answers, content, disk, names, portable, retry
 from .answers import Ask, Trust
 from .control import CalledBack, Control
 from .job import (
@@ -32,7 +31,7 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .part import MOST_UNSAVED, Mark, Part, Received, TakenError, note, prepare_folder, told
+from .part import Memory, Part, discard_leftover
 from .ranges import parse_content_range
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
@@ -49,11 +48,7 @@ log = logging.getLogger(__name__)
 
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
 MAX_REDIRECTS = 20
-LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
-LOCK_LOOK = 0.02  # seconds between two looks
-NEIGHBOUR_LOOK = 0.02  # likewise, at how another worker gets on
-SAVE_LOOK = 0.5  # seconds at least between two looks at what is to be saved
-MAX_FRUITLESS = 20  # times the time-out that may pass on the network without progress
+NEIGHBOUR_LOOK = 0.02  # seconds between two looks at how another worker gets on
 
 
 class _AskAgain(Exception):
@@ -64,16 +59,12 @@ class _NotAlone(TryAgain):
     """What this worker met concerns the whole file, of which others are fetching more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Carried:
     """What a stopped transfer knows that is not in its sidecar yet; another process goes on from it."""
 
-    received: Received = field(default_factory=Received)
-    mark: Mark = ()
-    """How the partial file looked; empty: nothing is remembered of it."""
-    tries: retry.Tries = field(default_factory=retry.Tries)
-    fruitless: float = 0.0
-    """Seconds on the network without progress."""
+    memory: Memory
+    tries: retry.Tries
 
 
 class Transfer:
@@ -89,29 +80,24 @@ class Transfer:
     ) -> None:
         """`carried`: what another process gave away, for this one to go on with."""
         self.job = job
-        self.name = names.from_url(job.url) or "download"
-        self.received = 0
+        self.name = names.from_url(job.url) or names.FALLBACK
         self.size: int | None = None
         self._settings = settings
         self._space = space or Space()
-        self._segments = Segments(settings.split_seconds)
-        self._part: Part | None = None
-        self._saving = threading.Lock()  # held by the worker that writes the sidecar
-        self._placing = threading.Lock()  # held by the worker that writes or compares what came
-        # What the last partial file held, and how that file looked when it was let go of.
-        self._received: Received | None = carried.received if carried else None
-        self._mark: Mark | None = carried.mark if carried else None
+        memory = carried.memory if carried else None
+        self._part = Part(job.url, job.directory, job.digest, earlier=job.partial, memory=memory)
+        self._segments = Segments(self._part.lock, settings.split_seconds)
         self._tries = carried.tries if carried else retry.Tries()
-        self._fruitless = carried.fruitless if carried else 0.0  # seconds, while nobody runs it
-        self._since = 0.0  # when something new came last, less the waits since, in time.monotonic
-        self._hash = digest.new_hash(job.digest.algorithm) if job.digest else None
-        self._hashed = 0  # bytes from the start that the hash has seen
         self._ask_for = Ask.RANGE
         self._trust = Trust.ONE
-        self._content_type = ""
-        self._named = False  # by an answer of the server
+        self._content_type: str | None = None  # once an answer gave the file its name
 
     # -- For the main thread.
+
+    @property
+    def received(self) -> int:
+        """Bytes of the file that are there."""
+        return self._part.received.ranges.total()
 
     @property
     def connections(self) -> int:
@@ -139,7 +125,7 @@ class Transfer:
 
     def _text(self, control: Control | None) -> str:
         if control and control.phase is Phase.VERIFY and self.size:
-            return f"verifying {self._hashed / self.size:.0%}"
+            return f"verifying {self._part.hashed / self.size:.0%}"
         return self._tries.text
 
     def decline(self, control: Control) -> None:
@@ -156,8 +142,8 @@ class Transfer:
 
     def help_wanted(self, now: float) -> int:
         """How many more workers would get it done earlier."""
-        part = self._part
-        return self._segments.wanted(part.received.ranges, self.size, now) if part else 0
+        received = self._part.received
+        return self._segments.wanted(received.ranges, received.size, now)
 
     # -- For whoever owns it while no worker runs it.
 
@@ -165,68 +151,30 @@ class Transfer:
         """Close the connections that nobody reads from; what was received stays. Any thread."""
         self._segments.hang_up()
 
-    def release(self) -> None:
-        """Close connections and file, at no cost: what was received is remembered, not yet made durable."""
-        self.hang_up()
-        part, self._part = self._part, None
-        if part:
-            part.release()
-
     def close(self) -> None:
-        """Release everything, keeping what was received for another process."""
-        if not self._part and self._received:
-            self._reopen()
-        self.abandon()
+        """Release everything, keeping what was received for another process.
 
-    def _reopen(self) -> None:
-        """After `release`: make durable what is remembered, unless somebody else has the file by now."""
-        with suppress(TransferError):
-            self._part = self._open_existing()
-            if self._part and self._part.mark() == self._mark and self._received:
-                self._part.received = self._received
+        A worker that is stuck in a name look-up finds nothing to touch when it wakes.
+        """
+        self.hang_up()
+        self._part.close()
 
     def carry(self) -> Carried | None:
-        """Release everything; returns what another process needs to go on from it at once.
+        """Close the connections; returns what another process needs to go on from it at once.
 
-        None, and nothing is released, where only the open connection brings the rest.
+        None, and they stay, where only they bring the rest.
         """
-        part = self._part
-        if part and self.connections and not part.can_resume:
+        if self.connections and not self._part.can_resume:
             return None
-        self.release()
-        return Carried(
-            received=self._received or Received(),
-            mark=self._mark or (),
-            tries=self._tries,
-            fruitless=self._fruitless,
-        )
-
-    def abandon(self) -> None:
-        """As `close`, while a worker is stuck in a name look-up: when it wakes it finds nothing to touch."""
         self.hang_up()
-        part, self._part = self._part, None
-        if part:
-            part.close()
-            if part.is_doubtful:  # a system tells only once that it could not write: nobody would hear again
-                self._received = None
+        return Carried(self._part.memory, self._tries)
 
     def discard(self) -> None:
-        """Release everything and delete what was received. Raises TransferError: another Blender has it."""
+        """Release everything, and delete what was received unless another Blender has it."""
         self.hang_up()
-        part, self._part = self._part or self._open_existing(), None
-        self._received = None
-        if part:
-            part.discard()
-
-    def _open_existing(self) -> Part | None:
-        own = names.part_name(self.job.url, self.job.directory)
-        some = (own, own + names.SIDECAR, self.job.partial)
-        if any(name and self._is_there(name) for name in some):
-            return self._new_part()
-        return None
-
-    def _new_part(self) -> Part:
-        return Part(self.job.url, self.job.directory, self.job.digest, earlier=self.job.partial)
+        self._part.discard()
+        for name in (self._part.path.name, self.job.partial):
+            discard_leftover(self.job.directory, name)
 
     # -- For a worker.
 
@@ -242,9 +190,9 @@ class Transfer:
         if not self._segments.enter(control, helps=helps):
             return None
         try:
-            with told(self.job.directory):
+            with disk.explained(self.job.directory):
                 skipped = None if helps else self._prepare(control, buffer)
-                control.meanwhile = self._save_meanwhile
+                control.meanwhile = self._part.save_meanwhile
                 return skipped or self._work(control, client, buffer, may_split=helps)
         except BaseException as error:
             if self._segments.leave(control, failed=isinstance(error, TransferError)):
@@ -259,32 +207,29 @@ class Transfer:
 
     def _halt(self, error: BaseException) -> None:
         """Nobody runs it any more, and it is not done."""
-        self._remember()
-        self._fruitless = time.monotonic() - self._since
-        if not isinstance(error, Stopped):
+        if isinstance(error, Stopped):
+            self._part.release()
+            self._tries.pause(time.monotonic())
+        else:
             self.close()
             self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
-            self._fruitless = 0.0
             self._ask_for = Ask.RANGE
-
-    def _remember(self) -> None:
-        """So that the next run knows whether the file is as this one left it."""
-        with suppress(OSError):  # given up by the main thread just now
-            if (part := self._part) and not part.is_doubtful:
-                self._received, self._mark = part.received, part.mark()
 
     def _prepare(self, control: Control, buffer: memoryview) -> Skipped | None:
         """What comes before the first request."""
-        self._since = time.monotonic() - self._fruitless
+        self._tries.begin(time.monotonic())
         names.check(self.job.url)
-        prepare_folder(self.job.directory)
+        disk.prepare_folder(self.job.directory)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
-            with suppress(TransferError):  # another Blender has it
-                self.discard()
+            self.discard()
             return skipped
-        self._take_part(control)
-        if self._open_part.can_resume:
-            self._hash_up_to(self._open_part.received.ranges.head(), control, buffer)
+        part = self._part
+        if not part.open(control.sleep):
+            self.hang_up()
+        self.size = part.received.size
+        self._tries.furthest = max(self._tries.furthest, self.received)
+        if part.can_resume:
+            part.hash_up_to(part.received.ranges.head(), control, buffer)
         return None
 
     def _work(
@@ -295,7 +240,7 @@ class Transfer:
             segment = self._claim(control, may_split=may_split)
             may_split = False
             if not segment:
-                if self._open_part.received.is_whole:
+                if self._part.received.is_whole:
                     self._segments.call_off(control)
                 if self._segments.leave(control):
                     return None
@@ -307,7 +252,7 @@ class Transfer:
                 if skipped := self._fetch(segment, control, client, buffer):
                     return skipped
             except _AskAgain:
-                self._end_if_fruitless()
+                self._check_time()
             except CalledBack:
                 if self._segments.leave(control):
                     return None
@@ -324,7 +269,7 @@ class Transfer:
     @property
     def _is_all_there(self) -> bool:
         """Whether no request is needed any more."""
-        return self._named and self._open_part.received.is_whole
+        return self._content_type is not None and self._part.received.is_whole
 
     def _go_on_after(self, error: TransferError, control: Control) -> None:
         """Decide alone what to do next; raises TransferError where nothing can be done."""
@@ -342,17 +287,20 @@ class Transfer:
         """Wait until it may be tried again; raises TransferError where it may not."""
         if not isinstance(error, TryAgain):
             raise error
-        self._end_if_fruitless()
+        self._check_time()
         first_delay, began = self._settings.first_delay, time.monotonic()
         delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay)
         try:
             control.enter(Phase.BACKOFF)
             control.sleep(delay)
         finally:
-            self._since += time.monotonic() - began
+            self._tries.waited_for(time.monotonic() - began)
+
+    def _check_time(self) -> None:
+        self._tries.check(time.monotonic(), self._settings.timeout)
 
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
-        received = self._open_part.received
+        received = self._part.received
         if self._is_all_there:
             return None
         if segment := self._segments.take_up(control):
@@ -360,7 +308,7 @@ class Transfer:
         if self._ask_for is Ask.WHOLE:
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
-        if not segment and received.is_whole and not self._named:
+        if not segment and received.is_whole and self._content_type is None:
             # Its name is the server's to say: a new process asks for the end of the file once more.
             segment = self._segments.add(Segment(received.size or 0, received.size, control))
         return segment
@@ -385,39 +333,6 @@ class Transfer:
             if segment.is_past_end:  # others have brought what comes next, the same at the joint
                 self._trust = self._trust.forward(Trust.PROVEN)
 
-    # -- The partial file.
-
-    @property
-    def _open_part(self) -> Part:
-        if not self._part:
-            raise Stopped  # given up by the main thread while this worker was in a name look-up
-        return self._part
-
-    def _take_part(self, control: Control) -> None:
-        """Keep the partial file that is open, or open it; believe our memory of it, else its sidecar."""
-        if self._part and self._part.is_in_place() and self._part.mark() == self._mark:
-            return
-        self.release()
-        self._part = part = self._open_patiently(control)
-        if self._received and part.mark() == self._mark:
-            part.received = self._received
-        else:
-            self._restart_hash()
-        self._received = None
-        self.received, self.size = part.received.ranges.total(), part.received.size
-        self._tries.furthest = max(self._tries.furthest, self.received)
-
-    def _open_patiently(self, control: Control) -> Part:
-        """A download that gave way to this one may be letting go of the file just now."""
-        end = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                return self._new_part()
-            except TakenError:
-                if time.monotonic() > end:
-                    raise
-            control.sleep(LOCK_LOOK)
-
     def _decide(self) -> None:
         """What follows concerns the whole file. Raises _NotAlone, _AskAgain where this answer does not."""
         if not self._segments.is_alone():
@@ -432,19 +347,9 @@ class Transfer:
 
     def _clear(self) -> None:
         self.hang_up()
-        self._open_part.forget()
-        self.received, self.size = 0, None
+        self._part.forget()
+        self.size = None
         self._ask_for, self._trust = Ask.RANGE, self._trust.anew()
-        self._restart_hash()
-
-    def _restart_hash(self) -> None:
-        self._hashed = 0
-        if self.job.digest:
-            self._hash = digest.new_hash(self.job.digest.algorithm)
-
-    def _drop_part(self) -> None:
-        part, self._part, self._received = self._open_part, None, None
-        part.discard()
 
     # -- Asking.
 
@@ -453,7 +358,7 @@ class Transfer:
 
         Raises _AskAgain, TransferError, Stopped.
         """
-        received = self._open_part.received
+        received = self._part.received
         segment.counts = received.size is None or received.is_whole
         is_range = self._go_back(segment)
         headers = self._range_headers(segment) if is_range else self._conditions()
@@ -475,7 +380,7 @@ class Transfer:
 
     def _go_back(self, segment: Segment) -> bool:
         """Begin a little earlier where the disk holds that; False: the whole file is to be asked for."""
-        part = self._open_part
+        part = self._part
         if segment.is_sole or not part.received.ranges.total():
             return False
         if not part.can_resume:
@@ -486,7 +391,7 @@ class Transfer:
         return True
 
     def _range_headers(self, segment: Segment) -> dict[str, str]:
-        received = self._open_part.received
+        received = self._part.received
         last = "" if segment.end in (None, received.size) else segment.end - 1
         headers = {"Range": f"bytes={segment.offset}-{last}"}
         validator = received.validator.if_range
@@ -515,10 +420,10 @@ class Transfer:
             if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
                 return response
             response.close()
-            self._end_if_fruitless()
+            self._check_time()
             cookies.update(response.cookies)
             url = answers.redirected(str(response.url), response.headers["Location"])
-        raise TransferError(f"The server sends this download round in circles. {answers.LATER}")
+        raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
 
     def _judge(self, response: requests.Response, segment: Segment, is_range: bool) -> Skipped | None:
         """Decide what an answer means: the segment gets its body, unless there is nothing to fetch."""
@@ -532,11 +437,11 @@ class Transfer:
             raise _AskAgain
         if status == 304 and self.job.if_exists is IfExists.UPDATE:
             response.close()
-            self._drop_part()
+            self._part.discard()
             return self._skipped(self._known_name(), "Not changed on the server")
         if status not in (200, 203):
             raise answers.refusal(response)
-        known = self._open_part.received.validator
+        known = self._part.received.validator
         if is_range and self._ask_for is not Ask.BARE and answers.certainly_same(known, response):
             self._ask_for = Ask.BARE  # some servers drop the range only because of If-Range
             raise _AskAgain
@@ -545,47 +450,45 @@ class Transfer:
     def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
         """The whole file comes."""
         self._decide()
-        if self._open_part.received.ranges.total():
+        if self.received:
             self._refuse_page(response)
         self._take_name(response)
         if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
             response.close()
-            self._drop_part()
+            self._part.discard()
             return skipped
         body = self._open_body(response)
-        received = self._open_part.received
         if self._goes_through(response, body):
             segment.is_sole = True
         else:
             self._forget()
+            received = self._part.received
             received.encoded = body.encoded
             if not body.encoded:
-                received.size = body.length
-                received.validator = answers.validator(response)
-        self.size = received.size
+                received.size, received.validator = body.length, answers.validator(response)
+        self.size = self._part.received.size
         self._need_space()
         segment.offset = 0
-        segment.open(body, received.size, received.size)
+        segment.open(body, self.size, self.size)
         return None
 
     def _goes_through(self, response: requests.Response, body: Body) -> bool:
         """Whether what is there can stay, to be compared: it seems to be the very same file."""
-        received = self._open_part.received
+        received = self._part.received
         if not received.ranges.total() or received.encoded or body.encoded or body.length != received.size:
             return False
         known = received.validator
-        return answers.certainly_same(known, response) if known.if_range else self._open_part.can_resume
+        return answers.certainly_same(known, response) if known.if_range else self._part.can_resume
 
     def _refuse_page(self, response: requests.Response) -> None:
         """Give up nothing that was received for a page to sign in. Raises TransferError."""
         content_type = response.headers.get("Content-Type", "")
         if content.is_html(content_type):
             content.judge(b"<html>", self.name, content_type)
-            if self._named and not content.is_html(self._content_type):
+            if self._content_type is not None and not content.is_html(self._content_type):
                 raise TransferError(content.PAGE)
 
     def _take_name(self, response: requests.Response) -> None:
-        self._named = True
         self._content_type = response.headers.get("Content-Type", "")
         self.name = names.choose(
             disposition=response.headers.get("Content-Disposition", ""),
@@ -596,11 +499,11 @@ class Transfer:
 
     def _continue(self, response: requests.Response, segment: Segment) -> None:
         """A range comes: only if it is the one asked for, of the file that is on the disk."""
-        received = self._open_part.received
+        received = self._part.received
         answered = parse_content_range(response.headers.get("Content-Range", ""))
         if not answered or answered[0] != segment.offset or not self._is_same(response, *answered):
             self._begin_anew()
-        if not self._named:
+        if self._content_type is None:
             self._take_name(response)
         body = self._open_body(response)
         if body.encoded:
@@ -616,7 +519,7 @@ class Transfer:
 
     def _is_same(self, response: requests.Response, start: int, _end: int, size: int | None) -> bool:
         """Whether nothing in the answer says that it is another version of the file."""
-        received = self._open_part.received
+        received = self._part.received
         known, now = received.validator, answers.validator(response)
         is_proven = self._ask_for is not Ask.BARE or received.ranges.has(start)  # by If-Range, or an overlap
         if not is_proven and not answers.certainly_same(known, response):
@@ -643,13 +546,13 @@ class Transfer:
     def _receive(self, segment: Segment, control: Control, buffer: memoryview) -> None:
         """Read a body to the segment's end, into the file."""
         control.enter(Phase.BODY)
-        part, body = self._open_part, segment.body
+        part, body = self._part, segment.body
         assert body
         if part.can_resume and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
         while self._is_due(segment, control) and (count := body.read(buffer, control)):
             self._place(segment, self._fitting(segment, buffer[:count]))
-            self._checkpoint(part)
+            part.save()
         if not segment.is_past_end and not segment.was_kept:
             body.finish(self._settings.timeout)
             segment.body = None  # the connection is the client's again
@@ -659,7 +562,7 @@ class Transfer:
         """Whether to read on, which may be what another was to fetch."""
         if not segment.is_past_end or segment.is_overlong:
             return not segment.is_past_end
-        received, speed = self._open_part.received, segment.speed
+        received, speed = self._part.received, segment.speed
         while (goes_on := self._segments.go_on(segment, received.ranges, received.size or 0, speed)) is None:
             control.sleep(NEIGHBOUR_LOOK)
             control.touch()
@@ -678,21 +581,15 @@ class Transfer:
 
     def _place(self, segment: Segment, data: memoryview) -> None:
         """Write what is new, compare what is there already. Raises _AskAgain, TryAgain."""
-        start = segment.offset
-        with self._placing:
+        part = self._part
+        with part.placing:
             if segment.is_void:
                 raise _NotAlone("The server sends something else over one of several connections")
-            for begin, end, is_there in self._open_part.received.ranges.pieces(start, start + len(data)):
-                self._place_piece(segment, data[begin - start : end - start], begin, is_there)
-            self._record(segment, data)
-
-    def _place_piece(self, segment: Segment, data: memoryview, offset: int, is_there: bool) -> None:
-        if is_there:
-            if self._open_part.read(offset, len(data)) == data:
-                return
-            self._misfit(segment)
-        self._open_part.write(data, offset)
-        segment.counts = True
+            if not part.fits(data, segment.offset):
+                self._misfit(segment)
+            segment.counts |= part.write(data, segment.offset)
+            segment.offset += len(data)
+        self._count(segment)
 
     def _misfit(self, segment: Segment) -> None:
         """It does not fit what is there. Raises _AskAgain, _NotAlone unless it is the one to go by."""
@@ -700,103 +597,58 @@ class Transfer:
             self._begin_anew()
         self._trust = Trust.ALONE
         main = self._segments.rely_on_one(self.size)
-        self._doubt(main.offset if main else 0)
+        self._part.doubt(main.offset if main else 0)
         if not main:
             self._begin_anew()
         if main is not segment:
             raise _NotAlone("The server sends something else over one of several connections")
 
-    def _doubt(self, kept: int) -> None:
-        """Only the first `kept` bytes are sure."""
-        part = self._open_part
-        with self._saving, self._segments.lock:
-            part.received.ranges.clear()
-            part.received.ranges.add(0, kept)
-            self.received = kept
-        if self._hashed > kept:
-            self._restart_hash()
-        part.disown()
-
     def _begin_anew(self) -> NoReturn:
         self._forget()
         raise _AskAgain
 
-    def _record(self, segment: Segment, data: memoryview) -> None:
-        """Count what is there now."""
-        start, end = segment.offset, segment.offset + len(data)
-        if self._hash and start <= self._hashed < end:
-            self._hash.update(data[self._hashed - start :])
-            self._hashed = end
-        segment.offset = end
-        ranges = self._open_part.received.ranges
+    def _count(self, segment: Segment) -> None:
+        """See how far it got."""
+        received = self.received
         with self._segments.lock:
-            ranges.add(start, end)
-            self.received = ranges.total()
-            is_new = self.received > self._tries.furthest
-            self._tries.progress(self.received)
+            is_new = received > self._tries.furthest
+            self._tries.progress(received)
             if is_new and self._ask_for is Ask.WHOLE:
                 self._ask_for = Ask.RANGE
         if is_new or segment.is_sole:  # what is there is looked at once more, in a file that has an end
-            self._since = time.monotonic()
+            self._tries.came(time.monotonic())
         else:
-            self._end_if_fruitless()
-
-    def _checkpoint(self, part: Part) -> None:
-        """One worker does it, the others go on, as long as not too much could be lost."""
-        if part.checkpoint_due() and self._saving.acquire(blocking=part.unsaved >= MOST_UNSAVED):
-            try:
-                if part.checkpoint_due():  # else another has done it meanwhile
-                    part.checkpoint()
-            finally:
-                self._saving.release()
-
-    def _save_meanwhile(self) -> float | None:
-        """While a worker waits: save what came if it is time. Returns seconds until it is; None: all is."""
-        part = self._part
-        if not part or part.unsaved <= 0:
-            return None
-        self._checkpoint(part)
-        return max(SAVE_LOOK, part.checkpoint_in)
+            self._check_time()
 
     def _know_size(self, segment: Segment) -> None:
         """The body has ended where it should, or where only its end could tell."""
-        received = self._open_part.received
+        received = self._part.received
         if segment.end is None:
             segment.end = self.size = segment.offset
         if segment.offset < segment.end:
             raise TryAgain("The server sent less than it had announced")
         received.size = self.size
 
-    def _end_if_fruitless(self) -> None:
-        """Raises TransferError where too much time went by on the network; waits do not count."""
-        if time.monotonic() - self._since > MAX_FRUITLESS * self._settings.timeout:
-            raise TransferError(
-                f"The server keeps the connection busy, but the download does not get on. {answers.LATER}"
-            )
-
     # -- The end.
 
     def _finish(self, control: Control, buffer: memoryview) -> Finished | Skipped:
         """All bytes are there: look at them, then give the file its name."""
-        part = self._open_part
         self.hang_up()
-        part.truncate(part.received.size or 0)  # it may have been longer once
         self._verify(control, buffer)
         try:
-            note = content.judge(part.read(0, content.HEAD_SIZE), self.name, self._content_type)
+            remark = content.judge(self._part.read(0, content.HEAD_SIZE), self.name, self._content_type or "")
         except TransferError:
-            self._drop_part()
+            self._part.discard()
             raise
         control.enter(Phase.PUBLISH)
-        have, path = self._publish(part, control)
+        have, path = self._publish(control)
         if path is None:
-            self._drop_part()
+            self._part.discard()
             return self._skipped(self.name, "")
-        self._part = self._received = None
-        return Finished(filepath=path, size=self.received, note=note, have=have)
+        return Finished(filepath=path, size=self.received, note=remark, have=have)
 
-    def _publish(self, part: Part, control: Control) -> tuple[Have | None, str | None]:
-        is_update = self.job.if_exists is IfExists.UPDATE
+    def _publish(self, control: Control) -> tuple[Have | None, str | None]:
+        part, is_update = self._part, self.job.if_exists is IfExists.UPDATE
         validator, size = part.received.validator, part.received.size or 0
         mtime = answers.timestamp(validator.last_modified) if is_update else None
         path = part.publish(
@@ -813,48 +665,31 @@ class Transfer:
         """So that it is not downloaded again where Blender dies before it has written its list."""
         if self.job.done:
             with suppress(OSError):
-                note(self.job.done, self.job.uid, path)
+                disk.note(self.job.done, self.job.uid, path)
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
-        """Compare the digest."""
-        if not self.job.digest or not self._hash:
+        """Compare the digest. Raises TransferError; _AskAgain where in one piece it may be right."""
+        if self._part.is_expected(control, buffer):
             return
-        self._hash_up_to(self.size or 0, control, buffer)
-        if not digest.matches(self._hash, self.job.digest):
-            if self._trust in (Trust.SEVERAL, Trust.PROVEN):  # in one piece it may be right
-                self._trust, self._tries, self._since = Trust.ALONE, retry.Tries(), time.monotonic()
-                self._clear()
-                raise _AskAgain
-            self._drop_part()
-            raise TransferError(
-                "The file is damaged or another one: its checksum differs. Try again, or get a new link"
-            )
-
-    def _hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
-        """Read from the disk what the digest has not seen while it came."""
-        if not self._hash or self._hashed >= end:
-            return
-        control.enter(Phase.VERIFY)
-        while self._hashed < end:
-            control.check()
-            data = self._open_part.read(self._hashed, min(len(buffer), end - self._hashed))
-            if not data:
-                raise TransferError("The partial file was cut by something else. Press Retry")
-            self._hash.update(data)
-            self._hashed += len(data)
-            control.touch()
+        if self._trust in (Trust.SEVERAL, Trust.PROVEN):
+            self._trust, self._tries = Trust.ALONE, retry.Tries()
+            self._tries.begin(time.monotonic())
+            self._clear()
+            raise _AskAgain
+        self._part.discard()
+        raise TransferError(
+            "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+        )
 
     def _known_name(self) -> str:
         return self.job.have.name if self.job.have else self.name
 
     def _already_there(self) -> Skipped | None:
-        return self._skipped(self.name, "Already there") if self._is_there(self.name) else None
+        is_there = os.path.lexists(portable.reach(self._path(self.name)))
+        return self._skipped(self.name, "Already there") if is_there else None
 
     def _skipped(self, name: str, note: str) -> Skipped:
         return Skipped(filepath=self._path(name), note=note)
-
-    def _is_there(self, name: str) -> bool:
-        return os.path.lexists(portable.reach(self._path(name)))
 
     def _path(self, name: str) -> str:
         return os.path.join(self.job.directory, name)

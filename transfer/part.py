@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import names, portable
-from .digest import parse_fragment
-from .job import Digest, IfExists, TransferError, Validator
+from . import digest, disk, names, portable
+from .job import Digest, IfExists, Phase, Stopped, TransferError, Validator
 from .ranges import Ranges
+
+if TYPE_CHECKING:
+    from .control import Control
 
 CHECKPOINT_BYTES = 48 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
 MOST_UNSAVED = 60 << 20  # bytes; with what 16 workers have in their hands, no more than 64 MiB can be lost
-_NO_FILE = (errno.ELOOP, errno.ENXIO)  # a link, or a socket, is in the place of one
+SAVE_LOOK = 0.5  # seconds at least between two looks at what is to be saved
+LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
+LOCK_LOOK = 0.02  # seconds between two looks
 SIDECAR_SIZE = 1 << 20  # bytes; a larger one is not ours
-NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; likewise
 SIDECAR_RANGES = 1000  # likewise
 LARGEST_FILE = (1 << 63) - 1  # bytes, what systems count with
 LOOKED_AT = 20_000  # entries of a folder among which leftovers are looked for
 LEFTOVERS = 1000  # of a folder, at most
 _PART_NAME = r"[^/\\\0]+" + names.PART_TAIL
-_MODE = 0o666  # less the umask, as for any file that a user saves
 
 
 @dataclass(slots=True)
@@ -50,16 +52,18 @@ class Received:
         """Whether nothing is missing."""
         return self.size is not None and self.ranges.head() == self.size
 
-    def forget(self) -> None:
-        """Begin from zero."""
-        self.ranges.clear()
-        self.size = None
-        self.validator = Validator()
-        self.encoded = False
-
 
 Mark = tuple[int, ...]
 """What tells whether somebody else has touched a partial file meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is there of a file, beyond what its sidecar says yet."""
+
+    received: Received
+    mark: Mark
+    """How the partial file looked when it was let go of; empty: nothing is remembered."""
 
 
 class TakenError(TransferError):
@@ -67,28 +71,45 @@ class TakenError(TransferError):
 
 
 class Part:
-    """An open, locked partial file. One owner; `close` it.
+    """The partial file of one download: open and locked while workers run it, remembered in between.
 
-    `Part(…)` raises TransferError when it cannot be had, in a sentence.
+    Its memory counts if the file is as it was left, and never after the disk could not write; else
+    the sidecar does. `received` is what is in the file, of which the sidecar vouches only for what
+    is durable. Closed, it has no descriptor and no lock, and what needs them raises Stopped: the
+    main thread has closed it while a worker was in a name look-up.
     """
 
-    def __init__(self, url: str, directory: str, digest: Digest | None, *, earlier: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        directory: str,
+        digest: Digest | None,
+        *,
+        earlier: str = "",
+        memory: Memory | None = None,
+    ) -> None:
+        """Touches no disk. `earlier`: the name of another link's partial file, to be taken over."""
         folder = portable.reach(directory)
         self.path = Path(folder, names.part_name(url, directory))
+        self.received = memory.received if memory else Received()
+        self.lock = threading.Lock()
+        """Guards the ranges in `received` while workers run it."""
+        self.placing = threading.Lock()
+        """Held by the worker that compares and writes what came."""
+        self.hashed = 0
+        """Bytes from the start that the digest has seen."""
+        self._digest = digest
+        self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
+        self._mark: Mark = memory.mark if memory else ()  # while it is closed
+        self._fd = -1
+        self._has_sidecar = False  # perhaps: only then it has to be taken away
+        self._lost: Exception | None = None  # why bytes that were there may not be, nobody knows which
+        self._saving = threading.Lock()  # held by the worker that writes the sidecar
+        self._saved = (0, 0.0)  # bytes, and when
         shown = names.shown(url)
         expected = digest and [digest.algorithm, digest.hex]
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
-        self._has_digest = digest is not None
-        self.received = Received()
-        self._has_sidecar = False  # perhaps: only then it has to be taken away
-        self._lost: OSError | None = None
-        with told(directory):
-            old = Path(folder, os.path.basename(earlier))
-            if earlier and os.path.lexists(old) and not os.path.lexists(self.path):
-                self._take_over(old)
-            else:
-                self._begin(shown, _sidecar(old) if earlier and not os.path.lexists(old) else None)
-        self._saved = (self.received.ranges.total(), time.monotonic())
+        self._restart_hash()
 
     @property
     def sidecar(self) -> Path:
@@ -96,19 +117,52 @@ class Part:
         return _sidecar(self.path)
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether bytes since the last checkpoint were lost by the disk, nobody knows which."""
-        return self._lost is not None
+    def fd(self) -> int:
+        """Its descriptor. Raises Stopped."""
+        if self._fd < 0:
+            raise Stopped
+        return self._fd
 
-    def _begin(self, url: str, orphan: Path | None) -> None:
-        self.fd = self._open()
+    # -- Open.
+
+    def open(self, sleep: Callable[[float], None] | None = None) -> bool:
+        """Open and lock it. Returns whether it is as it was left. Raises TransferError, in a sentence.
+
+        `sleep`: wait a moment for a download that gave way to this one, and is letting go just now.
+        """
+        end = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                with disk.explained(portable.plain(str(self.path.parent))):
+                    return self._open()
+            except TakenError:
+                if not sleep or time.monotonic() > end:
+                    raise
+            sleep(LOCK_LOOK)
+
+    def _open(self) -> bool:
+        old, mark, memory = self._earlier, self._mark, self.received
+        is_old_there = old is not None and os.path.lexists(old)
         try:
-            self._read_sidecar(url)
-            if orphan:  # of a partial file that was taken over by a process that died before the last step
-                _remove_small(orphan)
+            if old and is_old_there and not os.path.lexists(self.path):
+                self._take_over(old)
+            else:
+                self._fd = _locked(self.path)
+                self._read_sidecar(self.sidecar, self._about["url"])
+            if old and not is_old_there:  # taken over by a process that died before the last step
+                disk.remove(_sidecar(old))
+            is_known = bool(mark) and self._look() == mark
         except BaseException:
-            self.release()
+            self.received = memory
+            self._unlock()
             raise
+        if is_known:
+            self.received = memory
+        else:
+            self._restart_hash()
+        self._mark = ()
+        self._saved = (self.received.ranges.total(), time.monotonic())
+        return is_known
 
     def _take_over(self, old: Path) -> None:
         """Go on with the partial file of a link that this one replaces, under our own name.
@@ -116,55 +170,18 @@ class Part:
         First the new sidecar, then the file, then the old sidecar goes: cut anywhere, it can be
         taken over again, or it is ours.
         """
-        own, self.path = self.path, old
-        self.fd, old_sidecar = self._open(), self.sidecar
-        try:
-            self._read_sidecar(None)
-            if self._has_digest:  # the same file has another validator elsewhere
-                self.received.validator = Validator()
-            self.path = own
-            self._save()
-            with self._let_go():
-                os.rename(old, own)
-            portable.sync_folder(own.parent)
-            _remove_small(old_sidecar)
-        except BaseException:
-            self.release()
-            raise
-
-    def _open(self) -> int:
-        """Open or make the file, and lock it."""
-        while True:
-            fd = portable.open_file(self.path, os.O_RDWR | os.O_CREAT, _MODE)
-            try:
-                if not portable.lock_file(fd):
-                    raise TakenError("Another Blender is downloading this")
-                status = os.fstat(fd)
-                if self._is_ours(status):
-                    return fd
-            except BaseException:
-                os.close(fd)
-                raise
-            if status.st_nlink > 1:
-                portable.close_and_remove(fd, self.path)
-            else:
-                os.close(fd)
-
-    def _is_ours(self, status: os.stat_result) -> bool:
-        """Whether the name still is the file that was opened, and the file has no other name.
-
-        It may have been published between open and lock. One with two names was published by a
-        process that died before it removed this one: to write it would damage the file.
-        """
-        if not stat.S_ISREG(status.st_mode):
-            raise TransferError(f"“{self.path.name}” is in the way and is not a file")
-        try:
-            return status.st_nlink == 1 and os.path.samestat(status, os.lstat(self.path))
-        except FileNotFoundError:
-            return False
+        self._fd = _locked(old)
+        self._read_sidecar(_sidecar(old), None)
+        if self._digest:  # the same file has another validator elsewhere
+            self.received.validator = Validator()
+        self._save()
+        with self._let_go():
+            os.rename(old, self.path)
+        portable.sync_folder(self.path.parent)
+        disk.remove(_sidecar(old))
 
     def is_in_place(self) -> bool:
-        """Whether the file still stands under its name; somebody may have deleted it."""
+        """Whether the open file still stands under its name; somebody may have deleted it."""
         try:
             return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
         except OSError:
@@ -175,40 +192,119 @@ class Part:
         if not self.is_in_place():
             raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
 
-    def mark(self) -> Mark:
-        """Which file this is and when it was last written."""
+    # -- Closed.
+
+    @property
+    def memory(self) -> Memory:
+        """What another process needs to go on with it, once it is closed."""
+        return Memory(self.received, self._mark)
+
+    def release(self) -> None:
+        """Close it, at no cost: what was received is remembered, not yet made durable. Raises nothing."""
+        with suppress(OSError, Stopped):
+            self._mark = () if self._lost else self._look()
+        self._unlock()
+
+    def close(self) -> None:
+        """Close it, and keep what was received for another process. Raises nothing.
+
+        Decoded bytes have no position that could be asked for: they are of no use to anybody.
+        """
+        with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
+            if self._fd < 0 and self._mark and os.path.lexists(self.path):
+                self.open()
+            if self._fd >= 0 and not self._lost:
+                if self.received.ranges.total() and not self.received.encoded:
+                    self.checkpoint()
+                else:
+                    self.discard()
+        self.release()
+
+    def discard(self) -> None:
+        """Delete what was received, and close it. Raises nothing."""
+        with suppress(OSError, Stopped):
+            self._remove()
+        self._unlock()
+        self.received, self._mark = Received(), ()
+
+    def _remove(self) -> None:
+        if self.is_in_place():  # else both names are somebody else's by now
+            fd, self._fd = self._fd, -1
+            _delete(fd, self.path)
+
+    def _unlock(self) -> None:
+        fd, self._fd, self._lost = self._fd, -1, None
+        if fd >= 0:
+            os.close(fd)
+
+    def _look(self) -> Mark:
         status = os.fstat(self.fd)
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    # -- Bytes.
 
     @property
     def can_resume(self) -> bool:
         """Without validator or digest nothing proves that the rest belongs to what is there."""
-        received = self.received
-        return not received.encoded and bool(received.validator.if_range or self._has_digest)
-
-    # -- Bytes.
-
-    def write(self, data: memoryview, offset: int) -> None:
-        """Write all of `data` at `offset`; the caller records it once it is there."""
-        while data:
-            written = portable.pwrite(self.fd, data, offset)
-            data, offset = data[written:], offset + written
+        return not self.received.encoded and bool(self.received.validator.if_range or self._digest)
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`."""
         return portable.pread(self.fd, count, offset)
 
-    def truncate(self, size: int = 0) -> None:
-        """Cut the file off behind `size` bytes."""
-        os.ftruncate(self.fd, size)
+    def fits(self, data: memoryview, offset: int) -> bool:
+        """Whether what came is what is there, as far as something is."""
+        if offset >= self.received.ranges.end():  # the next chunk: nearly every call
+            return True
+        pieces = self.received.ranges.pieces(offset, offset + len(data))
+        there = ((start, end) for start, end, is_there in pieces if is_there)
+        return all(self.read(a, b - a) == data[a - offset : b - offset] for a, b in there)
+
+    def write(self, data: memoryview, offset: int) -> bool:
+        """Put what came where nothing is, and count it. Returns whether any of it was new."""
+        self._check_size()
+        end, is_new = offset + len(data), False
+        for a, b, is_there in self.received.ranges.pieces(offset, end):
+            if not is_there:
+                self._write(data[a - offset : b - offset], a)
+                is_new = True
+        if self._hash and offset <= self.hashed < end:
+            self._hash.update(data[self.hashed - offset :])
+            self.hashed = end
+        with self.lock:
+            self.received.ranges.add(offset, end)
+        return is_new
+
+    def _write(self, data: memoryview, offset: int) -> None:
+        while data:
+            written = portable.pwrite(self.fd, data, offset)
+            data, offset = data[written:], offset + written
+
+    def _check_size(self) -> None:
+        """What is written behind the end of a file that somebody else has cut would leave a hole."""
+        if os.fstat(self.fd).st_size < self.received.ranges.end():
+            self._disown()
+            self._lost = TransferError("The partial file was cut by something else. Press Retry")
+        if self._lost:
+            raise self._lost
 
     def forget(self) -> None:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
-        self.disown()
-        self.received.forget()
-        self.truncate()
+        self._disown()
+        with self.lock:
+            self.received = Received()
+        os.ftruncate(self.fd, 0)
+        self._restart_hash()
 
-    def disown(self) -> None:
+    def doubt(self, kept: int) -> None:
+        """Only the first `kept` bytes are sure; the others are there, and count for nothing."""
+        with self._saving, self.lock:
+            self.received.ranges = Ranges([(0, kept)])
+        if self.hashed > kept:
+            self._restart_hash()
+        self._disown()
+
+    def _disown(self) -> None:
         """Have the sidecar vouch for nothing any more."""
         if not self._has_sidecar:
             return
@@ -216,6 +312,34 @@ class Part:
             portable.remove(self.sidecar)
         portable.sync_folder(self.path.parent)
         self._has_sidecar = False
+
+    # -- The digest.
+
+    def _restart_hash(self) -> None:
+        self.hashed = 0
+        self._hash = digest.new_hash(self._digest.algorithm) if self._digest else None
+
+    def hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
+        """Read from the disk what the digest has not seen while it came."""
+        if not self._hash or self.hashed >= end:
+            return
+        control.enter(Phase.VERIFY)
+        while self.hashed < end:
+            control.check()
+            data = self.read(self.hashed, min(len(buffer), end - self.hashed))
+            if not data:
+                self._check_size()
+            self._hash.update(data)
+            self.hashed += len(data)
+            control.touch()
+
+    def is_expected(self, control: Control, buffer: memoryview) -> bool:
+        """All is there: whether it has the digest that was asked for, if any."""
+        size = self.received.size or 0
+        self._check_size()
+        os.ftruncate(self.fd, size)  # it may have been longer once
+        self.hash_up_to(size, control, buffer)
+        return not (self._digest and self._hash) or digest.matches(self._hash, self._digest)
 
     # -- The sidecar.
 
@@ -225,13 +349,29 @@ class Part:
         return self.received.ranges.total() - self._saved[0]
 
     @property
-    def checkpoint_in(self) -> float:
+    def _checkpoint_in(self) -> float:
         """Seconds until it is time to save them, however few they are."""
         return max(0.0, self._saved[1] + CHECKPOINT_SECONDS - time.monotonic())
 
     def checkpoint_due(self) -> bool:
         """Whether it is time to save them."""
-        return not self.checkpoint_in or self.unsaved >= CHECKPOINT_BYTES
+        return not self._checkpoint_in or self.unsaved >= CHECKPOINT_BYTES
+
+    def save(self) -> None:
+        """If it is time. One worker does it, the others go on, as long as not too much could be lost."""
+        if self.checkpoint_due() and self._saving.acquire(blocking=self.unsaved >= MOST_UNSAVED):
+            try:
+                if self.checkpoint_due():  # else another has done it meanwhile
+                    self.checkpoint()
+            finally:
+                self._saving.release()
+
+    def save_meanwhile(self) -> float | None:
+        """While a worker waits. Returns seconds until it is time again; None: all is saved."""
+        if self._fd < 0 or self.unsaved <= 0:
+            return None
+        self.save()
+        return max(SAVE_LOOK, self._checkpoint_in)
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut. Raises TransferError, OSError."""
@@ -252,7 +392,7 @@ class Part:
             "ranges": ranges,
         }
         self._has_sidecar = True
-        write_atomically(self.sidecar, json.dumps(about).encode())
+        disk.write_atomically(self.sidecar, json.dumps(about).encode())
         self._saved = saved  # others go on writing meanwhile
 
     def _sync(self, sync: Callable[[int], None]) -> None:
@@ -268,45 +408,21 @@ class Part:
             self._lost = error
             raise
 
-    def _read_sidecar(self, url: str | None) -> None:
+    def _read_sidecar(self, path: Path, url: str | None) -> None:
         """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
         try:
-            about = json.loads(read_regular(self.sidecar, SIDECAR_SIZE))
+            about = json.loads(disk.read_regular(path, SIDECAR_SIZE))
             self.received = _parse(about, url, os.fstat(self.fd).st_size)
             self._has_sidecar = True
         except FileNotFoundError:
             self.received = Received()
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_FILE:
+            if isinstance(error, OSError) and error.errno not in disk.NO_FILE:
                 raise  # it may be right, and read the next time
             self.received, self._has_sidecar = Received(), True
-            self.disown()
+            self._disown()
 
-    # -- The ends.
-
-    def close(self) -> None:
-        """Keep what was received, and release the file. Raises nothing.
-
-        Decoded bytes have no position that could be asked for: they are of no use to anybody.
-        """
-        if self.fd < 0:
-            return
-        with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            if self.is_doubtful:
-                pass
-            elif self.received.ranges.total() and not self.received.encoded:
-                self.checkpoint()
-            else:
-                self._remove()
-        self.release()
-
-    def discard(self) -> None:
-        """Delete what was received. Raises nothing."""
-        if self.fd < 0:
-            return
-        with suppress(OSError):
-            self._remove()
-        self.release()
+    # -- The end.
 
     def publish(
         self,
@@ -333,12 +449,12 @@ class Part:
             path = self._place(name, if_exists, wait)
         if path:
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
-                _remove_small(self.sidecar)
+                disk.remove(self.sidecar)
             plain = Path(portable.plain(str(path)))
             placed(plain)
             with suppress(OSError):
                 portable.sync_folder(path.parent)
-            self.release()
+            self._unlock()
             return plain
         return None
 
@@ -348,16 +464,16 @@ class Part:
         if portable.moves_open_files:
             yield
             return
-        mark = self.mark()
-        self.release()
+        mark = self._look()
+        self._unlock()
         try:
             yield
         finally:
             if os.path.lexists(self.path):
                 with suppress(OSError, TransferError):
-                    self.fd = self._open()
-                    if self.mark() != mark:
-                        self.release()
+                    self._fd = _locked(self.path)
+                    if self._look() != mark:
+                        self._unlock()
 
     def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> Path | None:
         target = self.path.with_name(name)
@@ -372,17 +488,38 @@ class Part:
                 return candidate
         return None
 
-    def _remove(self) -> None:
-        if self.is_in_place():  # else both names are somebody else's by now
-            _remove_small(self.sidecar)
-            fd, self.fd = self.fd, -1
-            portable.close_and_remove(fd, self.path)
 
-    def release(self) -> None:
-        """Close the file, which unlocks it."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+def _locked(path: Path) -> int:
+    """Open or make the file, and lock it."""
+    while True:
+        fd = portable.open_file(path, os.O_RDWR | os.O_CREAT, disk.MODE)
+        try:
+            if not portable.lock_file(fd):
+                raise TakenError("Another Blender is downloading this")
+            status = os.fstat(fd)
+            if _is_ours(status, path):
+                return fd
+        except BaseException:
             os.close(fd)
+            raise
+        if status.st_nlink > 1:
+            portable.close_and_remove(fd, path)
+        else:
+            os.close(fd)
+
+
+def _is_ours(status: os.stat_result, path: Path) -> bool:
+    """Whether the name still is the file that was opened, and the file has no other name.
+
+    It may have been published between open and lock. One with two names was published by a
+    process that died before it removed this one: to write it would damage the file.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise TransferError(f"“{path.name}” is in the way and is not a file")
+    try:
+        return status.st_nlink == 1 and os.path.samestat(status, os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _candidates(target: Path, if_exists: IfExists) -> Iterator[Path]:
@@ -397,65 +534,12 @@ def _sidecar(part: Path) -> Path:
     return part.with_name(part.name + names.SIDECAR)
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + "~")
-
-
-def _remove_small(path: Path) -> None:
-    """Delete a small file, and what a process left that died while it wrote it."""
-    portable.remove(path)
-    portable.remove(_temporary(path))
-
-
-def write_atomically(path: Path, data: bytes, mode: int = _MODE) -> None:
-    """Replace a small file whole, durably, and never through a link. Raises OSError."""
-    temporary = _temporary(path)
-    portable.remove(temporary)
-    fd = portable.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+def _delete(fd: int, path: Path) -> None:
+    """Delete a locked partial file. First the sidecar goes, which vouches for it. Raises OSError."""
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            portable.sync_data(fd)
-        portable.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    portable.sync_folder(path.parent)
-
-
-def note(path: str, uid: int, file: Path) -> None:
-    """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
-    fd = portable.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(fd, f"{json.dumps([uid, str(file)])}\n".encode())
+        disk.remove(_sidecar(path))
     finally:
-        os.close(fd)
-
-
-def noted(path: Path) -> dict[int, str]:
-    """What was noted there, by uid, as far as the files are in place. Raises nothing."""
-    found: dict[int, str] = {}
-    with suppress(OSError, ValueError):
-        for line in read_regular(path, NOTE_SIZE).split(b"\n"):
-            with suppress(ValueError, TypeError, RecursionError):
-                uid, file = json.loads(line.decode())
-                if type(uid) is int and isinstance(file, str) and os.path.lexists(file):
-                    found[uid] = file
-    return found
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """A file's content, not through a link. Raises OSError, and ValueError where it is none of ours."""
-    fd = portable.open_file(path, os.O_RDONLY)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
-            raise ValueError("no file, or larger than ours are")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(status.st_size)
-    finally:
-        os.close(fd)
+        portable.close_and_remove(fd, path)
 
 
 def _parse(about: Any, url: str | None, on_disk: int) -> Received:
@@ -517,76 +601,42 @@ def _leftover(directory: str, name: str) -> Leftover | None:
     path = Path(portable.reach(directory), name)
     try:
         status = os.lstat(path)
-        about = json.loads(read_regular(path.with_name(name + names.SIDECAR), SIDECAR_SIZE))
+        about = json.loads(disk.read_regular(_sidecar(path), SIDECAR_SIZE))
         received = _parse(about, None, status.st_size)
         url, is_cut = about["url"], about["cut"]
         names.check(url)
         if not stat.S_ISREG(status.st_mode) or not isinstance(is_cut, bool) or names.shown(url) != url:
             return None
-        digest = parse_fragment("=".join(about["digest"])) if about["digest"] else None
-        return Leftover(name, url, is_cut, digest, received.ranges.total(), received.size)
+        expected = digest.parse_fragment("=".join(about["digest"])) if about["digest"] else None
+        return Leftover(name, url, is_cut, expected, received.ranges.total(), received.size)
     except (OSError, ValueError, TypeError, KeyError, RecursionError, TransferError):
         return None
 
 
 def is_free(directory: str, name: str) -> bool:
     """Whether nobody has a partial file open at the moment."""
-    try:
-        fd = portable.open_file(Path(portable.reach(directory), name), os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return portable.lock_file(fd)
-    except OSError:
-        return False
-    finally:
+    fd = _taken(Path(portable.reach(directory), name))
+    if fd >= 0:
         os.close(fd)
+    return fd >= 0
 
 
 def discard_leftover(directory: str, name: str) -> None:
     """Delete a partial file that nobody has open, with its sidecar. Raises nothing."""
     path = Path(portable.reach(directory), os.path.basename(name))
-    if is_part_name(path.name) and is_free(directory, path.name):
+    if is_part_name(path.name) and (fd := _taken(path)) >= 0:
         with suppress(OSError):
-            portable.remove(_sidecar(path))
-            portable.remove(path)
+            _delete(fd, path)
 
 
-@contextmanager
-def told(directory: str) -> Iterator[None]:
-    """Turn what the operating system says about a folder into a sentence: raises TransferError."""
+def _taken(path: Path) -> int:
+    """Open and lock a partial file that is there; -1: somebody has it, or it cannot be had."""
     try:
-        yield
-    except OSError as error:
-        raise TransferError(_sentence(error, f"the folder “{directory}”")) from error
-
-
-def _sentence(error: OSError, folder: str) -> str:
-    return {
-        errno.ENOSPC: f"The disk is full: make room in {folder}, then press Retry",
-        errno.EDQUOT: f"Your quota is used up: make room in {folder}, then press Retry",
-        errno.EFBIG: f"The file is too large for the disk that holds {folder}",
-        errno.EROFS: f"Nothing can be written to {folder}: it is read-only",
-        errno.EACCES: f"You are not allowed to write to {folder}",
-        errno.EBUSY: f"Another program has a file in {folder} open. Close it there, then press Retry",
-        errno.EPERM: f"You are not allowed to write to {folder}",
-        errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
-        errno.ENOTDIR: f"Part of the path to {folder} is a file",
-        errno.ENAMETOOLONG: f"The path to {folder} is too long",
-        errno.ELOOP: f"A link is in the way in {folder}",
-        errno.EIO: f"The disk that holds {folder} reports an error",
-        errno.ESTALE: f"The disk that holds {folder} is gone",
-    }.get(error.errno or 0, f"Cannot write to {folder} ({error.strerror or type(error).__name__})")
-
-
-def prepare_folder(directory: str) -> None:
-    """Make the folder if it is missing. Raises TransferError unless it can be written to."""
-    if not directory or "\0" in directory:
-        raise TransferError("Choose a folder to download to")
-    folder = portable.reach(directory)
-    with told(directory):
-        if os.path.exists(folder) and not os.path.isdir(folder):
-            raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
-        os.makedirs(folder, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")
+        fd = portable.open_file(path, os.O_RDWR)
+    except OSError:
+        return -1
+    with suppress(OSError):
+        if portable.lock_file(fd):
+            return fd
+    os.close(fd)
+    return -1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from .job import TransferError
 
+LATER = "Try later, or use your browser"
 TRIES = 5
 """Failures without progress after which a download ends."""
 REQUESTS = 40
@@ -16,6 +17,7 @@ REQUESTS = 40
 FIRST_DELAY = 1.0  # seconds, doubled with each failure
 LONGEST_DELAY = 30.0  # seconds
 LEAST_JITTER = 0.5  # share of the delay, so that downloads that broke together do not return together
+FRUITLESS = 20  # times the time-out that may pass on the network without progress
 ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
 LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
 
@@ -43,9 +45,9 @@ def retry_after(header: str, now: float) -> float | None:
 
 @dataclass(slots=True)
 class Tries:
-    """How often one download was tried without getting on.
+    """How often, and for how long, one download was tried without getting on.
 
-    It knows no clock and no socket, has one writer at a time, and is pickled with its transfer.
+    It is told the time, knows no socket, has one writer at a time, and is pickled with its transfer.
     """
 
     furthest: int = 0
@@ -60,6 +62,10 @@ class Tries:
     """Seconds of the last wait if the server asked for it, else 0."""
     reason: str = "The server sends nothing new"
     """What went wrong last, as a sentence for a person; a second one may say what to do."""
+    fruitless: float = 0.0
+    """Seconds on the network since something new came, up to the last pause."""
+    since: float = 0.0
+    """When something new came, in seconds of whoever tells the time; later by all waits and pauses."""
 
     @property
     def text(self) -> str:
@@ -67,6 +73,33 @@ class Tries:
         if self.asked:
             return f"waiting {_span(self.asked)} as the server asks"
         return f"retrying {self.failures + 1} of {TRIES}" if self.failures else ""
+
+    # -- Time.
+
+    def begin(self, now: float) -> None:
+        """A worker runs it again."""
+        self.since = now - self.fruitless
+
+    def pause(self, now: float) -> None:
+        """Nobody runs it any more."""
+        self.fruitless = now - self.since
+
+    def came(self, now: float) -> None:
+        """Something new did."""
+        self.since = now
+
+    def waited_for(self, seconds: float) -> None:
+        """So long it waited on purpose, which does not count."""
+        self.since += seconds
+
+    def check(self, now: float, timeout: float) -> None:
+        """:raises TransferError: too much time went by on the network; `timeout`: seconds for one phase."""
+        if now - self.since > FRUITLESS * timeout:
+            raise TransferError(
+                f"The server keeps the connection busy, but the download does not get on. {LATER}"
+            )
+
+    # -- Requests and failures.
 
     def request(self) -> None:
         """Count a request; to be called before it is sent.

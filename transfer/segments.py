@@ -125,9 +125,9 @@ class Segment:
 class Segments:
     """The workers of one transfer, and what each of them fetches. Any thread may call."""
 
-    def __init__(self, split_seconds: float) -> None:
-        self.lock = threading.Lock()
-        """Guards the transfer's counters too."""
+    def __init__(self, lock: threading.Lock, split_seconds: float) -> None:
+        self.lock = lock
+        """Guards what is received, and the transfer's counters too."""
         self._split_seconds = split_seconds
         self._workers: dict[Control, None] = {}  # as they came
         self._segments: list[Segment] = []

@@ -30,6 +30,7 @@ from background_downloads.transfer.job import (
     Stopped,
     TransferError,
 )
+from background_downloads.transfer.part import Part
 from background_downloads.workers import Download, Ended, Event, Host, Started
 
 PATIENT = Settings(timeout=90.0, connections=4)
@@ -50,6 +51,13 @@ def new_job(url: str, folder: Path, **options: Any) -> Job:
         options["digest"] = Digest("sha256", sha256)
     options.setdefault("uid", next(_uids))
     return Job(url=url, directory=str(folder), **options)
+
+
+def opened(url: str, folder: str, digest: Digest | None, *, earlier: str = "") -> Part:
+    """A partial file, open and locked."""
+    part = Part(url, folder, digest, earlier=earlier)
+    part.open()
+    return part
 
 
 class Clock:
@@ -221,6 +229,7 @@ __all__ = [
     "finished",
     "names",
     "new_job",
+    "opened",
     "part_of",
     "skipped",
 ]

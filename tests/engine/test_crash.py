@@ -40,9 +40,9 @@ from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import segments
 from background_downloads.transfer.control import Control, Waker
+from background_downloads.transfer.disk import write_atomically
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.transfer.names import part_name
-from background_downloads.transfer.part import write_atomically
 from background_downloads.transfer.ranges import Ranges
 from background_downloads.workers import Ended, ThreadHost
 

@@ -396,9 +396,9 @@ def test_a_stop_is_heard_while_little_input_gives_much_to_write(
     job = new_job(server.add("/a.bin", gzip_bomb(32 << 20)), tmp_path)
     write = Part.write
 
-    def stop_and_write(part: Part, data: memoryview, offset: int) -> None:
+    def stop_and_write(part: Part, data: memoryview, offset: int) -> bool:
         thread_driver.host.stop(job.uid)
-        write(part, data, offset)
+        return write(part, data, offset)
 
     monkeypatch.setattr(Part, "write", stop_and_write)
     thread_driver.submit(job)
@@ -437,7 +437,7 @@ def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str)
     good = Digest(algorithm, hashlib.new(algorithm, DATA).hexdigest())
     bad = Digest(algorithm, hashlib.new(algorithm, b"other").hexdigest())
     assert finished(fetch(url, tmp_path, digest=good)).read_bytes() == DATA
-    assert "digest differs" in failed(fetch(url, tmp_path, digest=bad, if_exists=IfExists.OVERWRITE))
+    assert "checksum differs" in failed(fetch(url, tmp_path, digest=bad, if_exists=IfExists.OVERWRITE))
     assert names(tmp_path) == ["a.bin"]
 
 

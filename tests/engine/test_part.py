@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driving import Fetcher, Halted, failed, finished, names, new_job
+from driving import Fetcher, Halted, failed, finished, names, new_job, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
 
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import portable
+from background_downloads.transfer.disk import explained, write_atomically
 from background_downloads.transfer.job import Digest, IfExists, TransferError, Validator
-from background_downloads.transfer.part import Part, told, write_atomically
+from background_downloads.transfer.part import Part
 from background_downloads.transfer.ranges import Ranges
 
 URL = "http://me:s3cret@files.example/a.bin?token=t0ken"
@@ -29,19 +30,18 @@ STRONG = Validator('"1"', "")
 
 @pytest.fixture
 def part(tmp_path: Path) -> Iterator[Part]:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     yield part
     part.close()
 
 
 def _fill(part: Part, count: int, validator: Validator = STRONG) -> None:
     part.write(memoryview(pattern(count)), 0)
-    part.received.ranges.add(0, count)
     part.received.validator = validator
 
 
 def _reopened(folder: Path, digest: Digest | None = None) -> list[list[int]]:
-    part = Part(URL, str(folder), digest)
+    part = opened(URL, str(folder), digest)
     ranges = part.received.ranges.as_list()
     part.close()
     return ranges
@@ -52,7 +52,7 @@ def _reopened(folder: Path, digest: Digest | None = None) -> list[list[int]]:
 
 def test_a_partial_file_has_one_owner(part: Part, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
-        Part(URL, str(tmp_path), None)
+        opened(URL, str(tmp_path), None)
 
 
 def test_another_process_that_downloads_the_same_is_noticed(
@@ -82,16 +82,16 @@ def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(portable, "_lock", lock)
-    Part(URL, str(tmp_path), None).close()
+    opened(URL, str(tmp_path), None).close()
 
 
 def test_a_partial_file_that_was_published_by_a_process_that_died_is_let_go(tmp_path: Path) -> None:
     """Both names lead to the finished file then: to write it would damage it."""
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
     os.link(part.path, tmp_path / "a.bin")
     part.release()
-    again = Part(URL, str(tmp_path), None)
+    again = opened(URL, str(tmp_path), None)
     again.write(memoryview(b"x" * 1000), 0)
     assert (tmp_path / "a.bin").read_bytes() == pattern(1000)
     again.discard()
@@ -107,12 +107,12 @@ def test_a_file_that_is_published_between_open_and_lock_is_let_go(
     lock = portable.lock_file
 
     def publish_first(fd: int) -> bool:
-        if part.fd >= 0:
+        if part._fd >= 0:
             part.publish("a.bin", if_exists)
         return lock(fd)
 
     monkeypatch.setattr(portable, "lock_file", publish_first)
-    other = Part(URL, str(tmp_path), None)
+    other = opened(URL, str(tmp_path), None)
     other.write(memoryview(b"x" * 1000), 0)
     assert (tmp_path / "a.bin").read_bytes() == pattern(1000)
     other.discard()
@@ -135,7 +135,7 @@ def test_nothing_is_removed_that_somebody_else_put_there(part: Part) -> None:
 def test_modes(tmp_path: Path, mask: int) -> None:
     old = os.umask(mask)
     try:
-        part = Part(URL, str(tmp_path), None)
+        part = opened(URL, str(tmp_path), None)
         _fill(part, 10)
         part.checkpoint()
     finally:
@@ -162,14 +162,14 @@ header = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), ma
 def test_a_sidecar_is_read_as_it_was_written(
     tmp_path: Path, spans: list[tuple[int, int]], size: int | None, etag: str, date: str
 ) -> None:
-    part = Part(URL, str(tmp_path), None)
-    part.truncate(1000)
+    part = opened(URL, str(tmp_path), None)
+    os.truncate(part.path, 1000)
     part.received.ranges = Ranges(spans)
     part.received.size = size
     part.received.validator = Validator(etag, date)
     part.checkpoint()
     part.release()
-    again = Part(URL, str(tmp_path), None)
+    again = opened(URL, str(tmp_path), None)
     try:
         assert again.received.ranges.as_list() == part.received.ranges.as_list()
         assert again.received.size == size
@@ -191,10 +191,10 @@ def test_a_sidecar_is_read_as_it_was_written(
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 def test_any_json_may_stand_in_a_sidecar(tmp_path: Path, about: object) -> None:
     for content in (about, {"version": 1, "url": "http://files.example/a.bin", **_dict(about)}):
-        part = Part(URL, str(tmp_path), None)
+        part = opened(URL, str(tmp_path), None)
         part.sidecar.write_text(json.dumps(content))
         part.release()
-        again = Part(URL, str(tmp_path), None)
+        again = opened(URL, str(tmp_path), None)
         assert again.received.ranges.end() <= 0  # there is nothing on the disk
         again.discard()
 
@@ -224,7 +224,7 @@ def _dict(value: object) -> dict[str, object]:
     ],
 )
 def test_a_sidecar_that_does_not_fit_counts_for_nothing(tmp_path: Path, change: dict[str, object]) -> None:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
     part.close()
     about = json.loads(part.sidecar.read_text())
@@ -236,7 +236,7 @@ def test_a_sidecar_that_does_not_fit_counts_for_nothing(tmp_path: Path, change: 
 def test_a_sidecar_that_cannot_be_read_just_now_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
     part.close()
 
@@ -244,14 +244,14 @@ def test_a_sidecar_that_cannot_be_read_just_now_stays(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(part_module, "read_regular", fail)
+        patch.setattr(part_module.disk, "read_regular", fail)
         with pytest.raises(TransferError):
-            Part(URL, str(tmp_path), None)
+            opened(URL, str(tmp_path), None)
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
 def test_what_survives_is_what_the_last_checkpoint_said(tmp_path: Path) -> None:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
     part.checkpoint()
     _fill(part, 5000)
@@ -266,7 +266,7 @@ def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
     sync, replace = portable.sync_data, os.replace
 
     def sync_data(fd: int) -> None:
-        order.append("data" if fd == part.fd else "sidecar")
+        order.append("data" if fd == part._fd else "sidecar")
         sync(fd)
 
     def replacing(source: Path, target: Path) -> None:
@@ -282,7 +282,7 @@ def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
 
 def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not part.checkpoint_due()
-    part.truncate(64 << 20)
+    os.truncate(part.path, 64 << 20)
     part.received.ranges.add(0, 64 << 20)
     assert part.checkpoint_due()
     part.checkpoint()
@@ -308,12 +308,12 @@ def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytes
 def test_closing_keeps_what_was_received_and_only_what_can_be_trusted_is_resumed(
     tmp_path: Path, validator: Validator, digest: Digest | None, resumes: bool
 ) -> None:
-    part = Part(URL, str(tmp_path), digest)
+    part = opened(URL, str(tmp_path), digest)
     _fill(part, 1000, validator)
     part.close()
     assert len(names(tmp_path)) == 2
     assert _reopened(tmp_path, digest) == [[0, 1000]]
-    part = Part(URL, str(tmp_path), digest)
+    part = opened(URL, str(tmp_path), digest)
     assert part.can_resume is resumes
     part.close()
 
@@ -328,7 +328,7 @@ def test_closing_an_empty_one_leaves_nothing(part: Part, tmp_path: Path) -> None
 def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
     part.checkpoint()
     _fill(part, 2000)
@@ -336,7 +336,7 @@ def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
     def write(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(part_module, "write_atomically", write)
+    monkeypatch.setattr(part_module.disk, "write_atomically", write)
     part.close()
     monkeypatch.undo()
     assert _reopened(tmp_path) == [[0, 1000]]
@@ -411,7 +411,7 @@ def test_what_is_written_while_a_checkpoint_waits_for_the_disk_belongs_to_the_ne
     part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sync_data(fd: int) -> None:
-        if fd == part.fd:
+        if fd == part._fd:
             part.received.ranges.add(1000, 1000 + part_module.CHECKPOINT_BYTES)
 
     monkeypatch.setattr(portable, "sync_data", sync_data)
@@ -463,7 +463,7 @@ def test_a_small_file_is_not_written_through_a_link(tmp_path: Path, planted: str
 
 @pytest.mark.parametrize("number", [1, 5, 13, 20, 21, 27, 28, 30, 36, 40, 116, 122, 99])
 def test_what_the_system_says_becomes_a_sentence(number: int) -> None:
-    with pytest.raises(TransferError, match="folder") as caught, told("/some/folder"):
+    with pytest.raises(TransferError, match="folder") as caught, explained("/some/folder"):
         raise OSError(number, os.strerror(number), "/some/folder/a.bin?token=t0ken")
     assert "t0ken" not in str(caught.value)
 
@@ -512,7 +512,7 @@ PLAIN_URL = "http://files.example/a.bin"
 
 def _left(folder: Path, url: str = PLAIN_URL, digest: Digest | None = None) -> Path:
     """A partial file as a process leaves it behind."""
-    part = Part(url, str(folder), digest)
+    part = opened(url, str(folder), digest)
     _fill(part, 1000)
     part.received.size = 5000
     part.close()
@@ -571,7 +571,7 @@ def test_what_does_not_hold_is_no_leftover(
 
 def test_a_leftover_that_is_open_is_not_free_and_not_discarded(tmp_path: Path) -> None:
     name = _left(tmp_path).name
-    part = Part(PLAIN_URL, str(tmp_path), None)
+    part = opened(PLAIN_URL, str(tmp_path), None)
     assert not part_module.is_free(str(tmp_path), name)
     part_module.discard_leftover(str(tmp_path), name)
     assert part.is_in_place()

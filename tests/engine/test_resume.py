@@ -408,7 +408,7 @@ def test_what_is_carried_goes_on_at_once_and_beyond_the_sidecar(
         assert fetch.run(transfer) == Halted()
     carried = transfer.carry()
     assert carried
-    assert carried.received.ranges.as_list() == [[0, KEPT]]
+    assert carried.memory.received.ranges.as_list() == [[0, KEPT]]
     assert list(tmp_path.glob("*.json")) == []
     assert finished(fetch(url, tmp_path, carried=carried)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from driving import Driver, Failed, Fetcher, Outcome, Settings, new_job
+from driving import Driver, Failed, Fetcher, Outcome, Settings, new_job, opened
 from server import (
     Behaviour,
     Certificates,
@@ -34,7 +34,6 @@ from server import (
 )
 
 from background_downloads.transfer import portable
-from background_downloads.transfer.part import Part
 
 DATA = pattern(200_000)
 USER, PASSWORD, TOKEN = "u5er", "p4ss/w0rd", "t0ken"
@@ -269,7 +268,7 @@ def test_a_partial_file_that_somebody_else_has(fetch: Fetcher, server: Server, s
     server.add("/a.bin", body=DATA)
     url = server.url(f"/a.bin{QUERY}", user=LOGIN)
     surfaces.folder.mkdir()
-    other = Part(url, str(surfaces.folder), None)
+    other = opened(url, str(surfaces.folder), None)
     try:
         outcome = fetch(url, surfaces.folder)
     finally:

@@ -140,7 +140,7 @@ def claimed_beside(counts: tuple[int | None, ...], age: float) -> tuple[Segments
     waker, clock = Waker(), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "time", clock)
-        mine = Segments(0.0)
+        mine = Segments(threading.Lock(), 0.0)
         for (start, end), count in zip(RESTS, counts, strict=True):
             segment = Segment(start, end, Control(waker), body=None if count is None else Any)
             segment.began, segment.began_at = start - (count or 0), clock.now - age
@@ -569,7 +569,7 @@ def test_a_helper_that_is_called_back_to_another_download_costs_nothing(
 def test_whoever_reads_what_would_bring_all_is_not_called_back(main: int) -> None:
     """Else the last one that came."""
     waker, size = Waker(), 6 << 20
-    mine, controls = Segments(0.0), [Control(waker) for _ in range(3)]
+    mine, controls = Segments(threading.Lock(), 0.0), [Control(waker) for _ in range(3)]
     for n, control in enumerate(controls):
         assert mine.enter(control, helps=False)
         start = 0 if n == main else 1 << 20
@@ -828,10 +828,10 @@ def test_a_disk_error_of_a_helper_is_the_downloads_only_when_all_have_it(
 ) -> None:
     write = part_module.Part.write
 
-    def full(self: Any, data: memoryview, offset: int) -> None:
+    def full(self: Any, data: memoryview, offset: int) -> bool:
         if offset + len(data) > 3_000_000:
             raise OSError(28, "No space left on device")
-        write(self, data, offset)
+        return bool(write(self, data, offset))
 
     gate = server.gate()
     url = server.add("/a.bin", stall_after(BURST, gate), body=DATA)
@@ -945,7 +945,7 @@ def test_no_more_is_unsaved_than_may_be_lost(
         sync(fd)
 
     monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", most // 2)
-    monkeypatch.setattr(fetch_module, "MOST_UNSAVED", most)
+    monkeypatch.setattr(part_module, "MOST_UNSAVED", most)
     monkeypatch.setattr(part_module.portable, "sync_data", slow)
     gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(most // 8, gate), body=DATA), tmp_path)

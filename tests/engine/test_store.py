@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import record
+from driving import opened, record
 from rules import TOP
 
 from background_downloads.session import records
 from background_downloads.transfer import names
+from background_downloads.transfer.disk import write_atomically
 from background_downloads.transfer.job import Digest, Validator
-from background_downloads.transfer.part import Part, write_atomically
 from background_downloads.workers import Download, Status
 
 Store = Any
@@ -562,9 +562,8 @@ def folder(tmp_path: Path) -> Path:
 
 def leave_part(folder: Path, url: str = URL, count: int = 1000, digest: Digest | None = None) -> str:
     """A partial file as a process leaves it; its name."""
-    part = Part(url, str(folder), digest)
+    part = opened(url, str(folder), digest)
     part.write(memoryview(bytes(count)), 0)
-    part.received.ranges.add(0, count)
     part.received.size, part.received.validator = 5000, Validator('"1"', "")
     part.close()
     return part.path.name
@@ -624,7 +623,7 @@ def test_what_another_blender_has_in_its_list_is_not_found(
 
 def test_what_another_blender_downloads_is_not_found(new_store: Callable[[], Store], folder: Path) -> None:
     leave_part(folder)
-    part = Part(URL, str(folder), None)
+    part = opened(URL, str(folder), None)
     assert found(used(new_store(), folder)) == []
     part.close()
     assert len(found(new_store(), folders=(folder,))) == 1

@@ -158,11 +158,11 @@ def test_what_stops_last_keeps_its_connection_too(
     at_disk, go_on = threading.Event(), threading.Event()
     write = part.Part.write
 
-    def slowly(self: part.Part, data: memoryview, offset: int) -> None:
+    def slowly(self: part.Part, data: memoryview, offset: int) -> bool:
         if self.path.name.startswith("fixed") and offset >= HALF:
             at_disk.set()
             go_on.wait(DEADLINE)
-        write(self, data, offset)
+        return write(self, data, offset)
 
     monkeypatch.setattr(part.Part, "write", slowly)
     rest = server.gate()

@@ -205,8 +205,9 @@ def fuzz_sidecar(data: bytes) -> None:
     digest = Digest("sha256", SHA256) if kind > b"\x7f" else None
     folder = _folder()
     opened = part.Part(FOLDER_URL, str(folder), None)
+    opened.open()
     try:
-        opened.truncate(ON_DISK)
+        os.truncate(opened.path, ON_DISK)
         opened.sidecar.write_bytes(content)
         opened.release()
         _check_leftovers(part.leftovers(str(folder)))
@@ -221,6 +222,7 @@ def fuzz_sidecar(data: bytes) -> None:
 
 def _check_received(opened: part.Part) -> None:
     """It holds together, and is read as it was written."""
+    opened.open()
     received = opened.received
     try:
         assert received.ranges.end() <= ON_DISK

@@ -1,0 +1,126 @@
+"""Folders and small files, and what the operating system says about them, for people."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from . import portable
+from .job import TransferError
+
+MODE = 0o666  # less the umask, as for any file that a user saves
+PRIVATE = 0o600  # of files that hold secrets
+NO_FILE = (errno.ELOOP, errno.ENXIO)  # a link, or a socket, is in the place of one
+NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; a larger file is not ours
+
+
+# -- Small files.
+
+
+def write_atomically(path: Path, data: bytes, mode: int = MODE) -> None:
+    """Replace a small file whole, durably, and never through a link. Raises OSError."""
+    temporary = _temporary(path)
+    portable.remove(temporary)
+    fd = portable.open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            portable.sync_data(fd)
+        portable.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    portable.sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a small file, and what a process left that died while it wrote it. Raises OSError."""
+    portable.remove(path)
+    portable.remove(_temporary(path))
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(path.name + "~")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """A file's content, not through a link. Raises OSError, and ValueError where it is none of ours."""
+    fd = portable.open_file(path, os.O_RDONLY)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise ValueError("no file, or larger than ours are")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    finally:
+        os.close(fd)
+
+
+def note(path: str, uid: int, file: Path) -> None:
+    """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
+    fd = portable.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
+    try:
+        os.write(fd, f"{json.dumps([uid, str(file)])}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def noted(path: Path) -> dict[int, str]:
+    """What was noted there, by uid, as far as the files are in place. Raises nothing."""
+    found: dict[int, str] = {}
+    with suppress(OSError, ValueError):
+        for line in read_regular(path, NOTE_SIZE).split(b"\n"):
+            with suppress(ValueError, TypeError, RecursionError):
+                uid, file = json.loads(line.decode())
+                if type(uid) is int and isinstance(file, str) and os.path.lexists(file):
+                    found[uid] = file
+    return found
+
+
+# -- Folders.
+
+
+def prepare_folder(directory: str) -> None:
+    """Make the folder if it is missing. Raises TransferError unless it can be written to."""
+    if not directory or "\0" in directory:
+        raise TransferError("Choose a folder to download to")
+    folder = portable.reach(directory)
+    with explained(directory):
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
+        os.makedirs(folder, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")
+
+
+@contextmanager
+def explained(directory: str) -> Iterator[None]:
+    """Turn what the operating system says about a folder into a sentence: raises TransferError."""
+    try:
+        yield
+    except OSError as error:
+        raise TransferError(_sentence(error, f"the folder “{directory}”")) from error
+
+
+def _sentence(error: OSError, folder: str) -> str:
+    return {
+        errno.ENOSPC: f"The disk is full: make room in {folder}, then press Retry",
+        errno.EDQUOT: f"Your quota is used up: make room in {folder}, then press Retry",
+        errno.EFBIG: f"The file is too large for the disk that holds {folder}",
+        errno.EROFS: f"Nothing can be written to {folder}: it is read-only",
+        errno.EACCES: f"You are not allowed to write to {folder}",
+        errno.EBUSY: f"Another program has a file in {folder} open. Close it there, then press Retry",
+        errno.EPERM: f"You are not allowed to write to {folder}",
+        errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
+        errno.ENOTDIR: f"Part of the path to {folder} is a file",
+        errno.ENAMETOOLONG: f"The path to {folder} is too long",
+        errno.ELOOP: f"A link is in the way in {folder}",
+        errno.EIO: f"The disk that holds {folder} reports an error",
+        errno.ESTALE: f"The disk that holds {folder} is gone",
+    }.get(error.errno or 0, f"Cannot write to {folder} ({error.strerror or type(error).__name__})")
