@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import re
 import threading
@@ -104,7 +105,7 @@ LESS = re.compile(  # what it sends beyond its word may be taken for the next an
     r"|127\.0\.0\.1 sent an answer that cannot be understood\. Tried 5 times\. Try later, .*)"
 )
 DAMAGED = "The server sent the file damaged" + TRIED
-ENCODED = "The server sent the file in an encoding that was not asked for"
+ENCODED = "The server packed the file in a way that Blender cannot open. Use your browser"
 CIRCLES = f"The server sends this download round in circles. {LATER}"
 NO_ADDRESS = f"The server sends this download to a place that is not a web address. {LATER}"
 UNREADABLE_ADDRESS = f"The server sends this download to an address that cannot be read. {LATER}"
@@ -277,9 +278,24 @@ def inserted(line: bytes) -> Behaviour:
     return replaced(b"\r\n", b"\r\n" + line + b"\r\n")
 
 
+def coded(coding: str, data: bytes) -> Behaviour:
+    """These bytes, said to be so."""
+    return status(200, {"Content-Encoding": coding, "ETag": TAG}, data)
+
+
 def gzipped(data: bytes) -> Behaviour:
-    """These bytes, said to be gzip."""
-    return status(200, {"Content-Encoding": "gzip", "ETag": TAG}, data)
+    return coded("gzip", data)
+
+
+def two_codings(data: bytes) -> Behaviour:
+    """As two fields, which are one list (RFC 9110, section 5.3)."""
+    lines = ("Content-Encoding: deflate", "Content-Encoding: gzip", f"Content-Length: {len(data)}")
+    return answer(*lines, body=data)
+
+
+def chunks_of_gzip(data: bytes) -> Behaviour:
+    return chunked(*(chunk(data[at : at + 5000]) for at in range(0, len(data), 5000)), LAST,
+                   headers=f"{CHUNKED}\r\nContent-Encoding: gzip")  # fmt: skip
 
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -952,17 +968,47 @@ def _encodings() -> Iterator[Fault]:
     yield fails("gzip that ends early", CUT, gzipped(packed[:-20]))
     yield fails("gzip with a wrong checksum", DAMAGED, gzipped(packed[:-8] + b"\0" * 8))
     yield fails("gzip that is none", DAMAGED, gzipped(DATA))
-    yield fails("gzip with garbage behind it", DAMAGED, gzipped(packed + b"garbage"))
+    for name, garbage in {
+        "text": b"garbage",
+        "a byte": b"\0",
+        "zeros": bytes(2 << 20),
+        "half": b"\x1f",
+    }.items():
+        yield whole(f"gzip with garbage behind it, {name}", gzipped(packed + garbage))
+        yield whole(f"gzip in chunks with garbage behind it, {name}", chunks_of_gzip(packed + garbage))
+    yield fails("gzip with a broken member behind it", DAMAGED, gzipped(packed + b"\x1f\x8b garbage"))
     yield fails(
         "gzip with a broken middle", DAMAGED, gzipped(packed[:HALF] + b"\0" * 99 + packed[HALF + 99 :])
     )
     yield whole("gzip in two members", gzipped(gzip.compress(DATA[:HALF]) + gzip.compress(DATA[HALF:])))
     yield fails("gzip that brings nothing", DAMAGED, gzipped(gzip.compress(b"") * 60_000))
     yield fails("a gzip bomb", DIGEST, gzipped(gzip_zeros(32 << 20)), digest=True)
-    yield fails("a gzip bomb in a gzip bomb", ENCODED, with_headers({"Content-Encoding": "gzip, gzip"}))
-    yield whole("a raw deflate stream that zlib does not wrap", first(1, raw_deflate), length=False)
-    for coding in ("br", "zstd", "compress", "nonsense", "utf-8"):
+    yield fails("a gzip bomb in a gzip bomb", DIGEST, coded("gzip, gzip", gzip.compress(gzip_zeros(32 << 20))),
+                digest=True)  # fmt: skip
+    yield fails("gzip in gzip that is neither", DAMAGED, with_headers({"Content-Encoding": "gzip, gzip"}))
+    bare = zlib.compress(DATA, wbits=-15)
+    for coding, body in {
+        "deflate": bare,
+        "Deflate, identity": bare,
+        "deflate,": bare + b"garbage",
+        "gzip, gzip": gzip.compress(packed),
+        "deflate, gzip": gzip.compress(bare),
+        "gzip, none , deflate": zlib.compress(packed),
+        "x-gzip": packed,
+        "aws-chunked,gzip": packed,
+        "identity, gzip, gzip, gzip, gzip, gzip": functools.reduce(
+            lambda data, _: gzip.compress(data), "54321", DATA
+        ),
+    }.items():
+        yield whole(f"encoding {coding}", coded(coding, body))
+    yield whole("encoding in two headers", two_codings(gzip.compress(bare)))
+    yield fails("bare deflate that ends early", CUT, coded("deflate", bare[:-20]))
+    yield fails("bare deflate that is none", DAMAGED, coded("deflate", b"\xff" * SIZE))
+    for coding in ("br", "zstd", "compress", "nonsense", "gzip, br", "br, gzip", ", ".join(["gzip"] * 6)):
         yield fails(f"encoding {coding}", ENCODED, with_headers({"Content-Encoding": coding}))
+    for word in ("none", "utf-8", "UTF-8", "binary", "aws-chunked", "None, Identity", ","):
+        yield whole(f"no encoding, {word}", with_headers({"Content-Encoding": word}))
+        yield resumed(f"no encoding, {word}", with_headers({"Content-Encoding": word}))
     yield whole("encoding identity", with_headers({"Content-Encoding": "identity"}))
     yield whole("an empty encoding", with_headers({"Content-Encoding": ""}))
     yield whole("encoding GZIP in capitals", gzip_body, with_headers({"Content-Encoding": "GZIP"}))

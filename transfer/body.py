@@ -22,7 +22,12 @@ MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
+MAX_CODINGS = 5  # one around the other, as curl has it
+_SNIFFED = 2  # bytes that tell one format from another
+_GZIP = b"\x1f\x8b"
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
+_BARE = -zlib.MAX_WBITS
+_MEMBER = 4096  # bytes that a member counts for, however small it is
 MISFIT = "The server sent a file in pieces that do not fit together"
 CUT = "The connection was closed before the file was complete"
 
@@ -37,20 +42,25 @@ class Reader(Protocol):
 class Body:
     """The body of one response; whoever holds it owns the connection until `close`."""
 
-    def __init__(self, response: requests.Response, *, decode: bool = True) -> None:
+    def __init__(self, response: requests.Response, *, is_gzip_file: bool = False) -> None:
+        """`is_gzip_file`: by its name it is gzip by itself, and servers say so of such a file."""
         self._response = response
         message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
         self._stream = _Stream(message.fp)
         self.length: int | None = None if message.chunked else message.length
         """Bytes that will come, encoded as they are; None where only the end will tell."""
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        self.encoded = decode and encoding not in ("", "identity")
+        codings = codings_of(response.headers.get("Content-Encoding", ""))
+        if is_gzip_file and codings[:1] == ["gzip"]:
+            codings = codings[1:]
+        self.encoded = bool(codings)
         """Whether what is read differs from what is sent: then no byte has a known position."""
-        plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
+        self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
         self._framed = message.chunked or self.length is not None
         if not self._framed:
             self._stream.insist_on_end()
-        self._reader: Reader = _Decoded(plain, encoding) if self.encoded else plain
+        self._reader: Reader = self._plain
+        for coding in reversed(codings):
+            self._reader = _Decoded(self._reader, coding)
 
     def read(self, view: memoryview, control: Control) -> int:
         """Read some bytes into `view`; 0 at the end. Raises Stopped, TryAgain, TransferError.
@@ -65,7 +75,7 @@ class Body:
 
     def finish(self, timeout: float) -> None:
         """All was read: let the client that made the connection send another request over it."""
-        if not self._framed or self._stream.rest:
+        if not self._framed or self._stream.rest or not self._plain.is_over:
             self.close()
             return
         self._stream.hand_back(timeout)
@@ -148,6 +158,11 @@ class _Plain:
         self._stream = stream
         self._left = length
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self._left == 0
+
     def read(self, view: memoryview, control: Control) -> int:
         if self._left is None:
             return self._stream.read(view, control)
@@ -167,13 +182,15 @@ class _Chunks:
         self._stream = stream
         self._left = 0  # of the chunk under way
         self._line_due = False  # the one that ends a chunk's data
-        self._last = self._done = False
+        self._last = False
+        self.is_over = False
+        """Whether nothing more will come."""
         self._trailers = 0
 
     def read(self, view: memoryview, control: Control) -> int:
-        while not self._left and not self._done:
+        while not self._left and not self.is_over:
             self._step(control)
-        if self._done:
+        if self.is_over:
             return 0
         count = self._stream.read(view[: self._left], control)
         if not count:
@@ -185,7 +202,7 @@ class _Chunks:
     def _step(self, control: Control) -> None:
         line = self._line(control)
         if self._last:  # trailers, up to an empty line
-            self._done = not line
+            self.is_over = not line
             self._trailers += 1
             if self._trailers > MAX_TRAILERS:
                 raise TryAgain(MISFIT)
@@ -217,29 +234,50 @@ def _chunk_size(line: bytes) -> int:
     return int(digits, 16)
 
 
-class _Decoded:
-    """Undoes ``Content-Encoding``, though ``identity`` was asked for."""
+def codings_of(header: str) -> list[str]:
+    """What was done to a body, first things first (RFC 9110, section 8.4).
 
-    def __init__(self, source: Reader, encoding: str) -> None:
-        if encoding not in ("gzip", "x-gzip", "deflate"):
-            raise TransferError("The server sent the file in an encoding that was not asked for")
+    Servers use words here that name no coding; they mean nothing.
+
+    :raises TransferError: it cannot be undone.
+    """
+    words = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
+    codings = [word for word in words if word not in _NO_CODINGS]
+    if len(codings) > MAX_CODINGS or not {"gzip", "deflate"}.issuperset(codings):
+        raise TransferError("The server packed the file in a way that Blender cannot open. Use your browser")
+    return codings
+
+
+_NO_CODINGS = frozenset(
+    # "aws-chunked" is how it was once sent to where it is kept.
+    ("", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "aws-chunked")
+)
+
+
+class _Decoded:
+    """Undoes one ``Content-Encoding``, though ``identity`` was asked for."""
+
+    def __init__(self, source: Reader, coding: str) -> None:
         self._source = source
-        self._zlib = zlib.decompressobj(wbits=_ANY_HEADER)
+        self._is_gzip = coding == "gzip"
+        self._zlib: Any = None  # of the member under way
         self._input = b""
-        self._started = False
+        self._is_over = False
         self._silent = 0  # bytes read since something was decoded
 
     def read(self, view: memoryview, control: Control) -> int:
         while not (count := self._decode(view)):
-            if not self._input and not self._more(view, control):
+            if self._is_over or (len(self._input) < _SNIFFED and not self._more(view, control)):
                 return 0
         self._silent = 0
         return count
 
     def _decode(self, view: memoryview) -> int:
         """What the input so far still gives: zlib may hold output back beyond the buffer's length."""
-        if self._zlib.eof and self._input:  # gzip files can follow each other (RFC 1952, section 2.2)
-            self._zlib = zlib.decompressobj(wbits=_ANY_HEADER)
+        if not self._zlib or self._zlib.eof:
+            self._begin()
+        if self._is_over or not self._zlib or self._zlib.eof:
+            return 0
         try:
             data = self._zlib.decompress(self._input, len(view))
         except zlib.error as error:
@@ -248,14 +286,36 @@ class _Decoded:
         view[: len(data)] = data
         return len(data)
 
+    def _begin(self) -> None:
+        """Once enough of it has come, begin a member: gzip files can follow each other (RFC 1952, 2.2).
+
+        What follows and is none is not the file's: others ignore it too.
+        """
+        if len(self._input) < _SNIFFED:
+            return
+        if self._zlib and not (self._is_gzip and self._input.startswith(_GZIP)):
+            self._is_over = True
+        else:
+            self._endure(_MEMBER)
+            self._zlib = zlib.decompressobj(wbits=_BARE if self._is_bare() else _ANY_HEADER)
+
+    def _is_bare(self) -> bool:
+        """Whether it is deflate without the header that belongs before it, as many servers send it."""
+        head = self._input[:_SNIFFED]
+        is_zlib = head[0] & 15 == zlib.DEFLATED and int.from_bytes(head) % 31 == 0  # RFC 1950, section 2.2
+        return not (self._is_gzip or is_zlib or head == _GZIP)
+
     def _more(self, view: memoryview, control: Control) -> bool:
         """Read on; the caller's buffer is free until something was decoded."""
         count = self._source.read(view, control)
-        if not count and self._started and not self._zlib.eof:
+        if not count and (not self._zlib.eof if self._zlib else self._input):
             raise TryAgain(CUT)
+        self._endure(count)
+        self._input += view[:count]
+        return count > 0
+
+    def _endure(self, count: int) -> None:
+        """Something was read that has not given anything yet."""
         self._silent += count
         if self._silent > MAX_SILENT:
             raise TryAgain("The server sent the file damaged")
-        self._started = self._started or count > 0
-        self._input = bytes(view[:count])
-        return count > 0

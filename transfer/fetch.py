@@ -535,7 +535,7 @@ class Transfer:
 
         # Servers label a .tar.gz as encoded: decoded, it would not be what its name says.
         is_gzip_file = self.name.lower().endswith((".gz", ".tgz", ".svgz"))
-        return Body(response, decode=not is_gzip_file)
+        return Body(response, is_gzip_file=is_gzip_file)
 
     def _need_space(self) -> None:
         if self.size is not None:

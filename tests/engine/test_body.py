@@ -13,12 +13,12 @@ import pytest
 from driving import Driver, Fetcher, Halted, Settings, failed, finished, names, new_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_after, when
+from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_after, status, when
 
 from background_downloads.transfer import body
 from background_downloads.transfer.body import _Chunks, _Decoded
 from background_downloads.transfer.control import Control, Waker
-from background_downloads.transfer.job import Phase, TryAgain
+from background_downloads.transfer.job import Phase, TransferError, TryAgain
 
 pytestmark = pytest.mark.usefixtures("no_delays")
 
@@ -83,11 +83,78 @@ def test_any_bytes_may_come_as_chunks(wire: bytes, arrivals: list[int]) -> None:
         read_all(_Chunks(Wire(wire, arrivals)))  # type: ignore[arg-type]
 
 
-@given(st.binary(max_size=5000), sizes, st.sampled_from(["gzip", "x-gzip", "deflate"]))
+PACKED: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "zlib": ("deflate", zlib.compress),
+    "bare deflate": ("deflate", lambda data: zlib.compress(data, wbits=-15)),
+    "bare deflate, stored": ("deflate", lambda data: zlib.compress(data, level=0, wbits=-15)),
+    "gzip called deflate": ("deflate", gzip.compress),
+    "zlib called gzip": ("gzip", zlib.compress),
+}
+
+
+@given(st.binary(max_size=5000), sizes, st.sampled_from(sorted(PACKED)))
 @settings(deadline=None)
-def test_encodings_are_undone_however_they_arrive(data: bytes, arrivals: list[int], encoding: str) -> None:
-    packed = zlib.compress(data) if encoding == "deflate" else gzip.compress(data)
-    assert read_all(_Decoded(Wire(packed, arrivals), encoding)) == data
+def test_encodings_are_undone_however_they_arrive(data: bytes, arrivals: list[int], kind: str) -> None:
+    coding, pack = PACKED[kind]
+    assert read_all(_Decoded(Wire(pack(data), arrivals), coding)) == data
+
+
+@given(st.binary(max_size=500), sizes, st.binary(max_size=200), st.sampled_from(sorted(PACKED)))
+@settings(deadline=None)
+def test_what_follows_and_is_no_other_member_is_ignored(
+    data: bytes, arrivals: list[int], garbage: bytes, kind: str
+) -> None:
+    coding, pack = PACKED[kind]
+    if garbage.startswith(b"\x1f\x8b"):
+        garbage = b"\0" + garbage
+    reader = _Decoded(Wire(pack(data) + garbage, arrivals), coding)
+    assert read_all(reader) == data
+    assert reader.read(memoryview(bytearray(9)), None) == 0  # type: ignore[arg-type]
+
+
+@given(st.binary(max_size=500), sizes)
+def test_encodings_around_each_other_are_undone(data: bytes, arrivals: list[int]) -> None:
+    packed = zlib.compress(gzip.compress(data))
+    assert read_all(_Decoded(_Decoded(Wire(packed, arrivals), "deflate"), "gzip")) == data
+
+
+@pytest.mark.parametrize(
+    ("header", "codings"),
+    [
+        ("", []),
+        (" , ,", []),
+        ("identity", []),
+        ("None", []),
+        ("UTF-8, binary", []),
+        ("aws-chunked", []),
+        ("gzip", ["gzip"]),
+        ("X-GZip", ["gzip"]),
+        ("deflate , gzip", ["deflate", "gzip"]),
+        ("gzip,aws-chunked,identity", ["gzip"]),
+    ],
+)
+def test_codings(header: str, codings: list[str]) -> None:
+    assert body.codings_of(header) == codings
+
+
+@pytest.mark.parametrize(
+    "header", ["br", "gzip, br", "zstd, identity", "compress", "gzip;q=1", "gz ip", "," + "gzip," * 6]
+)
+def test_codings_that_cannot_be_undone(header: str) -> None:
+    with pytest.raises(TransferError, match="Use your browser"):
+        body.codings_of(header)
+
+
+@pytest.mark.parametrize(("garbage", "count"), [(b"", 1), (b"garbage", 1), (bytes(1 << 20), 2)])
+def test_a_connection_is_used_again_only_where_nothing_is_left_in_it(
+    fetch: Fetcher, server: Server, tmp_path: Path, garbage: bytes, count: int
+) -> None:
+    packed = gzip.compress(DATA) + garbage
+    url = server.add("/a.bin", status(200, {"Content-Encoding": "gzip"}, packed))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/b.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert server.connections.accepted == count
 
 
 @given(st.binary(min_size=1, max_size=500), st.data())
