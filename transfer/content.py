@@ -7,6 +7,7 @@ import re
 
 from .job import TransferError
 
+PAGE_NOTE = "The server sent a web page. If it should be a file, you may need to sign in"
 PAGE = "The server sent a web page instead of a file; you may need to sign in"
 HEAD_SIZE = 1024  # bytes that `judge` wants to see, fewer if the file is shorter
 
@@ -75,11 +76,16 @@ _FIRST_BYTES = {
 }
 """How files of each type begin: a regular expression for each extension."""
 
-_NO_FIRST_BYTES = (
-    "3ds bvh csv cube dmg exe ies iso json m4v max mp3 msi mtl obj otf py sbsar spp stl tar tga ttf"
+_NEVER_HTML = (
+    "3ds bin blend2 bvh csv cube dat dmg exe ies iso json m4v max mp3 msi mtl obj otf py sbsar spp stl tar"
+    " tga ttf woff woff2"
 )
-_NEVER_HTML = frozenset(_NO_FIRST_BYTES.split())
+_NO_FIRST_BYTES = frozenset(_NEVER_HTML.split())
 """Types whose first bytes say too little, but which are no web page."""
+_TEXTS = frozenset(("csv", "json", "py"))  # which may begin as a message does
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_MESSAGE = rb"""(?s)(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{"\]]|<\?xml\s|<Error>)"""
+"""JSON or XML: what servers say where something went wrong."""
 
 # Possessive and atomic: a page full of comments would else cost exponential time.
 _BEFORE_HTML = rb"(?is)(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
@@ -87,11 +93,12 @@ _TAGS = rb"html|head|body|title|meta|link|script|style|iframe|div|center|table|f
 _HTML = _BEFORE_HTML + rb"<(?:!doctype\s+html|" + _TAGS + rb")(?:[\s/>]|\Z)"
 
 
-def judge(head: bytes, name: str, content_type: str) -> str:
+def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
     """Compare how a body begins with what its name promises.
 
     :param head: the first `HEAD_SIZE` bytes, decoded if the body came encoded.
     :param content_type: the header as it came, empty if there was none.
+    :param asked: the extension that the link has, empty if it names no file.
     :return: a note for people, empty if all is well or nothing is known about the type.
     :raises TransferError: a web page came in place of a file of another type.
     """
@@ -100,9 +107,15 @@ def judge(head: bytes, name: str, content_type: str) -> str:
     extension = os.path.splitext(name)[1][1:].lower()
     pattern = _FIRST_BYTES.get(extension)
     fits = pattern is not None and re.match(pattern, head, re.DOTALL) is not None
-    if (pattern or extension in _NEVER_HTML) and _is_page(head, fits, content_type):
-        raise TransferError(PAGE)
-    return f"This does not look like a .{extension} file" if pattern and not fits else ""
+    is_known = pattern is not None or extension in _NO_FIRST_BYTES
+    if _is_page(head, fits, content_type):
+        if is_known or asked in _FIRST_BYTES or asked in _NO_FIRST_BYTES:
+            raise TransferError(PAGE)
+        return "" if asked else PAGE_NOTE
+    if head.startswith(_POINTER):
+        return "This is only a pointer to the file (Git LFS). Copy the link of the download button"
+    is_other = not fits if pattern else is_known and extension not in _TEXTS and re.match(_MESSAGE, head)
+    return f"This does not look like a .{extension} file" if is_other else ""
 
 
 def _is_page(head: bytes, fits: bool, content_type: str) -> bool:

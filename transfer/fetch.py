@@ -636,7 +636,8 @@ class Transfer:
         self.hang_up()
         self._verify(control, buffer)
         try:
-            remark = content.judge(self._part.read(0, content.HEAD_SIZE), self.name, self._content_type or "")
+            head, asked = self._part.read(0, content.HEAD_SIZE), names.extension_in(self.job.url)
+            remark = content.judge(head, self.name, self._content_type or "", asked=asked)
         except TransferError:
             self._part.discard()
             raise

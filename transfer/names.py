@@ -11,7 +11,7 @@ import os.path
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
 
 from .digest import parse_fragment
 from .job import Digest, TransferError
@@ -261,42 +261,83 @@ _RESERVED = frozenset(
     + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
 )
 _EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
-_PARAMETER = r"""(?as)(?:^|;)\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)"""
+_TOKEN = r"[\w!#$%&'*+.^`|~-]+"
+_QUOTED = r'"(?:[^"\\]|\\.)*"(?=\s*(?:;|\Z))'
+# Some servers forget the quotes, or to escape those within: up to what can be the next parameter.
+_LENIENT = rf"[^;]*(?:;(?!\s*{_TOKEN}\s*=)[^;]*)*"
+_PARAMETER = rf"(?as)(?:^|;)\s*({_TOKEN})\s*=\s*({_QUOTED}|{_LENIENT})"
 _ENCODED_WORD = r"(?s)=\?.*\?="  # RFC 2047, which has no place in this header
 _CHARSETS = frozenset(("utf-8", "utf8", "iso-8859-1"))  # RFC 8187, section 3.2.1, and its predecessor
 
 _EXTENSIONS = {
+    "application/epub+zip": ".epub",
     "application/gzip": ".gz",
     "application/json": ".json",
+    "application/msword": ".doc",
     "application/pdf": ".pdf",
+    "application/postscript": ".eps",
+    "application/vnd.rar": ".rar",
+    "application/wasm": ".wasm",
     "application/x-7z-compressed": ".7z",
     "application/x-blender": ".blend",
+    "application/x-bzip2": ".bz2",
+    "application/x-gzip": ".gz",
+    "application/x-rar-compressed": ".rar",
     "application/x-tar": ".tar",
-    "application/zip": ".zip",
+    "application/x-xz": ".xz",
+    "application/x-zip": ".zip",
     "application/x-zip-compressed": ".zip",
+    "application/xhtml+xml": ".html",
+    "application/xml": ".xml",
+    "application/zip": ".zip",
+    "application/zstd": ".zst",
+    "audio/flac": ".flac",
     "audio/mpeg": ".mp3",
+    "audio/ogg": ".ogg",
     "audio/wav": ".wav",
+    "audio/x-wav": ".wav",
+    "image/avif": ".avif",
+    "image/bmp": ".bmp",
+    "image/exr": ".exr",
     "image/gif": ".gif",
+    "image/heic": ".heic",
     "image/jpeg": ".jpg",
+    "image/jxl": ".jxl",
     "image/png": ".png",
     "image/svg+xml": ".svg",
     "image/tiff": ".tif",
+    "image/vnd.adobe.photoshop": ".psd",
     "image/vnd.radiance": ".hdr",
     "image/webp": ".webp",
     "image/x-exr": ".exr",
+    "image/x-tga": ".tga",
+    "model/3mf": ".3mf",
     "model/gltf+json": ".gltf",
     "model/gltf-binary": ".glb",
+    "model/mtl": ".mtl",
     "model/obj": ".obj",
     "model/stl": ".stl",
+    "model/vnd.collada+xml": ".dae",
     "model/vnd.usdz+zip": ".usdz",
+    "model/x.stl-ascii": ".stl",
+    "model/x.stl-binary": ".stl",
+    "text/css": ".css",
     "text/csv": ".csv",
     "text/html": ".html",
     "text/plain": ".txt",
+    "text/x-python": ".py",
+    "text/xml": ".xml",
     "video/mp4": ".mp4",
     "video/quicktime": ".mov",
     "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
 }
 """Extensions by content type. Not :mod:`mimetypes`, which reads the system's files."""
+_FILE_EXTENSION = r"(?is).*[^.\s]\.([a-z][a-z0-9]{0,14}|3(?:dm|ds|gp|mf)|7z)\Z"  # and not that of a version
+_SCRIPTS = "action ashx asmx asp aspx axd cfm cgi dll do fcgi jsf jsp jspx php php3 php4 php5 php7 phtml pl"
+"""Extensions that say nothing about the file which such a program sends."""
+_NAMING = frozenset(("file", "filename", "name"))
+"""What programs call the file that they shall send."""
 
 
 def choose(*, disposition: str, asked: str, final: str, content_type: str) -> str:
@@ -307,10 +348,46 @@ def choose(*, disposition: str, asked: str, final: str, content_type: str) -> st
     :param final: the URL that answered, after redirects.
     :param content_type: the header, empty if there was none.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    fallback = FALLBACK + _EXTENSIONS.get(kind, "")
-    name = from_disposition(disposition) or from_url(asked) or from_url(final) or fallback
+    links = (asked, final)
+    found = (from_disposition(disposition), *map(_file_in_path, links), *map(_file_in_query, links))
+    name = next(filter(None, found), "") or _completed(from_url(asked), content_type)
     return _fit(name + _STAND_IN, NAME_SIZE) if re.search(_OWN, name) else name
+
+
+def extension_in(url: str) -> str:
+    """The extension of the file that a link names, in lower case; empty if it names none, or a script."""
+    return _file_extension(_file_in_path(url))
+
+
+def _file_extension(name: str) -> str:
+    """Without its dot; empty for a script's, which says nothing about the file that it sends."""
+    match = re.match(_FILE_EXTENSION, name)
+    extension = match[1].lower() if match else ""
+    return "" if extension in _SCRIPTS.split() else extension
+
+
+def _file_in_path(url: str) -> str:
+    """The last path segment, if it is the name of a file; parameters (RFC 3986, section 3.3) may follow."""
+    name = from_url(url)
+    return next((text for text in (name, safe(name.partition(";")[0])) if _file_extension(text)), "")
+
+
+def _file_in_query(url: str) -> str:
+    """The first value of a query that is the name of a file."""
+    try:
+        fields = parse_qsl(_split(url).query, errors="strict")
+    except (ValueError, TransferError):
+        return ""
+    values = (_last_component(value) for key, value in fields if key.lower() in _NAMING)
+    return next(filter(_file_extension, values), "")
+
+
+def _completed(name: str, content_type: str) -> str:
+    """A name that is none of a file's, with an extension by the type; that of a script gives way to it."""
+    extension = _EXTENSIONS.get(content_type.partition(";")[0].strip().lower(), "")
+    if extension and re.match(_FILE_EXTENSION, name):
+        name = safe(name.rpartition(".")[0])
+    return _fit((name or FALLBACK) + extension, NAME_SIZE)
 
 
 def safe(name: str) -> str:

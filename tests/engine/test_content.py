@@ -87,9 +87,54 @@ def test_a_web_page_in_place_of_a_file_is_an_error(name: str, page: bytes) -> No
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("name", ["a.html", "a.htm", "a.php", "download", "a.txt", "a.xml", "a.md"])
-def test_a_web_page_is_fine_where_it_may_be_one(name: str, page: bytes) -> None:
-    assert content.judge(page, name, "text/html") == ""
+@pytest.mark.parametrize("extension", ["html", "htm", "txt", "xml", "md"])
+def test_a_web_page_is_fine_where_it_may_be_one(extension: str, page: bytes) -> None:
+    assert content.judge(page, f"a.{extension}", "text/html", asked=extension) == ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("name", ["a.html", "a.php", "download", "v1.2", "a.aspx"])
+def test_a_web_page_in_answer_to_a_link_that_names_no_file_gets_a_note(name: str, page: bytes) -> None:
+    assert content.judge(page, name, "text/html") == content.PAGE_NOTE
+    assert content.judge(page, name, "") == content.PAGE_NOTE
+
+
+@pytest.mark.parametrize("asked", ["blend", "zip", "png", "stl", "bin"])
+def test_a_web_page_in_answer_to_a_link_to_a_file_is_an_error_whatever_its_name(asked: str) -> None:
+    with pytest.raises(TransferError):
+        content.judge(PAGES[0], "sign-in.html", "text/html", asked=asked)
+
+
+@pytest.mark.parametrize("name", ["a.blend", "a.obj", "a.bin", "a.csv", "a.unknown", "download"])
+def test_a_pointer_to_a_file_gets_a_note(name: str) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    assert "Git LFS" in content.judge(pointer, name, "text/plain")
+
+
+MESSAGES = [
+    b'{"error": "not found"}',
+    b' {\n  "message": 1}',
+    b"{}",
+    b'[{"code": 1}]',
+    b"\xef\xbb\xbf[]",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    b"<Error><Code>NoSuchKey</Code></Error>",
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize(
+    "extension", ["tga", "stl", "bin", "iso", "tar", "obj", "3ds", "ttf", "max", "zip", "blend"]
+)
+def test_a_message_in_place_of_a_file_gets_a_note(message: bytes, extension: str) -> None:
+    note = content.judge(message, f"a.{extension}", "application/json")
+    assert note == f"This does not look like a .{extension} file"
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+@pytest.mark.parametrize("extension", ["json", "csv", "py", "txt", "unknown"])
+def test_what_looks_like_a_message_may_be_a_text(message: bytes, extension: str) -> None:
+    assert content.judge(message, f"a.{extension}", "", asked=extension) == ""
 
 
 def test_the_content_type_tells_where_the_first_bytes_do_not() -> None:
@@ -139,4 +184,4 @@ def test_judge_raises_nothing_but_the_sentence(head: bytes, name: str, content_t
         note = content.judge(head, name, content_type)
     except TransferError as error:
         note = str(error)
-    assert note in ("", SENTENCE, "The file is empty") or note.startswith("This does not look like a .")
+    assert note in ("", SENTENCE, content.PAGE_NOTE, "The file is empty") or note.startswith("This ")

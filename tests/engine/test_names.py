@@ -479,6 +479,14 @@ def test_safe_names_are_safe_and_stay_as_they_are(name: str) -> None:
         ('attachment; filename="foo-%41.html"', "foo-%41.html"),
         ('attachment; filename="unclosed.zip', "unclosed.zip"),
         ("filename=a.zip", "a.zip"),
+        # quotes that are forgotten, or stand within: no name is cut to its first letters
+        ("attachment; filename=ro;ck.zip", "ro;ck.zip"),
+        ("attachment; filename=ro;ck;.zip ; size=3", "ro;ck;.zip"),
+        ('attachment; filename="ro;ck.zip', "ro;ck.zip"),
+        ('attachment; filename="ro"ck".zip"', "ro_ck_.zip"),
+        ('attachment; filename="5" pipe.blend"; size=3', "5_ pipe.blend"),
+        ("attachment; filename=\"a.zip\" ; filename*=UTF-8''b.zip", "b.zip"),
+        ("attachment; filename=ro;ck.zip; filename*=UTF-8''b.zip", "b.zip"),
         ('form-data; name="x"; filename="a.zip"', "a.zip"),
         # what http.client makes of UTF-8 and of ISO-8859-1
         ('attachment; filename="' + "模型.blend".encode().decode("latin-1") + '"', "模型.blend"),
@@ -552,11 +560,41 @@ def test_name_in_url(url: str, expected: str) -> None:
     ("disposition", "asked", "final", "content_type", "expected"),
     [
         ("attachment; filename=a.zip", "https://h/b.zip", "https://h/c.zip", "image/png", "a.zip"),
+        ("attachment; filename=a", "https://h/b.zip", "https://h/c.zip", "image/png", "a"),
         ("attachment", "https://h/b.zip", "https://h/c.zip", "image/png", "b.zip"),
+        # what was asked for stays what it is called
+        ("", "https://h/rock.zip", "https://h/0f3a.bin", "text/html", "rock.zip"),
+        ("", "https://h/rock.zip?file=x.png", "https://h/login.php", "", "rock.zip"),
+        ("", "https://h/a.tar.gz", "https://h/c.zip", "", "a.tar.gz"),
+        ("", "https://h/scan.7z", "https://h/c.zip", "", "scan.7z"),
+        ("", "https://h/rock.zip;jsessionid=12AB", "https://h/c.zip", "", "rock.zip"),
+        ("", "https://h/a;b.zip", "https://h/c.zip", "", "a;b.zip"),
+        # the final address, where the link's own last part is no file's name
         ("", "https://h/", "https://h/c.zip", "image/png", "c.zip"),
+        ("", "https://h/get", "https://h/c.zip?x=y", "image/png", "c.zip"),
+        ("", "https://h/get.php?id=7", "https://h/c.zip", "", "c.zip"),
+        ("", "https://h/Get.ASPX", "https://h/c.zip", "", "c.zip"),
+        ("", "https://h/releases/v2.0", "https://h/rock-2.0.zip", "", "rock-2.0.zip"),
+        ("", "https://h/12345", "https://h/c.blend", "", "c.blend"),
+        # the query
+        ("", "https://h/get?file=rocks.zip", "https://h/get?file=rocks.zip", "", "rocks.zip"),
+        ("", "https://h/get.php?a=1&FileName=My%20Rocks.zip", "https://h/x", "image/png", "My Rocks.zip"),
+        ("", "https://h/get?name=rocks", "https://h/x?name=r%C3%B6cks.blend", "", "röcks.blend"),
+        ("", "https://h/get?name=..%2F..%2Fetc%2Fa.zip", "https://h/get", "", "a.zip"),
+        ("", "https://h/get?file=a.php&name=b.png", "https://h/get", "", "b.png"),
+        ("", "https://h/get?file=&filename=b.png", "https://h/get", "", "b.png"),
+        ("", "https://h/get?profile=a.zip&id=b.zip", "https://h/get", "image/png", "get.png"),
+        ("", "https://h/get?file=%FF.zip", "https://h/get", "image/png", "get.png"),
+        # an extension from the content type
+        ("", "https://h/get/4711", "https://h/get/4711", "application/zip", "4711.zip"),
+        ("", "https://h/get.php", "https://h/get.php", "application/zip", "get.zip"),
+        ("", "https://h/get.php", "https://h/get.php", "application/octet-stream", "get.php"),
+        ("", "https://h/v2.0", "https://h/v2.0", "application/zip", "v2.0.zip"),
+        ("", "https://h/" + "a" * 300, "https://h/x", "image/png", "a" * 251 + ".png"),
         ("", "https://h/", "https://h/", "image/png; q=1", "download.png"),
         ("", "https://h/", "https://h/", "Model/GLTF-Binary", "download.glb"),
         ("", "https://h/", "https://h/", "application/octet-stream", "download"),
+        ("", "https://h/get", "https://h/get", "", "get"),
         ("", "https://h/", "https://h/", "", "download"),
     ],
 )
@@ -565,6 +603,26 @@ def test_choose_takes_the_first_that_has_a_name(
 ) -> None:
     chosen = names.choose(disposition=disposition, asked=asked, final=final, content_type=content_type)
     assert chosen == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "extension"),
+    [
+        ("https://h/a.Blend?x=y.zip", "blend"),
+        ("https://h/a.tar.gz", "gz"),
+        ("https://h/a.3ds", "3ds"),
+        ("https://h/a.php", ""),
+        ("https://h/v1.25", ""),
+        ("https://h/v1.2b3", ""),
+        ("https://h/a", ""),
+        ("https://h/", ""),
+        ("https://h/.htaccess", ""),
+        ("https://h/get?file=a.zip", ""),
+        ("", ""),
+    ],
+)
+def test_the_extension_that_a_link_has(url: str, extension: str) -> None:
+    assert names.extension_in(url) == extension
 
 
 @pytest.mark.parametrize("tail", ["", ".json", ".json~"])
