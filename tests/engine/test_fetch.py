@@ -427,7 +427,7 @@ def test_a_gzip_bomb_takes_no_more_than_the_disk_has(
 
 def test_an_encoding_that_nobody_asked_for(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     url = server.add("/a.bin", body=DATA, headers={"Content-Encoding": "br"})
-    assert "encoding" in failed(fetch(url, tmp_path))
+    assert "Use your browser" in failed(fetch(url, tmp_path))
     assert len(server.requests) == 1
 
 
@@ -544,7 +544,7 @@ def test_informational_answers_are_skipped(fetch: Fetcher, server: Server, tmp_p
 @pytest.mark.parametrize("behaviour", [endless_headers(), long_header(), raw(b"hello\r\n\r\n")])
 def test_heads_that_cannot_be_read(fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any) -> None:
     sentence = failed(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path))
-    assert sentence.endswith("Tried 5 times, try again later")
+    assert "Tried 5 times" in sentence
     assert names(tmp_path) == []
 
 
@@ -574,7 +574,7 @@ def test_a_head_that_leaves_the_length_in_doubt_is_refused(
     head = f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: {len(DATA)}\r\n\r\n"
     sentence = failed(fetch(server.add("/a.bin", raw(head.encode(), DATA)), tmp_path))
     host = "The server 127.0.0.1 sent an answer that cannot be understood"
-    assert sentence == f"{host}. Tried 5 times, try again later"
+    assert sentence == f"{host}. Tried 5 times. Try later, or use your browser"
     assert names(tmp_path) == []
 
 
