@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import requests
 
+from . import content
 from .control import Control
-from .job import TransferError, TryAgain
+from .job import TryAgain
 
 MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
-MAX_CODINGS = 5  # one around the other, as curl has it
 _SNIFFED = 2  # bytes that tell one format from another
 _GZIP = b"\x1f\x8b"
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
@@ -42,16 +42,14 @@ class Reader(Protocol):
 class Body:
     """The body of one response; whoever holds it owns the connection until `close`."""
 
-    def __init__(self, response: requests.Response, *, is_gzip_file: bool = False) -> None:
-        """`is_gzip_file`: by its name it is gzip by itself, and servers say so of such a file."""
+    def __init__(self, response: requests.Response, name: str) -> None:
+        """`name` is the file's. Raises TransferError: the body is packed in a way that cannot be undone."""
         self._response = response
         message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
         self._stream = _Stream(message.fp)
         self.length: int | None = None if message.chunked else message.length
         """Bytes that will come, encoded as they are; None where only the end will tell."""
-        codings = codings_of(response.headers.get("Content-Encoding", ""))
-        if is_gzip_file and codings[:1] == ["gzip"]:
-            codings = codings[1:]
+        codings = content.codings(response.headers.get("Content-Encoding", ""), name)
         self.encoded = bool(codings)
         """Whether what is read differs from what is sent: then no byte has a known position."""
         self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
@@ -232,26 +230,6 @@ def _chunk_size(line: bytes) -> int:
     if not re.fullmatch(rb"[0-9a-fA-F]{1,16}", digits):
         raise TryAgain(MISFIT)
     return int(digits, 16)
-
-
-def codings_of(header: str) -> list[str]:
-    """What was done to a body, first things first (RFC 9110, section 8.4).
-
-    Servers use words here that name no coding; they mean nothing.
-
-    :raises TransferError: it cannot be undone.
-    """
-    words = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
-    codings = [word for word in words if word not in _NO_CODINGS]
-    if len(codings) > MAX_CODINGS or not {"gzip", "deflate"}.issuperset(codings):
-        raise TransferError("The server packed the file in a way that Blender cannot open. Use your browser")
-    return codings
-
-
-_NO_CODINGS = frozenset(
-    # "aws-chunked" is how it was once sent to where it is kept.
-    ("", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "aws-chunked")
-)
 
 
 class _Decoded:

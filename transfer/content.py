@@ -1,4 +1,4 @@
-"""Whether a body looks like what was asked for, judged by its first bytes."""
+"""What a body is: how it comes packed, and whether it begins like what was asked for."""
 
 from __future__ import annotations
 
@@ -116,6 +116,33 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
         return "This is only a pointer to the file (Git LFS). Copy the link of the download button"
     is_other = not fits if pattern else is_known and extension not in _TEXTS and re.match(_MESSAGE, head)
     return f"This does not look like a .{extension} file" if is_other else ""
+
+
+def codings(header: str, name: str) -> list[str]:
+    """What was done to a body that has to be undone, first things first (RFC 9110, section 8.4).
+
+    Servers use words here that name no coding; they mean nothing. And they say of a .tar.gz that it
+    is gzip, which it is by itself.
+
+    :param header: ``Content-Encoding``, empty if there was none.
+    :param name: the file's.
+    :raises TransferError: it cannot be undone.
+    """
+    words = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
+    found = [word for word in words if word not in _NO_CODINGS]
+    if found[:1] == ["gzip"] and name.lower().endswith((".gz", ".tgz", ".svgz")):
+        found = found[1:]
+    if len(found) > MAX_CODINGS or not _CODINGS.issuperset(found):
+        raise TransferError("The server packed the file in a way that Blender cannot open. Use your browser")
+    return found
+
+
+MAX_CODINGS = 5  # one around the other, as curl has it
+_CODINGS = frozenset(("gzip", "deflate"))
+_NO_CODINGS = frozenset(
+    # "aws-chunked" is how it was once sent to where it is kept.
+    ("", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "aws-chunked")
+)
 
 
 def _is_page(head: bytes, fits: bool, content_type: str) -> bool:

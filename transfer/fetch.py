@@ -533,9 +533,7 @@ class Transfer:
     def _open_body(self, response: requests.Response) -> Body:
         from .body import Body
 
-        # Servers label a .tar.gz as encoded: decoded, it would not be what its name says.
-        is_gzip_file = self.name.lower().endswith((".gz", ".tgz", ".svgz"))
-        return Body(response, is_gzip_file=is_gzip_file)
+        return Body(response, self.name)
 
     def _need_space(self) -> None:
         if self.size is not None:

@@ -18,7 +18,7 @@ from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_aft
 from background_downloads.transfer import body
 from background_downloads.transfer.body import _Chunks, _Decoded
 from background_downloads.transfer.control import Control, Waker
-from background_downloads.transfer.job import Phase, TransferError, TryAgain
+from background_downloads.transfer.job import Phase, TryAgain
 
 pytestmark = pytest.mark.usefixtures("no_delays")
 
@@ -117,33 +117,6 @@ def test_what_follows_and_is_no_other_member_is_ignored(
 def test_encodings_around_each_other_are_undone(data: bytes, arrivals: list[int]) -> None:
     packed = zlib.compress(gzip.compress(data))
     assert read_all(_Decoded(_Decoded(Wire(packed, arrivals), "deflate"), "gzip")) == data
-
-
-@pytest.mark.parametrize(
-    ("header", "codings"),
-    [
-        ("", []),
-        (" , ,", []),
-        ("identity", []),
-        ("None", []),
-        ("UTF-8, binary", []),
-        ("aws-chunked", []),
-        ("gzip", ["gzip"]),
-        ("X-GZip", ["gzip"]),
-        ("deflate , gzip", ["deflate", "gzip"]),
-        ("gzip,aws-chunked,identity", ["gzip"]),
-    ],
-)
-def test_codings(header: str, codings: list[str]) -> None:
-    assert body.codings_of(header) == codings
-
-
-@pytest.mark.parametrize(
-    "header", ["br", "gzip, br", "zstd, identity", "compress", "gzip;q=1", "gz ip", "," + "gzip," * 6]
-)
-def test_codings_that_cannot_be_undone(header: str) -> None:
-    with pytest.raises(TransferError, match="Use your browser"):
-        body.codings_of(header)
 
 
 @pytest.mark.parametrize(("garbage", "count"), [(b"", 1), (b"garbage", 1), (bytes(1 << 20), 2)])

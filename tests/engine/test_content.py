@@ -185,3 +185,44 @@ def test_judge_raises_nothing_but_the_sentence(head: bytes, name: str, content_t
     except TransferError as error:
         note = str(error)
     assert note in ("", SENTENCE, content.PAGE_NOTE, "The file is empty") or note.startswith("This ")
+
+
+# -- How it comes packed.
+
+
+@pytest.mark.parametrize(
+    ("header", "codings"),
+    [
+        ("", []),
+        (" , ,", []),
+        ("identity", []),
+        ("None", []),
+        ("UTF-8, binary", []),
+        ("aws-chunked", []),
+        ("gzip", ["gzip"]),
+        ("X-GZip", ["gzip"]),
+        ("deflate , gzip", ["deflate", "gzip"]),
+        ("gzip,aws-chunked,identity", ["gzip"]),
+    ],
+)
+def test_codings(header: str, codings: list[str]) -> None:
+    assert content.codings(header, "a.blend") == codings
+
+
+@pytest.mark.parametrize(
+    "header", ["br", "gzip, br", "zstd, identity", "compress", "gzip;q=1", "gz ip", "," + "gzip," * 6]
+)
+def test_codings_that_cannot_be_undone(header: str) -> None:
+    with pytest.raises(TransferError, match="Use your browser"):
+        content.codings(header, "a.blend")
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "A.TGZ", "a.svgz"])
+@pytest.mark.parametrize(
+    ("header", "codings"),
+    [("gzip", []), ("x-gzip", []), ("gzip, deflate", ["deflate"]), ("deflate", ["deflate"]), ("none", [])],
+)
+def test_a_gzip_file_stays_one(name: str, header: str, codings: list[str]) -> None:
+    assert content.codings(header, name) == codings
+    with pytest.raises(TransferError):
+        content.codings("br", name)
