@@ -21,6 +21,7 @@ from background_downloads.workers import Download, Status
 
 URL = "https://me:password@files.example/a.bin?signature=1"
 OLD_PART = "a.bin.0123abcd.part"
+HOME = f"{TOP}home"
 WAITING = (Status.QUEUED, Status.RUNNING)
 
 
@@ -221,18 +222,18 @@ def test_rows_stand_for_their_files_whatever_the_folder_is_called(tmp_path: Path
 
 
 def test_folders_are_read_again_in_their_order() -> None:
-    folders = {"/b": [OLD_PART], "/a": []}
+    folders = {f"{TOP}b": [OLD_PART], f"{TOP}a": []}
     assert list(records.decode_folders(records.encode_folders(folders)).items()) == list(folders.items())
 
 
 def test_the_last_used_folders_are_kept() -> None:
-    folders = {f"/{n}": [f"{n}.0123abcd.part" for n in range(2000)] for n in range(200)}
+    folders = {f"{TOP}{n}": [f"{n}.0123abcd.part" for n in range(2000)] for n in range(200)}
     read = records.decode_folders(records.encode_folders(folders))
     assert list(read) == list(folders)[-records.FOLDERS :]
-    assert read["/199"] == folders["/199"][-records.REMOVED :]
+    assert read[f"{TOP}199"] == folders[f"{TOP}199"][-records.REMOVED :]
 
 
-@pytest.mark.parametrize("folders", [None, 1, [1], [["/a"]], [["/a", 1]], [["/a", [1]]], [[1, []]]])
+@pytest.mark.parametrize("folders", [None, 1, [1], [[HOME]], [[HOME, 1]], [[HOME, [1]]], [[1, []]]])
 def test_what_is_no_list_of_folders_is_a_value_error(folders: Any) -> None:
     data = json.dumps({"version": records.VERSION, "folders": folders}).encode()
     with pytest.raises(ValueError):  # noqa: PT011
@@ -240,5 +241,5 @@ def test_what_is_no_list_of_folders_is_a_value_error(folders: Any) -> None:
 
 
 def test_folders_that_the_system_cannot_be_asked_about_are_dropped() -> None:
-    folders = {"relative": [], "/a\0b": [], "/\ud800": [], "/ok": [OLD_PART, "../" + OLD_PART]}
-    assert records.decode_folders(records.encode_folders(folders)) == {"/ok": [OLD_PART]}
+    folders = {"relative": [], f"{TOP}a\0b": [], f"{TOP}\ud800": [], f"{TOP}ok": [OLD_PART, "../" + OLD_PART]}
+    assert records.decode_folders(records.encode_folders(folders)) == {f"{TOP}ok": [OLD_PART]}

@@ -705,10 +705,10 @@ def test_unreadable_folders_are_set_aside_with_a_sentence(
     new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     unreadable(kind, user_folder / "folders.json")
-    store = used(new_store(), Path("/a"))
+    store = used(new_store(), Path(TOP, "a"))
     check_one_sentence(caplog, "could not be read and was set aside: folders.unreadable")
     with store.folders.held() as known:
-        assert known == {"/a": []}
+        assert known == {f"{TOP}a": []}
 
 
 def test_a_full_disk_keeps_the_folders_in_mind(
