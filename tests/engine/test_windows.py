@@ -1,0 +1,405 @@
+"""What Windows does differently, on Windows; what Linux can play of it, here too."""
+
+from __future__ import annotations
+
+import errno
+import ntpath
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import (
+    Driver,
+    Fetcher,
+    Halted,
+    IfExists,
+    Phase,
+    failed,
+    finished,
+    names,
+    new_job,
+    part_of,
+    skipped,
+)
+from rules import is_safe
+from server import Certificates, Proxy, Server, pattern, stall_after
+
+from background_downloads.transfer import portable
+from background_downloads.transfer.job import TransferError
+from background_downloads.transfer.part import Part
+
+DATA = pattern(200_000)
+URL = "https://files.example/a.bin"
+ON_WINDOWS = sys.platform == "win32"
+on_windows = pytest.mark.skipif(not ON_WINDOWS, reason="only Windows has it")
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' rules for files, played where they are not those of the system."""
+    if not ON_WINDOWS:
+        import windows_rules
+
+        windows_rules.play(monkeypatch)
+
+
+@pytest.fixture
+def part(tmp_path: Path, windows: None) -> Iterator[Part]:
+    """A whole partial file."""
+    part = Part(URL, str(tmp_path), None)
+    part.write(memoryview(DATA), 0)
+    part.received.ranges.add(0, len(DATA))
+    yield part
+    part.close()
+
+
+# -- Somebody has the file open: an indexer, a virus scanner, another program.
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.RENAME, IfExists.OVERWRITE])
+def test_publishing_waits_for_whoever_looks_at_the_new_file(
+    part: Part, tmp_path: Path, if_exists: IfExists
+) -> None:
+    scanner = part.path.open("rb")
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            scanner.close()
+
+    assert part.publish("a.bin", if_exists, wait=wait) == tmp_path / "a.bin"
+    assert len(waits) == 3
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_file_that_stays_open_is_told_in_a_sentence_and_all_is_kept(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "PATIENCE", 0.0)
+    url = server.add("/a.bin", body=DATA)
+    (tmp_path / "a.bin").write_text("old")
+    transfer = fetch.transfer(new_job(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    with (tmp_path / "a.bin").open("rb"):
+        sentence = failed(fetch.run(transfer))
+        assert sentence.endswith("open. Close it there, then press Retry")
+        assert (tmp_path / "a.bin").read_text() == "old"
+        assert part_of(tmp_path).stat().st_size == len(DATA)
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_whoever_waits_for_an_open_file_can_be_stopped(
+    windows: None, thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "PATIENCE", 90.0)
+    (tmp_path / "a.bin").write_text("old")
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path, if_exists=IfExists.OVERWRITE)
+    with (tmp_path / "a.bin").open("rb"):
+        thread_driver.submit(job)
+        thread_driver.until_phase(job, Phase.PUBLISH)
+        assert isinstance(thread_driver.stop(job), Halted)
+        assert (tmp_path / "a.bin").read_text() == "old"
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_sidecar_that_somebody_reads_is_replaced_a_moment_later(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part.checkpoint()
+    reader = part.sidecar.open("rb")
+    replace = os.replace
+
+    def replace_or_wait_for_the_reader(*args: Any) -> None:
+        try:
+            replace(*args)
+        except PermissionError:
+            reader.close()
+            raise
+
+    monkeypatch.setattr(os, "replace", replace_or_wait_for_the_reader)
+    part.checkpoint()
+    assert reader.closed
+
+
+def test_a_name_that_is_taken_leaves_no_partial_file(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    def take(exchange: Any) -> None:
+        (tmp_path / "a.bin").write_text("mine")
+        exchange.go_on()
+
+    url = server.add("/a.bin", take, body=DATA)
+    skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP))
+    assert names(tmp_path) == ["a.bin"]
+    assert (tmp_path / "a.bin").read_text() == "mine"
+
+
+def test_what_is_given_up_is_deleted_though_it_was_open(part: Part, tmp_path: Path) -> None:
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def test_a_read_only_file_is_no_open_one(part: Part, tmp_path: Path) -> None:
+    """Waiting would not help."""
+    if not ON_WINDOWS:
+        pytest.skip("only Windows replaces no file that is read-only")
+    (tmp_path / "a.bin").write_text("old")
+    (tmp_path / "a.bin").chmod(0o444)
+    with pytest.raises(PermissionError):
+        part.publish("a.bin", IfExists.OVERWRITE, wait=pytest.fail)
+    (tmp_path / "a.bin").chmod(0o666)
+
+
+# -- Names and paths.
+
+REFUSED_NAMES = [
+    "CON", "con.blend", "NUL.txt", "aux", "COM1.zip", "COM¹", "LPT9.tar.gz", "CONIN$", "CLOCK.", "a.", "a ",
+    "a. . .", "a:b", "a.zip:Zone.Identifier", "a::$DATA", "C:a.zip", "a?.zip", 'a"b.zip', "a|b", "a<b>.zip",
+    "..", ".", "\\\\server\\share\\a.zip", "C:\\Windows\\a.zip", "..\\a.zip", "a\x07.zip", "a/b.zip",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_NAMES)
+def test_a_name_that_windows_does_not_take_becomes_one_that_it_takes(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, name: str
+) -> None:
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    header = f'attachment; filename="{quoted}"'.encode().decode("latin-1")
+    url = server.add("/x.bin", body=DATA, headers={"Content-Disposition": header})
+    path = finished(fetch(url, tmp_path))
+    assert path.parent == tmp_path
+    assert is_safe(path.name)
+    assert names(tmp_path) == [path.name]
+    assert path.read_bytes() == DATA
+
+
+@on_windows
+def test_names_that_differ_in_case_are_one(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    for name in ("Rock.bin", "rock.bin", "ROCK.BIN"):
+        finished(fetch(server.add(f"/{name}", body=DATA), tmp_path))
+    assert names(tmp_path) == ["ROCK (2).BIN", "Rock.bin", "rock (1).bin"]
+
+
+@on_windows
+def test_a_folder_in_another_case_has_the_same_partial_file(tmp_path: Path) -> None:
+    part = Part(URL, str(tmp_path), None)
+    with pytest.raises(TransferError, match="Another Blender"):
+        Part(URL, str(tmp_path).upper(), None)
+    part.close()
+
+
+def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["f" * 60] * 5)
+    url = server.add(f"/{'n' * 100}.bin", body=DATA)
+    path = finished(driver.run(new_job(url, folder)))
+    assert str(path) == os.path.join(folder, "n" * 100 + ".bin")
+    assert names(Path(portable.reach(str(folder)))) == [path.name]
+    assert Path(portable.reach(str(path))).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("user", ["Jörg Müller", "艾米 🎨", "Ze’ev d'Or & Söhne (50 %)"])
+def test_a_user_of_any_name(driver: Driver, server: Server, tmp_path: Path, user: str) -> None:
+    folder = tmp_path / user / "Téléchargements 📦"
+    assert finished(driver.run(new_job(server.add("/a.bin", body=DATA), folder))).read_bytes() == DATA
+    assert names(folder) == ["a.bin"]
+
+
+@pytest.fixture
+def windows_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How Windows reads paths, on any system."""
+    monkeypatch.setattr(portable, "IS_WINDOWS", True)
+    monkeypatch.setattr(portable.os, "path", ntpath)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_whole"),
+    [
+        (r"C:\dl", True), ("C:/dl", True), ("C:\\", True), (r"\\server\share\dl", True),
+        (r"\\server\share", True), (r"\\?\C:\dl", True), ("C:dl", False), ("C:", False), (r"\dl", False),
+        ("/dl", False), ("dl", False), ("", False), (".", False), (r"..\dl", False),
+    ],
+)  # fmt: skip
+def test_what_begins_on_the_current_drive_is_no_whole_path(
+    windows_paths: None, path: str, is_whole: bool
+) -> None:
+    assert portable.is_absolute(path) == is_whole
+
+
+@pytest.mark.parametrize(
+    ("path", "reached"),
+    [
+        (r"C:\dl", r"\\?\C:\dl"),
+        ("C:/dl/../x", r"\\?\C:\x"),
+        (r"\\server\share\dl", r"\\?\UNC\server\share\dl"),
+        (r"\\?\C:\dl", r"\\?\C:\dl"),
+    ],
+)
+def test_paths_are_reached_in_their_long_form_and_told_plainly(
+    windows_paths: None, path: str, reached: str
+) -> None:
+    assert portable.reach(path) == reached
+    assert portable.plain(reached) == ntpath.normpath(path).removeprefix("\\\\?\\")
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "named"),
+    [
+        ("", "/C:/dl/a b", "C:/dl/a b"), ("", "/c|/dl", "c:/dl"), ("", "/dl", "/dl"),
+        ("server", "/share/dl", "//server/share/dl"),
+    ],
+)  # fmt: skip
+def test_file_links_name_drives_and_shares(windows_paths: None, host: str, path: str, named: str) -> None:
+    assert portable.path_of_link(host, path) == named
+
+
+# -- Disks. Who runs the suite lends them: nothing is mounted from within Windows.
+
+
+def lent(name: str) -> Path:
+    path = os.environ.get(name)
+    if not path:
+        pytest.skip("no disk was lent for it: Windows mounts nothing for a test")
+    return Path(path)
+
+
+@on_windows
+def test_a_disk_that_is_full(thread_driver: Driver, server: Server) -> None:
+    folder = lent("TEST_SMALL_DISK")
+    url = server.add("/big.bin", body=pattern(8 << 20))
+    assert "Not enough space" in failed(thread_driver.run(new_job(url, folder)))
+    unknown = server.add("/unknown.bin", body=pattern(8 << 20), length=False)
+    assert "The disk is full" in failed(thread_driver.run(new_job(unknown, folder)))
+
+
+@on_windows
+def test_a_disk_that_is_read_only(fetch: Fetcher, server: Server) -> None:
+    sentence = failed(fetch(server.add("/a.bin", body=DATA), lent("TEST_READ_ONLY_DISK")))
+    assert "read-only" in sentence or "Nothing can be written" in sentence or "not allowed" in sentence
+
+
+@on_windows
+def test_a_drive_that_is_taken_away(
+    thread_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    import ctypes
+
+    define, gone = ctypes.windll.kernel32.DefineDosDeviceW, 2  # DDD_REMOVE_DEFINITION
+    assert define(0, "X:", str(tmp_path))
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), Path("X:\\files"))
+    try:
+        thread_driver.submit(job)
+        thread_driver.until_received(job, 100_000)
+    finally:
+        assert define(gone, "X:", None)
+    gate.open()
+    assert "taken away" in failed(thread_driver.outcome(job))
+    assert define(0, "X:", str(tmp_path))
+    try:
+        assert finished(thread_driver.run(job)).read_bytes() == DATA
+        thread_driver.close()
+    finally:
+        assert define(gone, "X:", None)
+
+
+# -- Sockets.
+
+
+def test_more_sockets_than_select_takes() -> None:
+    pairs = [socket.socketpair() for _ in range(520)]
+    try:
+        reads = [reader.fileno() for reader, _ in pairs]
+        assert portable.poll(reads, [], 0) == set()
+        pairs[515][1].send(b"x")
+        pairs[3][1].send(b"x")
+        assert portable.poll(reads, [], None) & {reads[515], reads[3]}
+        assert portable.poll(reads[:1], reads[500:], None) == set(reads[500:])
+    finally:
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+
+
+def test_a_machine_without_ipv6(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *args: Any, **options: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *args, **options)
+
+    addresses = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", server.port, 0, 0))]
+    addresses += socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
+    monkeypatch.setattr(socket, "socket", Socket)
+    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+
+
+@on_windows
+def test_a_connection_that_is_reset_is_asked_for_again(fetch: Fetcher, tmp_path: Path) -> None:
+    """By a server outside, since what closes a connection under Wine does not reset it."""
+    url = os.environ.get("TEST_RESETTING_URL")
+    if not url:
+        pytest.skip("no server was lent that resets: Wine cannot")
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+@pytest.fixture
+def internet_settings() -> Iterator[Callable[..., None]]:
+    """Writes what Windows' settings say of proxies."""
+    import winreg
+
+    key = r"Software\Microsoft\Windows\CurrentVersion\Internet Settings"
+    with winreg.CreateKey(winreg.HKEY_CURRENT_USER, key) as settings:
+
+        def write(server: str, override: str) -> None:
+            winreg.SetValueEx(settings, "ProxyEnable", 0, winreg.REG_DWORD, 1)
+            winreg.SetValueEx(settings, "ProxyServer", 0, winreg.REG_SZ, server)
+            winreg.SetValueEx(settings, "ProxyOverride", 0, winreg.REG_SZ, override)
+
+        yield write
+        winreg.SetValueEx(settings, "ProxyEnable", 0, winreg.REG_DWORD, 0)
+
+
+@on_windows
+@pytest.mark.parametrize("setting", ["127.0.0.1:{}", "http=127.0.0.1:{};https=127.0.0.1:1", "http://127.0.0.1:{}"])
+def test_the_proxy_of_windows_settings_is_asked_but_for_what_it_leaves_out(
+    internet_settings: Callable[..., None], fetch: Fetcher, server: Server, tmp_path: Path, setting: str
+) -> None:
+    server.add("/a.bin", body=DATA)
+    with Proxy(hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
+        internet_settings(setting.format(proxy.port), "<local>;127.*;*.inside.example")
+        finished(fetch("http://files.example/a.bin", tmp_path))
+        assert len(proxy.requests) == 1
+        finished(fetch(server.url("/a.bin"), tmp_path))
+        finished(fetch(f"http://localhost:{server.port}/a.bin", tmp_path))
+        assert len(proxy.requests) == 1
+
+
+@on_windows
+def test_an_authority_that_only_windows_knows(
+    fetch: Fetcher, tls_server: Server, certificates: Certificates, tmp_path: Path
+) -> None:
+    import ctypes
+    import ssl
+
+    der = ssl.PEM_cert_to_DER_cert(certificates.ca.read_text())
+    crypt = ctypes.WinDLL("crypt32")
+    crypt.CertOpenSystemStoreW.restype = ctypes.c_void_p
+    store = ctypes.c_void_p(crypt.CertOpenSystemStoreW(None, "ROOT"))
+    context = ctypes.c_void_p()
+    url = tls_server.add("/a.bin", body=DATA)
+    assert crypt.CertAddEncodedCertificateToStore(store, 1, der, len(der), 3, ctypes.byref(context))
+    try:
+        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    finally:
+        crypt.CertDeleteCertificateFromStore(context)
+        crypt.CertCloseStore(store, 0)
