@@ -12,7 +12,7 @@ from ctypes import wintypes
 
 _SNAP_PROCESSES = 0x2
 _STEP = 4  # between two handles' numbers
-_GAP = 1024  # numbers in a row that are free: then no more come
+_GAP = 256  # numbers in a row that are free: then no more come
 _UNKNOWN, _DISK, _CONSOLE, _PIPE = range(4)  # kinds of handles; sockets are pipes, too
 _NAMES = {_CONSOLE: "device", _PIPE: "pipe or socket"}
 _INVALID = ctypes.c_void_p(-1).value

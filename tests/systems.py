@@ -41,6 +41,9 @@ WINDOWS: dict[str, tuple[str, ...]] = {
     "Windows sends Ctrl-C to a console, and the child has none": (
         "tests/engine/test_child.py::test_ctrl_c_in_the_terminal_is_not_for_it",
     ),
+    "Windows keeps certificates in a store, and in no file": (
+        "tests/engine/test_connect.py::test_where_the_default_paths_hold_nothing_the_system_bundle_is_used",
+    ),
     "Windows takes half a pair of surrogates for a character": (
         "tests/engine/test_records.py::test_folders_that_the_system_cannot_be_asked_about_are_dropped",
     ),
@@ -56,6 +59,9 @@ WINDOWS: dict[str, tuple[str, ...]] = {
 }
 
 WINE: dict[str, tuple[str, ...]] = {
+    "Wine replaces a file that is read-only": (
+        "tests/engine/test_windows.py::test_a_read_only_file_is_no_open_one",
+    ),
     "Wine 8 shows a program no symbolic link, only what it leads to": (
         "tests/engine/test_store.py::*?a link?",
         "tests/engine/test_part.py::*?a link?",

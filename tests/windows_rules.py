@@ -30,13 +30,13 @@ class RefusedError(PermissionError):
 
 def play(patch: pytest.MonkeyPatch) -> None:
     """From now on this process is on Windows, and so is each child process that downloads."""
-    from background_downloads.hosts import process
+    from background_downloads.hosts import spawn
     from background_downloads.transfer import portable
 
     _refuse(patch.setattr)
     tell_portable(patch.setattr, portable)
     imports = 'importlib.import_module(package + ".hosts.child")'
-    assert imports in process._BOOT
+    assert imports in spawn._BOOT
     folder = os.path.dirname(__file__)
     lines = (
         f"sys.path.insert(0, {folder!r})",
@@ -44,7 +44,7 @@ def play(patch: pytest.MonkeyPatch) -> None:
         "windows_rules.play_in_child(importlib.import_module(package + '.transfer.portable'))",
         "sys.path.pop(0)",
     )
-    patch.setattr(process, "_BOOT", process._BOOT.replace(imports, "\n".join((*lines, imports))))
+    patch.setattr(spawn, "_BOOT", spawn._BOOT.replace(imports, "\n".join((*lines, imports))))
 
 
 def play_in_child(portable: Any) -> None:

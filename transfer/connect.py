@@ -36,7 +36,7 @@ from urllib3.connection import (  # type: ignore[attr-defined]
 )
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from . import logins, names, proxies, retry
+from . import logins, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
@@ -254,7 +254,7 @@ def _ssl_context() -> ssl.SSLContext:
     if bundle:
         _load_bundle(context, bundle)
         return context
-    context.load_default_certs()
+    portable.load_certificates(context)
     if not _has_default_certificates(context):
         for path in filter(os.path.isfile, SYSTEM_BUNDLES):
             context.load_verify_locations(path)

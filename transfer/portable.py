@@ -18,11 +18,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    import ssl
     from multiprocessing.connection import Connection
 
 IS_WINDOWS = sys.platform == "win32"
@@ -418,6 +419,33 @@ else:
         """Shut a connection down under whoever waits in it."""
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
+
+
+def load_certificates(context: ssl.SSLContext) -> None:
+    """Trust the authorities that the system trusts.
+
+    Linux: the files that OpenSSL was built to look for. macOS: the same, what is only in a keychain is
+    not known. Windows: its stores, each certificate by itself, since `ssl` takes none where one is broken.
+    """
+    if not IS_WINDOWS:
+        context.load_default_certs()
+        return
+    for certificate in _stored_certificates():
+        with suppress(OSError):  # SSLError: broken
+            context.load_verify_locations(cadata=certificate)
+    context.set_default_verify_paths()
+
+
+def _stored_certificates() -> Iterator[bytes]:
+    """Those that Windows trusts with servers; `certutil` and the browsers show the same."""
+    import ssl
+
+    enumerate_store: Any = vars(ssl)["enum_certificates"]  # only there
+    for store in ("CA", "ROOT"):
+        with suppress(PermissionError):
+            for certificate, encoding, trust in enumerate_store(store):
+                if encoding == "x509_asn" and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust):
+                    yield certificate
 
 
 # -- The child process.

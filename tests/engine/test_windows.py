@@ -6,7 +6,9 @@ import errno
 import ntpath
 import os
 import socket
+import ssl
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,7 +206,7 @@ def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_
     assert Path(portable.reach(str(path))).read_bytes() == DATA
 
 
-@pytest.mark.parametrize("user", ["Jörg Müller", "艾米 🎨", "Ze’ev d'Or & Söhne (50 %)"])
+@pytest.mark.parametrize("user", ["Jörg Müller", "艾米 🎨", "Ze'ev d'Or & Söhne (50 %)"])
 def test_a_user_of_any_name(driver: Driver, server: Server, tmp_path: Path, user: str) -> None:
     folder = tmp_path / user / "Téléchargements 📦"
     assert finished(driver.run(new_job(server.add("/a.bin", body=DATA), folder))).read_bytes() == DATA
@@ -285,28 +287,20 @@ def test_a_disk_that_is_read_only(fetch: Fetcher, server: Server) -> None:
 
 
 @on_windows
-def test_a_drive_that_is_taken_away(
-    thread_driver: Driver, server: Server, tmp_path: Path
-) -> None:
-    import ctypes
-
-    define, gone = ctypes.windll.kernel32.DefineDosDeviceW, 2  # DDD_REMOVE_DEFINITION
-    assert define(0, "X:", str(tmp_path))
+def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server) -> None:
+    """Drive X: leads to a folder, which is somewhere else then."""
+    place = lent("TEST_DRIVE")
     gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), Path("X:\\files"))
-    try:
-        thread_driver.submit(job)
-        thread_driver.until_received(job, 100_000)
-    finally:
-        assert define(gone, "X:", None)
+    thread_driver.submit(job)
+    thread_driver.until_received(job, 100_000)
+    elsewhere = place.rename(place.with_name("unplugged"))
     gate.open()
     assert "taken away" in failed(thread_driver.outcome(job))
-    assert define(0, "X:", str(tmp_path))
-    try:
-        assert finished(thread_driver.run(job)).read_bytes() == DATA
-        thread_driver.close()
-    finally:
-        assert define(gone, "X:", None)
+    assert "Is its disk still connected?" in failed(thread_driver.run(job))
+    elsewhere.rename(place)
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
+    assert names(place / "files") == ["a.bin"]
 
 
 # -- Sockets.
@@ -384,22 +378,42 @@ def test_the_proxy_of_windows_settings_is_asked_but_for_what_it_leaves_out(
         assert len(proxy.requests) == 1
 
 
-@on_windows
+@pytest.mark.parametrize("store", ["CA", "ROOT"])
 def test_an_authority_that_only_windows_knows(
-    fetch: Fetcher, tls_server: Server, certificates: Certificates, tmp_path: Path
+    tls_server: Server, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
-    import ctypes
-    import ssl
-
-    der = ssl.PEM_cert_to_DER_cert(certificates.ca.read_text())
-    crypt = ctypes.WinDLL("crypt32")
-    crypt.CertOpenSystemStoreW.restype = ctypes.c_void_p
-    store = ctypes.c_void_p(crypt.CertOpenSystemStoreW(None, "ROOT"))
-    context = ctypes.c_void_p()
+    """Also beside a certificate that is broken, one that nobody can read and one for something else."""
+    authority = ssl.PEM_cert_to_DER_cert(certificates.ca.read_text())
+    server_auth = ssl.Purpose.SERVER_AUTH.oid
+    stored = {store: [
+        (b"broken", "x509_asn", True), (b"", "pkcs_7_asn", True), (authority, "x509_asn", {server_auth}),
+    ]}  # fmt: skip
+    monkeypatch.setattr(portable, "IS_WINDOWS", True)
+    monkeypatch.setattr(ssl, "enum_certificates", lambda name: stored.get(name, []), raising=False)
     url = tls_server.add("/a.bin", body=DATA)
-    assert crypt.CertAddEncodedCertificateToStore(store, 1, der, len(der), 3, ctypes.byref(context))
-    try:
-        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    finally:
-        crypt.CertDeleteCertificateFromStore(context)
-        crypt.CertCloseStore(store, 0)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    portable.load_certificates(context)
+    assert authority in context.get_ca_certs(binary_form=True)
+    with urllib.request.urlopen(url, context=context) as answer:
+        assert answer.read() == DATA
+
+
+def test_an_authority_that_windows_knows_for_something_else_is_not_trusted(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = ssl.PEM_cert_to_DER_cert(certificates.ca.read_text())
+    stored = [(authority, "x509_asn", {ssl.Purpose.CLIENT_AUTH.oid})]
+    monkeypatch.setattr(portable, "IS_WINDOWS", True)
+    monkeypatch.setattr(ssl, "enum_certificates", lambda name: stored, raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    portable.load_certificates(context)
+    assert authority not in context.get_ca_certs(binary_form=True)
+
+
+@on_windows
+def test_what_is_in_windows_stores_is_trusted() -> None:
+    known = {certificate for certificate, _, trust in ssl.enum_certificates("ROOT") if trust is True}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    portable.load_certificates(context)
+    assert known <= set(context.get_ca_certs(binary_form=True))
+    assert known

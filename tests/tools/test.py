@@ -26,7 +26,7 @@ from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, m
 sys.path.append(str(ROOT / "tests" / "window"))
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
-from wine import wine
+from wine import lending, wine
 
 KINDS = ("engine", "wheel", "window", "windows")
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
@@ -305,11 +305,14 @@ def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
 def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
     """One Python after the other."""
     result, outputs = Result(name=suite.name), []
-    with tempfile.TemporaryDirectory() as folder, wine(suite.python) as windows:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        windows = stack.enter_context(wine(suite.python))
         make = "import pathlib, server, sys; server.make_certificates(pathlib.Path(sys.argv[1]))"
         # The library that makes them does not load under Wine.
         subprocess.run([suite.python, "-c", make, folder], cwd=ROOT / "tests", check=True)
-        environment = {**windows.environment, "TEST_CERTIFICATES": folder}
+        lent = stack.enter_context(lending(suite.python, Path(folder), windows))
+        environment = {**windows.environment, "TEST_CERTIFICATES": folder, **lent}
         for tests in suite.tests:
             one = replace(suite, tests=tests.split(), environment=environment)
             part, output = _run_pytest(one, windows.command(), running)

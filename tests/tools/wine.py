@@ -51,6 +51,9 @@ class Wine:
             "PYTHONUTF8": "1",
         }
 
+    def add_drive(self, letter: str, folder: Path) -> None:
+        (self._prefix / "dosdevices" / letter).symlink_to(folder)
+
     def command(self, *arguments: str | Path) -> list[str]:
         """How to run its Python; `/` is the root of drive Z:, on which programs start.
 
@@ -73,6 +76,46 @@ def wine(python: Path) -> Iterator[Wine]:
             yield windows
         finally:
             _run([LOADER, "wineboot", "-k"], windows.environment)
+
+
+# Resets the first connection in the middle of a body; the next one brings the rest.
+RESETTING = """
+import sys
+from server import Server, first, pattern, reset_after
+with Server() as server:
+    print(server.add("/a.bin", first(1, reset_after(100_000)), body=pattern(200_000)), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def lending(python: Path, folder: Path, windows: Wine) -> Iterator[dict[str, str]]:
+    """What tests cannot have under Wine by themselves, as variables of their environment.
+
+    Disks are mounted where this process may; drive X: leads to a folder that tests may move away.
+    """
+    with contextlib.ExitStack() as stack:
+        lent = {"TEST_DRIVE": str(folder / "drive")}
+        (folder / "drive").mkdir()
+        windows.add_drive("x:", folder / "drive")
+        for name, options in (("SMALL", "size=4m"), ("READ_ONLY", "ro")):
+            disk = folder / name
+            disk.mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", options, "none", disk]
+            if not subprocess.run(mount, capture_output=True).returncode:
+                stack.callback(subprocess.run, ["umount", "-l", disk])
+                lent[f"TEST_{name}_DISK"] = str(disk)
+        server = stack.enter_context(
+            subprocess.Popen(
+                [python, "-B", "-c", RESETTING],
+                cwd=ROOT / "tests",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(server.communicate)
+        yield lent | {"TEST_RESETTING_URL": server.stdout.readline().strip()}
 
 
 def _folder(python: Path) -> Path:
