@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -243,6 +242,8 @@ class Squid(Service):
         (folder / "hosts").write_text(hosts)
         if os.geteuid() == 0:
             self.user = SQUIDS_USER
+            import pwd
+
             owner = pwd.getpwnam(self.user)
             os.chown(folder, owner.pw_uid, owner.pw_gid)
 

@@ -24,6 +24,7 @@ from driving import (
     finished,
     names,
     new_job,
+    opened,
     part_of,
     skipped,
 )
@@ -52,7 +53,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def part(tmp_path: Path, windows: None) -> Iterator[Part]:
     """A whole partial file."""
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     part.write(memoryview(DATA), 0)
     part.received.ranges.add(0, len(DATA))
     yield part
@@ -191,9 +192,9 @@ def test_names_that_differ_in_case_are_one(fetch: Fetcher, server: Server, tmp_p
 
 @on_windows
 def test_a_folder_in_another_case_has_the_same_partial_file(tmp_path: Path) -> None:
-    part = Part(URL, str(tmp_path), None)
+    part = opened(URL, str(tmp_path), None)
     with pytest.raises(TransferError, match="Another Blender"):
-        Part(URL, str(tmp_path).upper(), None)
+        opened(URL, str(tmp_path).upper(), None)
     part.close()
 
 
