@@ -272,10 +272,13 @@ class _OnRows:
         rows = self.several(*statuses)
         if rows is None:
             return {"CANCELLED"}
+        session = current()
+        # First what workers have, so that they are free at once; before that what they would take then.
+        rows.sort(key=lambda row: (not session.has_worker(row), row.status is Status.RUNNING))
         for row in rows:
             if row.status in statuses:
                 action(row)
-        current().mirror.flush()
+        session.flush()
         return {"FINISHED"}
 
 
@@ -331,7 +334,7 @@ class _Restarts(_OnRows):
     def start_run(self) -> None:
         """Have what is QUEUED run, unless a run goes on that takes it."""
         session = current()
-        session.mirror.flush()
+        session.flush()
         if session.wants_run:
             watch.invoke()
 
@@ -434,7 +437,7 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         current().remove(row, delete=self.delete_partial)
-        current().mirror.flush()
+        current().flush()
         return {"FINISHED"}
 
 
@@ -492,7 +495,7 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
 
     def execute(self, context: Any) -> set[str]:
         current().remove(*self._rows(), delete=self.delete_partial)
-        current().mirror.flush()
+        current().flush()
         return {"FINISHED"}
 
     def _rows(self) -> list[Download]:
@@ -509,7 +512,7 @@ class DOWNLOADS_OT_clear(bpy.types.Operator):
 
     def execute(self, context: Any) -> set[str]:
         current().clear()
-        current().mirror.flush()
+        current().flush()
         return {"FINISHED"}
 
 
@@ -548,7 +551,7 @@ class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         current().move(row, self.direction)
-        current().mirror.flush()  # which keeps the active row active
+        current().flush()  # which keeps the active row active
         return {"FINISHED"}
 
 

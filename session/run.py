@@ -14,6 +14,7 @@ from .session import Host, Session
 from .settings import connections, is_rendering, settings, wants_process
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
+HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
 AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 
 
@@ -27,6 +28,7 @@ class Run:
         """When it was last ticked, in seconds of `time.monotonic`."""
         self._submitted: set[int] = set()
         self._started: set[int] = set()
+        self._stopping: set[int] = set()
         self._ahead = 0
         self._looked = time.monotonic()
         self._is_leaving = False
@@ -35,8 +37,8 @@ class Run:
         self.is_closed = False
         self._stack = ExitStack()
         self._stack.callback(self._leave_session)
-        timer = bpy.context.window_manager.event_timer_add(TICK, window=window)
-        self._stack.callback(_remove_timer, timer)
+        self._ticking = _Timers(window)
+        self._stack.callback(self._ticking.stop)
         session.run = self
         session.tally.began = session.tally.began or self.beat
 
@@ -47,6 +49,8 @@ class Run:
     def stop(self, uid: int) -> None:
         """Have a worker let go of a row."""
         self.host.stop(uid)
+        self._stopping.add(uid)
+        self._ticking.hasten(True)
 
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""
@@ -56,7 +60,7 @@ class Run:
     def tick(self) -> bool:
         """Take what the workers tell, hand out what comes next. False: it is over, and all is closed."""
         now = time.monotonic()
-        if now - self.beat < TICK / 2:  # other people's timers reach us too
+        if now - self.beat < self._ticking.pace / 2:  # other people's timers reach us too
             return True
         self.beat = now
         self._session.hold(is_rendering())
@@ -64,11 +68,12 @@ class Run:
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt()
         self._feed()
+        if not self._submitted:
+            return self._leave(now)
+        self._ticking.hasten(bool(self._stopping))
         self._session.mirror.tick(now)
-        if self._submitted:
-            self._session.store.flush(now, self.host)
-            return True
-        return self._leave()
+        self._session.store.flush(now, self.host)
+        return True
 
     def _is_autosave_late(self, now: float) -> bool:
         """Whether Blender waits for us to autosave: it does not while a modal operator runs."""
@@ -99,6 +104,7 @@ class Run:
                     ended += 1
                     self._submitted.discard(uid)
                     self._started.discard(uid)
+                    self._stopping.discard(uid)
                     self._session.ended(uid, outcome)
         self._ahead = 2 * ended  # small files end faster than we tick
         for uid, progress in report.progress.items():
@@ -115,18 +121,20 @@ class Run:
             self._submitted.add(row.uid)
             self.host.submit(self._session.job(row))
 
-    def _leave(self) -> bool:
+    def _leave(self, now: float) -> bool:
         """Let the workers go, without waiting for them. False once they are gone."""
         if not self._is_leaving:
             self._is_leaving = True
             self.host.dismiss()
-        if not self.host.is_quiet():
-            return True
-        if self._session.rows.is_waiting:  # somebody added downloads meanwhile
+            self._ticking.hasten(True)
+        elif not self.host.is_quiet():
+            self._session.mirror.tick(now)
+        elif self._session.rows.is_waiting:  # somebody added downloads meanwhile
             self._is_leaving = False
-            return True
-        self.close()
-        return False
+        else:
+            self.close()
+            return False
+        return True
 
     def close(self, *, forced: bool = False, keep: bool = False) -> None:
         """Join every worker and release all. Waits for what cannot be interrupted; see `Host.close`."""
@@ -139,8 +147,7 @@ class Run:
             self._session.run = None
         if isinstance(self.host, ProcessHost) and not self.is_interrupted:
             self._session.host = None
-        self._session.store.save()
-        self._session.mirror.flush()
+        self._session.flush()
 
 
 def _first(rows: Iterable[Download], count: int) -> Iterator[Download]:
@@ -154,8 +161,36 @@ def _others_run() -> bool:
     return sum(len(window.modal_operators) for window in windows) > 1
 
 
-def _remove_timer(timer: Any) -> None:
-    bpy.context.window_manager.event_timer_remove(timer)
+class _Timers:
+    """What ticks a run, in the window where it lives."""
+
+    def __init__(self, window: Any) -> None:
+        self._window = window
+        self._timers: list[Any] = []
+        self._add(TICK)
+
+    @property
+    def pace(self) -> float:
+        """Seconds between two ticks."""
+        return HASTY_TICK if len(self._timers) > 1 else TICK
+
+    def hasten(self, is_hasty: bool) -> None:
+        """Tick more often, or as ever again."""
+        if is_hasty and len(self._timers) == 1:
+            self._add(HASTY_TICK)
+        elif not is_hasty and len(self._timers) > 1:
+            self._remove()
+
+    def stop(self) -> None:
+        """No more ticks."""
+        while self._timers:
+            self._remove()
+
+    def _add(self, seconds: float) -> None:
+        self._timers.append(bpy.context.window_manager.event_timer_add(seconds, window=self._window))
+
+    def _remove(self) -> None:
+        bpy.context.window_manager.event_timer_remove(self._timers.pop())
 
 
 def _host(session: Session) -> Host:

@@ -6,6 +6,7 @@ Everything here is the main thread's.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, assert_never
@@ -192,6 +193,16 @@ class Session:
             discard_leftover(row.directory, row.partial)
         row.partial = ""
 
+    def flush(self) -> None:
+        """Show and keep at once what people asked for, as far as it is little; timers do the rest."""
+        self.mirror.flush()
+        if not self.run:
+            self.store.settle(time.monotonic())
+
+    def has_worker(self, row: Download) -> bool:
+        """Whether the row was handed to one that has not let go of it yet."""
+        return self.run is not None and self.run.has(row.uid)
+
     def changed(self, row: Download) -> None:
         """A row differs from what scripts and the disk have."""
         self.mirror.touch(row.uid)
@@ -241,7 +252,7 @@ class Session:
             raise TransferError("This download is done: there is no link to replace")
         if any(other.url == link.url and not other.is_cut for other in self._others_beside(row)):
             raise TransferError("This link is in the list already")
-        if self.run and self.run.has(row.uid):
+        if self.run and self.has_worker(row):
             self._intents[row.uid] = Intent(Status.QUEUED, link)
             self.run.stop(row.uid)
         else:
@@ -275,7 +286,7 @@ class Session:
     def _stop(self, row: Download, then: Status | None, *, delete: bool = False) -> None:
         old = self._intents.get(row.uid)
         intent = Intent(then, old.link if old else None, delete)
-        if self.run and self.run.has(row.uid):
+        if self.run and self.has_worker(row):
             self._intents[row.uid] = intent
             self.run.stop(row.uid)
         else:

@@ -112,6 +112,13 @@ class Store:
         host.store(str(self._path), self._data())
         self._pause = max(INTERVAL, SHARE * (time.monotonic() - begin))
 
+    def settle(self, now: float) -> None:
+        """No run goes on: write the list soon, and now if little has changed."""
+        if self._encode(AT_ONCE) and len(self._lines) < AT_ONCE:
+            self.save()
+        else:
+            self.flush(now, None)
+
     def save(self) -> None:
         """Write the list now, unless the disk has it. The workers have left."""
         self._encode()
