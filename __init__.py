@@ -10,7 +10,7 @@ from contextlib import suppress
 import bpy
 
 from . import operators, session, ui
-from .session import mirror, watch
+from .session import state, watch
 from .session.registering import Registered
 
 _enabled: Registered | None = None
@@ -24,7 +24,7 @@ def register() -> None:
     _ignore_sigpipe()
     _take_over()
     with Registered() as enabled:
-        mirror.register(enabled)
+        state.register(enabled)
         operators.register(enabled)
         session.open_session()
         enabled.callback(session.close_session)

@@ -5,25 +5,33 @@ from __future__ import annotations
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .session import Session, current, desktop, imports, settings, watch, words
-from .session.blocking import run_blocking
-from .session.links import FILES, NOT_FOUND, add_links, find_links, read_links
-from .session.mirror import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
-from .session.records import readable
-from .session.registering import Registered
-from .session.run import Run
-from .session.settings import folder
-from .transfer import names
-from .transfer.job import IfExists, TransferError
-from .workers import Download, Status
+from .session import current, imports, watch
+from .session.lazily import Lazy
+from .session.state import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
+from .workers import Status
+
+if TYPE_CHECKING:
+    from .session.registering import Registered
+    from .session.session import Session
+    from .transfer.names import Link
+    from .workers import Download
+
+blocking = Lazy(".session.blocking", __package__)
+desktop = Lazy(".session.desktop", __package__)
+job = Lazy(".transfer.job", __package__)
+names = Lazy(".transfer.names", __package__)
+records = Lazy(".session.records", __package__)
+run = Lazy(".session.run", __package__)
+settings = Lazy(".session.settings", __package__)
+texts = Lazy(".session.links", __package__)
+words = Lazy(".session.words", __package__)
 
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 LINGER = 0.1  # seconds between two looks whether the operator has ended
@@ -53,7 +61,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
 
     _is_invoked = False
-    _run: Run | None = None
+    _run: Any = None
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -65,7 +73,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         self._is_invoked = True
         if self.urls.strip() or current().wants_run:
             return self.execute(context)
-        self.urls = add_links("", context.window_manager.clipboard)
+        self.urls = texts.add_links("", context.window_manager.clipboard)
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
 
     def draw(self, context: Any) -> None:
@@ -79,7 +87,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         links, problems = links_of(self.urls) if self._is_invoked else names.parse_links(self.urls)
         try:
             options = self._options()
-        except TransferError as error:
+        except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self._is_invoked:
@@ -89,7 +97,7 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     # -- Invoked.
 
     def _start(
-        self, context: Any, links: list[names.Link], problems: list[str], options: dict[str, Any]
+        self, context: Any, links: list[Link], problems: list[str], options: dict[str, Any]
     ) -> set[str]:
         session = current()
         if links:
@@ -102,11 +110,11 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             return {"FINISHED"}
         if not session.wants_run:
             if not problems:
-                self.report({"WARNING"}, NOT_FOUND)
+                self.report({"WARNING"}, texts.NOT_FOUND)
             return {"CANCELLED"}
         window = context.window_manager.windows[0]
         with context.temp_override(window=window):  # the timer ticks only where the handler is
-            self._run = Run(session, window)
+            self._run = run.Run(session, window)
             context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
@@ -143,6 +151,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     def _broken(self, error: BaseException) -> set[str]:
         """A defect; told without its message, which may hold a link's secrets."""
+        import traceback
+
         traceback.print_tb(error.__traceback__)
         name = type(error).__name__
         what = f"Downloads were paused: something unforeseen went wrong ({name})"
@@ -164,14 +174,14 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     # -- Executed.
 
-    def _block(self, links: list[names.Link], problems: list[str], options: dict[str, Any]) -> set[str]:
+    def _block(self, links: list[Link], problems: list[str], options: dict[str, Any]) -> set[str]:
         session = current()
         rows, at_work = session.new_rows(links, **options)
         problems += at_work
         if not rows and not problems:
             problems = ["Nothing to download: urls is empty"]
         session.store.folders.save()  # whatever happens to us, what was received is found again
-        goes_on = run_blocking(session, rows)
+        goes_on = blocking.run_blocking(session, rows)
         session.adopt(rows)
         for row in rows:
             if not row.is_unfinished:
@@ -187,8 +197,8 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
 
     def _options(self) -> dict[str, Any]:
         return {
-            "directory": folder(self.directory),
-            "if_exists": IfExists(self.if_exists),
+            "directory": settings.folder(self.directory),
+            "if_exists": job.IfExists(self.if_exists),
             "when_done": self.when_done,
         }
 
@@ -224,10 +234,10 @@ def is_online(operator: Any) -> bool:
     return not reason
 
 
-def links_of(text: str) -> tuple[list[names.Link], list[str]]:
+def links_of(text: str) -> tuple[list[Link], list[str]]:
     """The links of what a person wrote, pasted or dropped, and a sentence for each that cannot be used."""
-    found = find_links(text)
-    return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [NOT_FOUND])
+    found = texts.find_links(text)
+    return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [texts.NOT_FOUND])
 
 
 # -- Operators on rows.
@@ -380,7 +390,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         self.uid = row.uid  # whichever is active when the dialog is done
-        self.url = next(iter(find_links(context.window_manager.clipboard)), "")
+        self.url = next(iter(texts.find_links(context.window_manager.clipboard)), "")
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
 
     def draw(self, context: Any) -> None:
@@ -395,19 +405,19 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
             return {"CANCELLED"}
         try:
             current().replace_link(row, self._link())
-        except TransferError as error:
+        except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         self.start_run()
         return {"FINISHED"}
 
-    def _link(self) -> names.Link:
+    def _link(self) -> Link:
         """The one link that was given. Raises TransferError."""
         links, problems = links_of(self.url)
         if problems:
-            raise TransferError(problems[0])
+            raise job.TransferError(problems[0])
         if len(links) != 1:
-            raise TransferError("Give one link: the new one for this download")
+            raise job.TransferError("Give one link: the new one for this download")
         return links[0]
 
 
@@ -567,10 +577,11 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
             return {"CANCELLED"}
         folder = os.path.dirname(row.filepath) or row.directory
         if not os.path.isdir(folder):
-            self.report({"ERROR"}, f"The folder “{readable(folder)}” is not there any more")
+            self.report({"ERROR"}, f"The folder “{records.readable(folder)}” is not there any more")
             return {"CANCELLED"}
         if not desktop.show(row.filepath, folder):
-            self.report({"ERROR"}, f"Blender found no file manager. The file is in “{readable(folder)}”")
+            where = records.readable(folder)
+            self.report({"ERROR"}, f"Blender found no file manager. The file is in “{where}”")
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -612,15 +623,15 @@ class DOWNLOADS_OT_add_links(bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         paths = [os.path.join(self.directory, file.name) for file in self.files] or [self.filepath]
         try:
-            text = "\n".join(read_links(path) for path in paths)
+            text = "\n".join(texts.read_links(path) for path in paths)
         except OSError as error:
             self.report({"ERROR"}, f"The file cannot be read: {error.strerror}")
             return {"CANCELLED"}
-        if not find_links(text):
+        if not texts.find_links(text):
             self.report({"WARNING"}, "No link found in the file")
             return {"CANCELLED"}
         state = context.window_manager.downloads
-        state.urls = add_links(state.urls, text)
+        state.urls = texts.add_links(state.urls, text)
         return bpy.ops.downloads.show_list()
 
 
@@ -630,7 +641,7 @@ class DOWNLOADS_FH_links(bpy.types.FileHandler):
     bl_idname = "DOWNLOADS_FH_links"
     bl_label = "Links to Download"
     bl_import_operator = "downloads.add_links"
-    bl_file_extensions = FILES
+    bl_file_extensions = ".txt;.url;.webloc;.desktop"
 
     @classmethod
     def poll_drop(cls, context: Any) -> bool:
@@ -647,7 +658,7 @@ class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
         row = self.one(context)
         if not row:
             return {"CANCELLED"}
-        context.window_manager.clipboard = readable(row.filepath or row.directory)
+        context.window_manager.clipboard = records.readable(row.filepath or row.directory)
         return {"FINISHED"}
 
 
@@ -720,7 +731,7 @@ class DOWNLOADS_OT_add_token(bpy.types.Operator):
         token, self.token = self.token, ""  # nothing remembers it
         try:
             host = settings.tokens.add(self.host, token)
-        except TransferError as error:
+        except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         self.report({"INFO"}, f"The token for {host} is kept. Press Retry where it was missing")
@@ -739,7 +750,7 @@ class DOWNLOADS_OT_remove_token(bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         try:
             settings.tokens.remove(self.host)
-        except TransferError as error:
+        except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
@@ -790,10 +801,10 @@ class DOWNLOADS_OT_paste(bpy.types.Operator):
 
     def execute(self, context: Any) -> set[str]:
         state, copied = context.window_manager.downloads, context.window_manager.clipboard
-        if not find_links(copied):
-            self.report({"WARNING"}, NOT_FOUND)
+        if not texts.find_links(copied):
+            self.report({"WARNING"}, texts.NOT_FOUND)
             return {"CANCELLED"}
-        state.urls = add_links(state.urls, copied)
+        state.urls = texts.add_links(state.urls, copied)
         return {"FINISHED"}
 
 

@@ -9,22 +9,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blf
 import bpy
 
 from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by
-from .session import current, words
-from .session.links import count_links
-from .session.mirror import SHOW
-from .session.records import readable
-from .session.registering import Registered
-from .session.settings import THREADS_FROM, preferences, tokens
-from .session.words import Measure, Room
-from .transfer import names
-from .transfer.portable import downloads_folder
-from .workers import Download, Status
+from .session import current, peek
+from .session.lazily import Lazy
+from .session.state import SHOW
+from .workers import Status
+
+if TYPE_CHECKING:
+    from .session.registering import Registered
+    from .session.words import Measure, Room
+    from .workers import Download
+
+names = Lazy(".transfer.names", __package__)
+portable = Lazy(".transfer.portable", __package__)
+records = Lazy(".session.records", __package__)
+settings = Lazy(".session.settings", __package__)
+texts = Lazy(".session.links", __package__)
+words = Lazy(".session.words", __package__)
 
 ROWS = 5  # of the list, at least
 HAS_POPOVER = bpy.app.version >= (5, 0, 0)  # in the status bar; before, it opens nothing there
@@ -139,18 +145,18 @@ def _start_text(urls: str) -> str:
     """What the button says. Without a link it opens a dialog: the dots say so, as everywhere in Blender."""
     if not urls.strip():
         return "Download..."
-    count = count_links(urls)
+    count = texts.count_links(urls)
     return f"Download {count} Files" if count > 1 else "Download"
 
 
 def _default_folder() -> str:
-    return readable(getattr(preferences(), "directory", "")) or _own_folder()
+    return records.readable(getattr(settings.preferences(), "directory", "")) or _own_folder()
 
 
 @cache
 def _own_folder() -> str:
     """The system's Downloads folder, which is not looked up for each drawing."""
-    return readable(downloads_folder())
+    return records.readable(portable.downloads_folder())
 
 
 def _draw_offline(layout: Any, context: Any, reason: str) -> None:
@@ -293,7 +299,7 @@ def _draw_active(column: Any, view: _View, row: Download) -> None:
     if row.is_unfinished:
         _draw_text(column, view, words.received(row))
     else:
-        _draw_text(column, view, readable(row.filepath))
+        _draw_text(column, view, records.readable(row.filepath))
     _draw_buttons(column, view, row)
 
 
@@ -430,7 +436,7 @@ def draw_import_menu(self: Any, context: Any) -> None:
 
 def draw_status_bar(self: Any, context: Any) -> None:
     """How far the run is, at a fixed width; a click opens the list. Nothing while there is no run."""
-    if not (pace := current().mirror.pace):
+    if not ((session := peek()) and (pace := session.mirror.pace)):
         return
     width = STATUS_BAR_UNITS * UNIT * _scale(context)
     text = words.fitting(pace.texts, width - 2.0 * UNIT * _scale(context), _measure(context))
@@ -490,11 +496,11 @@ def _draw_tokens(layout: Any) -> None:
     head = box.row()
     head.label(text="Access Tokens", icon="KEYINGSET")
     head.operator("downloads.add_token", text="Add...", icon="ADD")
-    for host in tokens.hosts:
+    for host in settings.tokens.hosts:
         line = box.row()
         line.label(text=host, translate=False)
         line.operator("downloads.remove_token", text="", icon="X").host = host
-    if not tokens.hosts:
+    if not settings.tokens.hosts:
         box.label(text="None. Some servers want one before they give a file")
 
 
@@ -509,7 +515,7 @@ def _draw_leftovers(layout: Any) -> None:
         line = box.row()
         age = f"{words.left(each.age)} old"
         line.label(text=f"{each.title}, {words.size(each.size)}, {age}", translate=False)
-        line.label(text=readable(each.directory), icon="FILE_FOLDER", translate=False)
+        line.label(text=records.readable(each.directory), icon="FILE_FOLDER", translate=False)
         delete = line.operator("downloads.delete_leftovers", text="", icon="TRASH")
         delete.directory, delete.name = each.directory, each.name
     if found:
@@ -521,7 +527,7 @@ def _draw_leftovers(layout: Any) -> None:
 
 def _automatic() -> str:
     version = ".".join(map(str, sys.version_info[:2]))
-    if sys.version_info >= THREADS_FROM:
+    if sys.version_info >= settings.THREADS_FROM:
         return f"Threads in this Blender, which has Python {version}"
     return f"A separate process: threads are not safe in this Blender, which has Python {version}"
 
@@ -553,7 +559,7 @@ class _View:
     def room_in_box(self) -> Room:
         """How much a line in a box says; what was received has a line of its own."""
         width = self.width - (BOX_MARGINS + ICON_WIDTH) * self.scale
-        return max(Room.PACE, words.room(width, self.measure))
+        return max(words.Room.PACE, words.room(width, self.measure))
 
     @property
     def is_wide(self) -> bool:

@@ -8,17 +8,18 @@ host closes it; then no thread is left.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from enum import StrEnum
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .hosts.clerk import PRIVATE
-from .hosts.process import ProcessHost
-from .hosts.threads import ThreadHost
-from .hosts.vocabulary import Ended, Event, Host, Report, Started
-from .hosts.yielding import HELD, WAITING, YieldingHost
-from .transfer import names
-from .transfer.job import Digest, IfExists, Progress
+from .hosts.status import Status
+
+if TYPE_CHECKING:
+    from .hosts.clerk import PRIVATE
+    from .hosts.process import ProcessHost
+    from .hosts.record import Download
+    from .hosts.threads import ThreadHost
+    from .hosts.vocabulary import Ended, Event, Host, Report, Started
+    from .hosts.yielding import HELD, WAITING, YieldingHost
 
 __all__ = [
     "HELD",
@@ -36,75 +37,19 @@ __all__ = [
     "YieldingHost",
 ]
 
-
-class Status(StrEnum):
-    """What a download is, for scripts; finer words are text."""
-
-    QUEUED = "QUEUED"
-    """It waits for its turn, or for the run to come back."""
-    RUNNING = "RUNNING"
-    """A worker has it."""
-    PAUSED = "PAUSED"
-    """It goes on when somebody asks."""
-    FINISHED = "FINISHED"
-    """The file is whole under its final name."""
-    SKIPPED = "SKIPPED"
-    """The file was there, or has not changed."""
-    FAILED = "FAILED"
-    """`error` says why; what was received is kept."""
-    CANCELLED = "CANCELLED"
-    """Somebody said so; what was received is kept."""
+_ROOMS = {
+    "clerk": ("PRIVATE",),
+    "process": ("ProcessHost",),
+    "record": ("Download",),
+    "threads": ("ThreadHost",),
+    "vocabulary": ("Ended", "Event", "Host", "Report", "Started"),
+    "yielding": ("HELD", "WAITING", "YieldingHost"),
+}
 
 
-_NOTHING_YET = Progress()
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Download:
-    """The record of one download. The main thread writes it; everything shown is derived from it."""
-
-    uid: int
-    url: str
-    """With secrets: never show it; `transfer.names.shown` is for people."""
-    directory: str
-    if_exists: IfExists = IfExists.RENAME
-    when_done: str = "NOTHING"
-    digest: Digest | None = None
-    partial: str = ""
-    """The name of the partial file of an earlier link, which this one goes on with."""
-    is_cut: bool = False
-    """Whether `url` lost its user, password or query: then nothing can be fetched with it."""
-    status: Status = Status.QUEUED
-    filepath: str = ""
-    error: str = ""
-    note: str = ""
-    progress: Progress = _NOTHING_YET
-    """How far it is, as its worker told last."""
-    speed: float = 0.0
-    """Bytes a second, smoothed."""
-    measured: float = 0.0
-    """Seconds that it was measured over."""
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether there is something left to do, now or when asked."""
-        return self.status not in (Status.FINISHED, Status.SKIPPED)
-
-    @property
-    def name(self) -> str:
-        """What the file is, or will be, called; until that is known, what its link says."""
-        return self.progress.name or names.from_url(self.url) or names.FALLBACK
-
-    @property
-    def received(self) -> int:
-        """Bytes on the disk."""
-        return self.progress.received
-
-    @property
-    def size(self) -> int | None:
-        """Bytes, where known."""
-        return self.progress.size
-
-    def has_file(self, name: str) -> bool:
-        """Whether there is something of this name in its folder."""
-        return os.path.lexists(os.path.join(self.directory, name))
+def __getattr__(name: str) -> Any:
+    """What is behind the face is imported when it is asked for: enabling the add-on must cost nothing."""
+    for room, found in _ROOMS.items():
+        if name in found:
+            return getattr(importlib.import_module(f".hosts.{room}", __package__), name)
+    raise AttributeError(name)

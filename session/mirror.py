@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..transfer import names
-from ..workers import Download, Status
+from ..workers import Download
 from .settings import is_rendering
+from .state import FIELDS, state_of
 from .words import Pace, fraction, pace
 
 if TYPE_CHECKING:
-    from .registering import Registered
     from .rows import Rows
     from .tally import Tally
 
@@ -31,74 +31,8 @@ SLOWEST = 5.0  # seconds between two redraws, at most
 # unable to write for the rest of the session.
 RENDER_REDRAWS = 1.0
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
-IF_EXISTS = [
-    ("RENAME", "Rename", "Keep both: the new file gets a number"),
-    ("OVERWRITE", "Overwrite", "Replace the file once the new one is whole"),
-    ("SKIP", "Skip", "Keep the file and fetch nothing"),
-    ("UPDATE", "Update", "Fetch it only if it changed on the server"),
-]
-SHOW = [
-    ("ALL", "All", "Show every download"),
-    ("RUNNING", "Running", "Show only the downloads that are being fetched now"),
-    ("FAILED", "Failed", "Show only the downloads that failed"),
-]
-WHEN_DONE = [
-    ("NOTHING", "Nothing", "Leave the file in the folder"),
-    ("IMPORT", "Import", "Bring the file into the scene"),
-]
 FAR = 5  # rows that a list shows
 SHOWN = bpy.types.UIList.bl_rna.properties["bitflag_filter_item"].default
-BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-FIELDS = ("urls", "directory", "if_exists", "when_done", "show")
-
-
-class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
-    """A download, as scripts see it; written by the add-on, never read by it"""
-
-    uid: bpy.props.IntProperty(name="UID")
-    name: bpy.props.StringProperty(name="Name")
-    url: bpy.props.StringProperty(name="URL", description="Without user, password and query")
-    filepath: bpy.props.StringProperty(
-        name="File Path", description="Once it is finished", subtype="FILE_PATH"
-    )
-    status: bpy.props.EnumProperty(
-        name="Status", items=[(status.value, status.value.title(), "") for status in Status]
-    )
-    error: bpy.props.StringProperty(name="Error")
-    note: bpy.props.StringProperty(name="Note")
-    progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR")
-
-
-class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
-    """What `window_manager.downloads` is"""
-
-    items: bpy.props.CollectionProperty(type=DOWNLOADS_PG_item)
-    active_index: bpy.props.IntProperty(name="Active Download")
-    urls: bpy.props.StringProperty(
-        name="URL", description="One or many links, separated by spaces", options={"TEXTEDIT_UPDATE"}
-    )
-    directory: bpy.props.StringProperty(
-        name="Folder",
-        description="Where the files go. Empty: the folder from the preferences. //: beside the .blend file",
-        subtype="DIR_PATH",
-        options=BLEND_RELATIVE,
-    )
-    if_exists: bpy.props.EnumProperty(
-        name="If It Exists",
-        items=IF_EXISTS,
-    )
-    when_done: bpy.props.EnumProperty(
-        name="When Done",
-        items=WHEN_DONE,
-    )
-    show: bpy.props.EnumProperty(name="Show", items=SHOW)
-
-
-def register(enabled: Registered) -> None:
-    """Make `window_manager.downloads`."""
-    enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_state)
-    bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=DOWNLOADS_PG_state)
-    enabled.undo(delattr, bpy.types.WindowManager, "downloads")
 
 
 class Mirror:
@@ -311,12 +245,6 @@ class Mirror:
             for name, value in self._fields.items():
                 setattr(state, name, value)
             state.active_index = self._index.get(self._active, 0)
-
-
-def state_of(context: Any) -> Any:
-    """`window_manager.downloads`, or None while it is not registered."""
-    managers = bpy.data.window_managers
-    return getattr(managers[0], "downloads", None) if managers else None
 
 
 def _uid_at(state: Any, index: int) -> int:

@@ -6,7 +6,6 @@ nothing when the operator's class is unregistered or `modal()` raised: a watchdo
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -14,15 +13,12 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from ..transfer.job import TransferError
 from ..workers import Status
-from . import Session, current, store
-from .settings import folder, preferences
+from . import current, peek
 
 if TYPE_CHECKING:
     from .registering import Registered
-
-log = logging.getLogger(__name__)
+    from .session import Session
 
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
@@ -43,12 +39,14 @@ def register(enabled: Registered) -> None:
 
 @persistent
 def _load_pre(*_: Any) -> None:
-    current().mirror.remember_fields()
+    if session := peek():
+        session.mirror.remember_fields()
 
 
 @persistent
 def _load_post(*_: Any) -> None:
-    session = current()
+    if not (session := peek()):
+        return
     session.mirror.rebuild()
     session.mirror.restore_fields()
     if session.tally.goes_on:  # Blender counts anew until it autosaves
@@ -58,19 +56,24 @@ def _load_post(*_: Any) -> None:
 @persistent
 def _render_init(*_: Any) -> None:
     """On the render's thread, in an interactive render; ticks see its end, and those that began before us."""
-    current().hold(True)
+    if session := peek():
+        session.hold(True)
 
 
 def _adopt() -> float | None:
     """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
     if bpy.app.background:
         return None
+    from ..transfer.job import TransferError
+    from .settings import folder, preferences
+    from .store import RETRY
+
     looked_into = []
     with suppress(TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(folder(""))
     if not (session := current()).open(looked_into):
         session.mirror.flush()
-        return store.RETRY
+        return RETRY
     if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
         session.resume_all()
     session.mirror.flush()
@@ -82,9 +85,12 @@ def _adopt() -> float | None:
 def _watchdog() -> float:
     """Look now and then; Blender drops a timer that raises, and this one must not be dropped."""
     try:
-        _look(current())
+        if session := peek():
+            _look(session)
     except Exception:
-        log.exception("The watchdog of the downloads met something unforeseen")
+        import logging
+
+        logging.getLogger(__name__).exception("The watchdog of the downloads met something unforeseen")
     return WATCH_INTERVAL
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_e
     check_nothing_left(extension)
 
 
-ROOMS = ("operators", "session.mirror", "session.watch", "ui")
+ROOMS = ("operators", "session.state", "session.watch", "ui")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -158,3 +159,40 @@ def test_what_somebody_else_took_back_is_not_missed_when_disabling(
     check_nothing_left(extension)
     extension.enable()
     check_works(tmp_path)
+
+
+# What enabling may import of the extension; the rest comes with the first download, or a look at the list.
+LIGHT = """
+import sys
+import bpy, addon_utils
+package = "bl_ext.user_default.background_downloads"
+bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=False)
+before = set(sys.modules)
+addon_utils.enable(package, default_set=True)
+assert bpy.ops.downloads.start.get_rna_type()
+print("OURS", sorted(name.removeprefix(package) for name in sys.modules if name.startswith(package)))
+print("OTHERS", sorted({name.partition(".")[0] for name in set(sys.modules) - before} - {"bl_ext"}))
+"""
+OURS = [
+    "",
+    ".hosts",
+    ".hosts.status",
+    ".operators",
+    ".session",
+    ".session.lazily",
+    ".session.registering",
+    ".session.state",
+    ".session.watch",
+    ".ui",
+    ".workers",
+]
+HEAVY = {"asyncio", "email", "http", "json", "logging", "multiprocessing", "requests", "socket", "ssl"}
+HEAVY |= {"subprocess", "tomllib", "traceback", "urllib", "urllib3"}
+
+
+def test_enabling_imports_next_to_nothing(zip_file: Path, fresh_blender: Callable[..., str]) -> None:
+    said = fresh_blender(LIGHT, zip_file)
+    lines = [line.partition(" ") for line in said.splitlines()]
+    found = {word: ast.literal_eval(rest) for word, _, rest in lines if word in ("OURS", "OTHERS")}
+    assert found["OURS"] == OURS
+    assert HEAVY & set(found["OTHERS"]) == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from server import Server, pattern, stall_after
 if TYPE_CHECKING:
     from conftest import Extension
 
-ROOMS = ("blocking", "mirror", "run", "settings", "watch")
+ROOMS = ("blocking", "mirror", "run", "settings", "state", "watch")
 MODULES = ("operators", *(f"session.{room}" for room in ROOMS))  # that use bpy
 HELD = 1_000_000  # bytes that come before the gate
 DEADLINE = 60  # seconds
@@ -92,8 +93,8 @@ def test_bpy_is_not_touched_between_start_and_join(
     """Also not by what is done with each file that ends: UPDATE keeps what the server said of it."""
     watch = Watch()
     for name in MODULES:
-        monkeypatch.setattr(sys.modules[f"{extension.package}.{name}"], "bpy", watch)
-    host = sys.modules[f"{extension.package}.workers"].ThreadHost
+        monkeypatch.setattr(importlib.import_module(f"{extension.package}.{name}"), "bpy", watch)
+    host = importlib.import_module(f"{extension.package}.workers").ThreadHost
     submit, shut = host.submit, host.shut
 
     def submit_watched(self: Any, job: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ def start(server: Server, directory: object) -> Any:
 
 
 def settings(extension: Extension) -> Any:
-    return sys.modules[f"{extension.package}.session.settings"]
+    return importlib.import_module(f"{extension.package}.session.settings")
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_failure_in_a_folder_that_is_not_utf_8_is_told_readably(
 def test_rows_in_a_folder_that_is_not_utf_8_are_in_the_list_of_the_next_blender(
     extension: Extension, server: Server, tmp_path: Path
 ) -> None:
-    session = sys.modules[f"{extension.package}.session"].current()
+    session = importlib.import_module(f"{extension.package}.session").current()
     server.add("/gone.bin", status=404)
     with pytest.raises(RuntimeError, match="404"):
         bpy.ops.downloads.start(urls=server.url("/gone.bin"), directory=str(tmp_path / LATIN_1))
@@ -71,7 +71,7 @@ def test_rows_in_a_folder_that_is_not_utf_8_are_in_the_list_of_the_next_blender(
     session.store.save()
     extension.disable()
     extension.enable()
-    session = sys.modules[f"{extension.package}.session"].current()
+    session = importlib.import_module(f"{extension.package}.session").current()
     assert session.open([])
     assert str(tmp_path / LATIN_1) in [row.directory for row in session.rows]
     for row in list(session.rows):
@@ -160,7 +160,7 @@ def test_no_folder_means_the_one_of_the_preferences_or_the_systems_own(
     preferences.directory = f" '{tmp_path / LATIN_1}' "
     assert folder(text) == str(tmp_path / LATIN_1)
     preferences.directory = "relative"
-    with pytest.raises(sys.modules[f"{extension.package}.transfer.job"].TransferError):
+    with pytest.raises(importlib.import_module(f"{extension.package}.transfer.job").TransferError):
         folder(text)
     preferences.directory = text
     assert folder(text) == str(tmp_path / "Téléchargements")

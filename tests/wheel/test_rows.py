@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,10 @@ class List:
     """The extension's list, as its operators use it."""
 
     def __init__(self, package: str, folder: Path) -> None:
-        self._modules = {name: sys.modules[f"{package}.{name}"] for name in ("transfer.job", "transfer.part")}
-        self.names = sys.modules[f"{package}.transfer.names"]
-        self.session = sys.modules[f"{package}.session"].current()
+        names = "transfer.job", "transfer.part"
+        self._modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
+        self.names = importlib.import_module(f"{package}.transfer.names")
+        self.session = importlib.import_module(f"{package}.session").current()
         self.folder = folder
 
     def leave_part(self, url: str = URL) -> str:
@@ -59,7 +60,8 @@ def rows(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     user, folder = tmp_path / "user", tmp_path / "files"
     user.mkdir()
     folder.mkdir()
-    monkeypatch.setattr(sys.modules[f"{extension.package}.session.store"], "user_folder", lambda: user)
+    store = importlib.import_module(f"{extension.package}.session.store")
+    monkeypatch.setattr(store, "user_folder", lambda: user)
     return List(extension.package, folder)
 
 

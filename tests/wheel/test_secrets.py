@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -40,7 +40,7 @@ def test_secrets_lie_in_private_files_of_the_extension_alone(
     login = f"{USER}:{quote(PASSWORD, safe='')}"
     urls = [server.url(f"/{name}.bin?t={TOKEN}", user=login) for name in ("cut", "whole", "missing")]
     # As in a window: in background mode no list is kept.
-    assert sys.modules[f"{extension.package}.session"].current().open([])
+    assert importlib.import_module(f"{extension.package}.session").current().open([])
     downloads = bpy.context.window_manager.downloads
     downloads.urls = urls[0]
     with pytest.raises(RuntimeError) as caught:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,8 +113,8 @@ def test_hosts_of_an_invoked_run_through_a_proxy_from_the_environment(
     extension: Extension, proxied_url: str, tmp_path: Path, kind: str
 ) -> None:
     """A child of Blender has its environment."""
-    workers = sys.modules[f"{extension.package}.workers"]
-    job = sys.modules[f"{extension.package}.transfer.job"]
+    workers = importlib.import_module(f"{extension.package}.workers")
+    job = importlib.import_module(f"{extension.package}.transfer.job")
     host = getattr(workers, kind)(job.Settings())
     try:
         host.submit(job.Job(uid=1, url=proxied_url, directory=str(tmp_path)))

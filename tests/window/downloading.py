@@ -20,10 +20,10 @@ SOON = 30.0  # seconds for what takes none
 LISTENED = 0.06  # seconds in which a timer that was left behind ticks, twice at its pace
 
 INSIDE = f"""
-import os, signal, sys, threading
+import importlib, os, signal, sys, threading
 
 def part(name):
-    return sys.modules["{MODULE}." + name]
+    return importlib.import_module("{MODULE}." + name)
 
 def session():
     return part("session").current()

@@ -22,11 +22,11 @@ HELD = 1 << 20  # bytes that come before the gate
 FIRST_STEPS = "Copy a link"
 
 INSIDE = """
-import os, sys
+import importlib, os, sys
 MODULE = "bl_ext.user_default.background_downloads"
 
 def part(name):
-    return sys.modules[MODULE + "." + name]
+    return importlib.import_module(MODULE + "." + name)
 
 def state():
     return bpy.data.window_managers[0].downloads

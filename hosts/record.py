@@ -1,0 +1,63 @@
+"""The record of one download, which the main thread keeps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ..transfer import names
+from ..transfer.job import Digest, IfExists, Progress
+from .status import Status
+
+_NOTHING_YET = Progress()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Download:
+    """The record of one download. The main thread writes it; everything shown is derived from it."""
+
+    uid: int
+    url: str
+    """With secrets: never show it; `transfer.names.shown` is for people."""
+    directory: str
+    if_exists: IfExists = IfExists.RENAME
+    when_done: str = "NOTHING"
+    digest: Digest | None = None
+    partial: str = ""
+    """The name of the partial file of an earlier link, which this one goes on with."""
+    is_cut: bool = False
+    """Whether `url` lost its user, password or query: then nothing can be fetched with it."""
+    status: Status = Status.QUEUED
+    filepath: str = ""
+    error: str = ""
+    note: str = ""
+    progress: Progress = _NOTHING_YET
+    """How far it is, as its worker told last."""
+    speed: float = 0.0
+    """Bytes a second, smoothed."""
+    measured: float = 0.0
+    """Seconds that it was measured over."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something left to do, now or when asked."""
+        return self.status not in (Status.FINISHED, Status.SKIPPED)
+
+    @property
+    def name(self) -> str:
+        """What the file is, or will be, called; until that is known, what its link says."""
+        return self.progress.name or names.from_url(self.url) or names.FALLBACK
+
+    @property
+    def received(self) -> int:
+        """Bytes on the disk."""
+        return self.progress.received
+
+    @property
+    def size(self) -> int | None:
+        """Bytes, where known."""
+        return self.progress.size
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is something of this name in its folder."""
+        return os.path.lexists(os.path.join(self.directory, name))
