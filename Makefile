@@ -9,16 +9,17 @@
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
+# make shots STATES="empty failed"  a picture of every state of the list, from real windows, into dist/shots
 # make release · repository        the zip with checksums and bill of materials; and a repository for Blender
 # make build · lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS
+export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash model kill chaos soak bench build release repository lint clean
+.PHONY: run test fuzz crash model kill chaos soak shots bench build release repository lint clean
 
 run:
 	$(tool) run.py
@@ -43,6 +44,9 @@ kill:
 
 soak:
 	$(tool) soak.py
+
+shots:
+	$(tool) shots.py
 
 bench:
 	$(tool) bench.py

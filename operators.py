@@ -681,6 +681,7 @@ class DOWNLOADS_OT_show_list(bpy.types.Operator):
 
     bl_idname = "downloads.show_list"
     bl_label = "Show Downloads"
+    bl_options = {"INTERNAL"}  # in a menu it would be what F3 finds first for "download"
 
     def execute(self, context: Any) -> set[str]:
         areas = [area for area in context.window.screen.areas if area.type == "VIEW_3D"]

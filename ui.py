@@ -430,8 +430,8 @@ def _draw_remove(layout: Any, text: str, which: str) -> None:
 
 
 def draw_import_menu(self: Any, context: Any) -> None:
-    """The entry by which F3 finds the operator."""
-    self.layout.operator("downloads.start", icon="IMPORT")
+    """The entry by which F3 finds the operator; the dots are for its dialog."""
+    self.layout.operator("downloads.start", text="Download Files...", icon="IMPORT")
 
 
 def draw_status_bar(self: Any, context: Any) -> None:

@@ -26,7 +26,8 @@ AT_ONCE = 1000  # rows added in one tick, and as many that changed, so that 10,0
 FEW = 20  # rows are looked up by their place, which takes the longer the further down it is
 REDRAWS = 0.1  # seconds between two redraws, at least
 REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
-SLOWEST = 5.0  # seconds between two redraws, at most
+SLOWEST = 2.0  # seconds between two redraws, at most
+CHANGE_SHOWS = 1.0  # seconds until a row that began or ended is drawn, at most
 # Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
 # unable to write for the rest of the session.
 RENDER_REDRAWS = 1.0
@@ -45,6 +46,7 @@ class Mirror:
         self._changed: set[int] = set()
         self._is_ordered = False  # rows may be there from before the add-on was disabled
         self._redrawn = 0.0
+        self._drawn = 0  # the changes of the rows that were drawn
         self._is_tagged = False  # since the last tick
         self._ticked = self._gap = 0.0  # when that was, and how long it is between two without a redraw
         self._cost = 0.0  # seconds that a redraw takes
@@ -110,7 +112,8 @@ class Mirror:
         else:
             self._gap += (gap - self._gap) / 8
         self._is_tagged = False
-        self.flush(pause=min(SLOWEST, REDRAW_SHARE * self._cost))
+        slowest = SLOWEST if self._rows.changes == self._drawn else CHANGE_SHOWS
+        self.flush(pause=min(slowest, REDRAW_SHARE * self._cost))
 
     def flush(self, *, all_rows: bool = False, pause: float = 0.0) -> None:
         """Copy what changed, and have it drawn once `pause` is over. Cheap when nothing did."""
@@ -178,7 +181,7 @@ class Mirror:
         if now - self._redrawn < pause:
             self.is_stale = True
             return
-        self._redrawn = now
+        self._redrawn, self._drawn = now, self._rows.changes
         self._is_tagged = True
         tag_redraw()
 
