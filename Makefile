@@ -11,15 +11,17 @@
 # make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
 # make shots STATES="empty failed"  a picture of every state of the list, from real windows, into dist/shots
 # make release · repository        the zip with checksums and bill of materials; and a repository for Blender
-# make build · lint · clean
+# make lab CLAIMS="quit timer" RUNS=5   what docs/threads-in-blender.md claims, tried in real Blenders (tests/lab/)
+# make build WORKERS=process         the zip; with that word the one for stores that refuse threads in Blender
+# make lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
+export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT CLAIMS SECONDS WORKERS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash model kill chaos soak shots bench build release repository lint clean
+.PHONY: run test fuzz crash model kill chaos soak shots bench lab build release repository lint clean
 
 run:
 	$(tool) run.py
@@ -50,6 +52,9 @@ shots:
 
 bench:
 	$(tool) bench.py
+
+lab:
+	$(tool) lab.py
 
 build:
 	$(tool) build.py

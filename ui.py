@@ -467,6 +467,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
             ("AUTOMATIC", "Automatic", "Threads where Blender bears them, else a separate process"),
             ("PROCESS", "Separate Process", "Always a separate process"),
         ],
+        default="AUTOMATIC",
     )
     resume_at_start: bpy.props.BoolProperty(
         name="Resume at Start",

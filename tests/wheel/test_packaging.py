@@ -108,6 +108,21 @@ def test_two_checkouts_build_the_same_bytes(zip_file: Path, tmp_path: Path) -> N
     assert again.read_bytes() == zip_file.read_bytes()
 
 
+def test_the_build_for_stores_differs_in_one_default_alone(zip_file: Path, tmp_path: Path) -> None:
+    from blenders import Blender, build
+    from build import DEFAULT, for_stores
+
+    module = Blender(name="this one", module=Path(sys.executable))
+    other = build(module, tmp_path / "built", source=for_stores(tmp_path / "source"))
+    with zipfile.ZipFile(zip_file) as usual, zipfile.ZipFile(other) as changed:
+        assert usual.namelist() == changed.namelist()
+        differs = [name for name in usual.namelist() if usual.read(name) != changed.read(name)]
+        assert differs == ["ui.py"]
+        lines = [built.read("ui.py").decode().splitlines() for built in (usual, changed)]
+    (pair,) = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert [line.strip() for line in pair] == [DEFAULT.format("AUTOMATIC"), DEFAULT.format("PROCESS")]
+
+
 def test_a_release_names_every_file_and_its_checksum(zip_file: Path, tmp_path: Path) -> None:
     from release import SUMS, release
 

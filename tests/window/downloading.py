@@ -133,12 +133,14 @@ def wait_no_timer(b: Blender) -> None:
 class Downloads:
     """One Blender's downloads into one folder."""
 
-    def __init__(self, b: Blender, folder: Path, host: str) -> None:
+    def __init__(self, b: Blender, folder: Path, host: str | None) -> None:
+        """`host` is where the workers live; None leaves that to what the extension was built with."""
         self.b = b
         self.folder = folder
         self.host = host
         b.run(INSIDE)
-        b.run(f"set_workers({HOSTS[host]!r})")
+        if host:
+            b.run(f"set_workers({HOSTS[host]!r})")
         wait_open(b)
         b.run("take_reports()")
 
