@@ -104,13 +104,13 @@ class _Server:
         if store.is_last:
             self._host.store(store.path, b"".join(self._pieces))
 
-    def _answer(self, *, is_last: bool = False) -> None:
+    def _answer(self) -> None:
         self._supervise(self._host.poll())
-        self._connection.send(Answer(self._report, self._host.is_quiet(), is_last))
+        self._connection.send(Answer(self._report, self._host.is_quiet()))
         self._report = Report()
 
     def _leave(self) -> None:
         self._leaving = True
         self._answer()
         self._supervise(self._host.shut(forced=True))
-        self._answer(is_last=True)
+        self._answer()

@@ -73,7 +73,6 @@ Command = Submit | Stop | HangUp | Forget | Store | Resize | Dismiss | Leave | L
 class Answer:
     report: Report
     is_quiet: bool
-    is_last: bool
 
 
 def weight(command: Command) -> int:

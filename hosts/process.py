@@ -94,7 +94,11 @@ class ProcessHost:
         self._mail = _Mail(path, data)
 
     def wait(self, seconds: float) -> None:
-        time.sleep(min(seconds, POLL / 5))  # it tells nothing unasked
+        seconds = min(seconds, POLL / 5)
+        if self._child and self._child.stage is Stage.LEAVING:
+            self._child.wait(seconds)
+        else:
+            time.sleep(seconds)  # it tells nothing unasked
 
     def poll(self) -> Report:
         with self._minding_loss():
@@ -135,33 +139,17 @@ class ProcessHost:
 
     def _ask(self) -> None:
         """Send what has gathered, and have the child look; at most one question is open."""
-        if not self._child and self._state is State.OPEN and (self._is_waited_for or not self._is_mailed):
-            self._start_child()
+        if not self._child and self._state is State.OPEN and self._has_work:
+            self._child = ChildProcess()
+            self._child.greet(replace(self.settings, connections=self._limit))
         child = self._child
-        if not child or child.is_asked or child.stage in (Stage.TOLD, Stage.GONE):
-            return
-        if child.stage is Stage.LEAVING and self._may_leave:
-            child.tell_to_leave()
-        else:
+        if child and child.stage is Stage.SERVING and not child.is_asked:
             child.ask(self._batch(child))
 
-    def _start_child(self) -> None:
-        self._child = ChildProcess()
-        self._child.greet(replace(self.settings, connections=self._limit))
-
     @property
-    def _is_waited_for(self) -> bool:
-        """Whether there are downloads for the next child, or for this one."""
-        return bool(self._ledger.at(_Place.HERE))
-
-    @property
-    def _is_mailed(self) -> bool:
-        return not self._mail or self._mail.is_sent
-
-    @property
-    def _may_leave(self) -> bool:
-        """Whether a child that shall leave has got all; what was submitted since is the next one's."""
-        return self._is_waited_for or (self._is_mailed and not self._outbox)
+    def _has_work(self) -> bool:
+        """Whether there is something for a child to do that it has not been told."""
+        return bool(self._ledger.at(_Place.HERE)) or bool(self._mail and not self._mail.is_sent)
 
     def _post(self, command: Command) -> None:
         """Send soon: at once, unless much is unread."""
@@ -187,7 +175,7 @@ class ProcessHost:
         batch = self._letters()
         size = sum(map(weight, batch))
         waiting = self._ledger.at(_Place.HERE)
-        while waiting and size < BATCH and child.stage is Stage.SERVING:
+        while waiting and size < BATCH:
             entry = next(iter(waiting.values()))
             self._ledger.move(entry, _Place.SENT)
             child.is_quiet = False
@@ -250,15 +238,13 @@ class ProcessHost:
         child = self._child
         if not child or child.stage is not Stage.SERVING:
             return
-        if not (child.is_ready or keep):
+        if keep:
+            self._post(Dismiss())
+        elif not child.is_ready:
             self._lost()
-            return
-        self._post(Dismiss())
-        if child is self._child and not keep:
-            child.leave_within(LOOKUP_PATIENCE + CHILD_PATIENCE)
-            if self._may_leave:
-                with self._minding_loss():
-                    child.tell_to_leave()
+        else:
+            with self._minding_loss():
+                child.tell_to_leave(self._letters(), within=LOOKUP_PATIENCE + CHILD_PATIENCE)
 
     @property
     def is_leaving(self) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,7 @@ class Stage(Enum):
     SERVING = auto()
     """It takes commands."""
     LEAVING = auto()
-    """Its workers leave; it is given only what the disk shall have."""
-    TOLD = auto()
-    """It has its last order, and answers once more when nothing is left."""
+    """It has its last order; it answers when it has heard it, and when nothing is left."""
     GONE = auto()
     """That was its last word."""
 
@@ -59,13 +58,19 @@ class ChildProcess:
         """Whether it has ever answered: before that it has nothing that could be lost."""
         self.unread = 0
         """Messages that it may not have read yet."""
-        self._asked_at = 0.0  # and not answered since, in seconds of time.monotonic; else 0
+        self._open = 0  # answers that are to come
+        self._asked_at = 0.0  # the last time, in seconds of time.monotonic
         self._deadline = float("inf")  # when it must be gone
 
     @property
     def is_asked(self) -> bool:
         """Whether an answer is to come."""
-        return self._asked_at > 0
+        return self._open > 0
+
+    @property
+    def has_heard(self) -> bool:
+        """Whether it is about to leave."""
+        return self.stage is not Stage.SERVING and self._open < 2
 
     def greet(self, settings: Settings) -> None:
         """The first message."""
@@ -75,7 +80,7 @@ class ChildProcess:
     def ask(self, commands: Sequence[Command]) -> None:
         """Send, and have it look; what was sent before the question that it answered last has been read."""
         self.unread = 0
-        self._asked_at = time.monotonic()
+        self._expect(1)
         self._connection.send([*commands, Look()])
 
     def say(self, commands: Sequence[Command]) -> None:
@@ -83,32 +88,39 @@ class ChildProcess:
         self.unread += 1
         self._connection.send(commands)
 
-    def leave_within(self, seconds: float) -> None:
-        """From now on it takes only what the disk shall have."""
+    def tell_to_leave(self, commands: Sequence[Command], *, within: float) -> None:
+        """Its last order, after these; so many seconds later it counts as lost."""
         self.stage = Stage.LEAVING
-        self._deadline = time.monotonic() + seconds
+        self._expect(2)
+        self._deadline = self._asked_at + within
+        self._connection.send([*commands, Leave()])
 
-    def tell_to_leave(self) -> None:
-        """Its last order."""
-        self.stage = Stage.TOLD
+    def _expect(self, answers: int) -> None:
+        self._open += answers
         self._asked_at = time.monotonic()
-        self._connection.send([Leave()])
 
     def hear(self) -> Iterator[Event]:
         """What it has told. Raises EOFError, OSError: it is gone, or has not answered for too long."""
         while self._connection.poll(0):
             answer: Answer = self._connection.recv()
-            self._asked_at, self.is_ready = 0.0, True
+            self._open -= 1
+            self.is_ready = True
             self.is_quiet, self.progress = answer.is_quiet, answer.report.progress
-            if answer.is_last:
-                self.stage = Stage.GONE
             yield from answer.report.events
+        if self.stage is Stage.LEAVING and not self._open:
+            self.stage = Stage.GONE
         if self.stage is Stage.GONE or self._is_lost(time.monotonic()):
             raise EOFError
 
+    def wait(self, seconds: float) -> None:
+        """Until it answers or ends, so many seconds at most."""
+        with suppress(OSError):  # `hear` finds out why
+            self._connection.poll(seconds)
+
     def _is_lost(self, now: float) -> bool:
-        patience = SILENCE if self.stage is Stage.SERVING else HEED
-        return now > self._deadline or (self.is_asked and now - self._asked_at > patience)
+        if self.stage is Stage.SERVING:
+            return self.is_asked and now - self._asked_at > SILENCE
+        return now > self._deadline or (not self.has_heard and now - self._asked_at > HEED)
 
     def end(self) -> None:
         """Take it away, if it has not left, and release what belonged to it."""

@@ -51,7 +51,7 @@ def until_sent(driver: Driver) -> None:
     """Until the child has been given all that was submitted."""
     host = driver.host
     assert isinstance(host, ProcessHost)
-    driver.until(lambda: not host._is_waited_for, "the child to have all")
+    driver.until(lambda: not host._has_work, "the child to have all")
 
 
 # -- What it takes with it.
@@ -287,6 +287,69 @@ def test_a_child_that_hangs_is_killed_while_ticks_go_on(
     process_driver.host.dismiss()
     process_driver.until(process_driver.host.is_quiet)
     assert children() == []
+
+
+def test_a_child_that_stands_still_is_not_given_the_time_that_one_at_work_has(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "CHILD_PATIENCE", 1000.0)
+    monkeypatch.setattr(spawn, "HEED", 0.1)
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_reached(gate)
+    freeze(the_child())
+    process_driver.close()
+    assert process_driver.ended[job.uid] == [Halted()]
+    assert children() == []
+
+
+def test_a_child_that_has_heard_has_time_to_leave(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
+    process_driver.submit(job)
+    process_driver.until_received(job, 200_000)
+    child = the_child()
+    process_driver.host.dismiss()
+    process_driver.until(lambda: process_driver.host._child.has_heard)  # type: ignore[attr-defined]
+    monkeypatch.setattr(spawn, "HEED", 0.0)
+    process_driver.close()
+    assert child not in children()
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+    assert server.requests[1].range_start == 200_000 - OVERLAP
+
+
+# -- Beginning.
+
+
+def test_a_stop_does_not_wait_until_the_child_has_begun(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    process_driver.submit(job)
+    child = the_child()
+    freeze(child)
+    process_driver.host.stop(job.uid)
+    process_driver.look()
+    assert process_driver.ended[job.uid] == [Halted()]
+    thaw(child)
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+def test_a_child_that_has_not_begun_is_gone_once_it_is_dismissed(
+    process_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    process_driver.submit(job)
+    freeze(the_child())
+    process_driver.host.dismiss()
+    assert children() == []
+    assert process_driver.host.is_quiet()
+    assert process_driver.outcome(job) == Halted()
+    assert finished(process_driver.run(job)).read_bytes() == DATA
 
 
 def test_a_child_that_hangs_does_not_block_whoever_stops_many(
