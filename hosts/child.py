@@ -81,9 +81,8 @@ class _Server:
                 self._host.stop(uid)
             case HangUp(uid=uid):
                 self._host.hang_up(uid)
-            case Forget(job=job, delete=delete):
-                self._host.adopt(job)
-                self._host.forget(job.uid, delete=delete)
+            case Forget(uid=uid):
+                self._host.forget(uid)
             case Store():
                 self._gather(command)
             case Resize(connections=connections):

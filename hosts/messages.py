@@ -30,10 +30,7 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """With the job: this child may not have met the download."""
-
-    job: Job
-    delete: bool
+    uid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class Answer:
 def weight(command: Command) -> int:
     """About how many bytes a command takes in a message."""
     match command:
-        case Submit(job=job) | Forget(job=job):
+        case Submit(job=job):
             return 500 + len(job.url) + len(job.directory)
         case _:
             return 100

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import assert_never
 
 from ..transfer.disk import noted
-from ..transfer.fetch import Carried, Transfer
-from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings, Skipped
+from ..transfer.fetch import Carried
+from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
 from .messages import Command, Dismiss, Forget, HangUp, Resize, Stop, Store, Submit, weight
 from .spawn import ChildProcess, Stage
-from .threads import LOOKUP_PATIENCE, discard
+from .threads import LOOKUP_PATIENCE
 from .vocabulary import POLL, Ended, Event, Report, Started, State
 
 CHILD_PATIENCE = 3.0  # seconds that a child may take to leave when asked, look-ups apart
@@ -54,7 +54,6 @@ class ProcessHost:
         self._state = State.OPEN
         self._child: ChildProcess | None = None
         self._ledger = Ledger(_Place)
-        self._known: dict[int, Job] = {}  # submitted, and neither finished nor forgotten
         self._outbox: deque[Command] = deque()  # what goes out before the downloads that are here
         self._mail: _Mail | None = None
         self._crashes: deque[float] = deque(maxlen=CRASHES)  # when, in seconds of time.monotonic
@@ -63,7 +62,6 @@ class ProcessHost:
         """See `Host`. `carried`: what another process has done of it, which gave it away."""
         self._ledger.open(job, _Place.HERE, carried)
         self._state = State.OPEN
-        self._known[job.uid] = job
 
     def stop(self, uid: int) -> None:
         entry = self._ledger.find(uid)
@@ -76,13 +74,9 @@ class ProcessHost:
     def hang_up(self, uid: int) -> None:
         self._post(HangUp(uid))
 
-    def forget(self, uid: int, *, delete: bool = False) -> None:
-        if uid in self._ledger or not (job := self._known.pop(uid, None)):
-            return
-        if self._child:
-            self._post(Forget(job, delete))  # at once: this thread may be about to wait for the file
-        elif delete:
-            discard(Transfer(job, self.settings))
+    def forget(self, uid: int) -> None:
+        if uid not in self._ledger:
+            self._post(Forget(uid))
 
     def resize(self, limit: int) -> None:
         """Have at most so many connections from now on."""
@@ -126,14 +120,9 @@ class ProcessHost:
             case Started():
                 self._ledger.start(entry, _Place.STARTED)
             case Ended(outcome=outcome):
-                self._end(entry, outcome)
+                self._ledger.end(entry, outcome)
             case _:
                 assert_never(event)
-
-    def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
-        if isinstance(outcome, (Finished, Skipped)):
-            self._known.pop(entry.uid, None)
-        self._ledger.end(entry, outcome)
 
     # -- What it is told.
 
@@ -196,7 +185,7 @@ class ProcessHost:
         if self._mail and not (child and child.stage is Stage.GONE and self._mail.is_sent):
             self._mail.begin_again()
         self._end_all([entry for entry in self._ledger if entry.is_stopping], Halted())
-        self._outbox = deque(c for c in self._outbox if isinstance(c, Forget))
+        self._outbox.clear()
         if self._state is not State.OPEN or (child and child.stage is not Stage.SERVING):
             self._end_all(self._given(), Halted())
         else:
@@ -213,7 +202,7 @@ class ProcessHost:
             for uid, path in noted(Path(done)).items():
                 if uid in given:
                     with suppress(OSError):  # gone just now
-                        self._end(given.pop(uid), Finished(filepath=path, size=os.path.getsize(path)))
+                        self._ledger.end(given.pop(uid), Finished(filepath=path, size=os.path.getsize(path)))
 
     def _begin_again(self) -> None:
         """Hand to the next child what the last one had; but not what seems to kill it."""
@@ -228,7 +217,7 @@ class ProcessHost:
 
     def _end_all(self, entries: list[Entry[_Place]], outcome: Outcome) -> None:
         for entry in entries:
-            self._end(entry, outcome)
+            self._ledger.end(entry, outcome)
 
     # -- The ends.
 
@@ -273,10 +262,6 @@ class ProcessHost:
         if self._mail and not self._mail.is_sent:
             write_private(self._mail.path, self._mail.data)
         self._mail = None
-        for command in self._outbox:
-            if isinstance(command, Forget) and command.delete:
-                discard(Transfer(command.job, self.settings))
-        self._outbox.clear()
 
 
 class _Mail:

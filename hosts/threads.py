@@ -7,9 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import Enum, auto
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ..transfer.control import Control, Waker
@@ -199,12 +198,12 @@ class ThreadHost:
             if uid not in self._pending and (transfer := self._kept.pop(uid, None)):
                 transfer.hang_up()
 
-    def forget(self, uid: int, *, delete: bool = False) -> None:
+    def forget(self, uid: int) -> None:
         with self._changed:
             if uid in self._ledger or not (transfer := self._transfers.pop(uid, None)):
                 return
             self._kept.pop(uid, None)
-            self._do(partial(discard, transfer) if delete else transfer.close)
+            self._do(transfer.close)
 
     def _do(self, chore: Callable[[], None]) -> None:
         """What waits for the disk: soon, or now where no thread may be started."""
@@ -460,8 +459,3 @@ class ThreadHost:
 
 _ON_THE_NETWORK = (Phase.LOOKUP, Phase.CONNECT, Phase.REQUEST, Phase.BODY)
 _NO_THREADS = "Blender cannot start another thread: close other programs, then press Retry"
-
-
-def discard(transfer: Transfer) -> None:
-    with suppress(TransferError):  # another Blender has the file: it is that one's now
-        transfer.discard()

@@ -64,8 +64,11 @@ class Host(Protocol):
     def hang_up(self, uid: int) -> None:
         """Close connection and file that a stopped download kept; what it received is remembered."""
 
-    def forget(self, uid: int, *, delete: bool = False) -> None:
-        """Release a download that is not running, soon; `delete` what it received."""
+    def forget(self, uid: int) -> None:
+        """Release a download that is not running, soon, keeping what was received for another process.
+
+        Whoever wants that deleted does so before: no file is open that no worker has.
+        """
 
     def poll(self) -> Report:
         """Look: what happened since the last time, and how far the running ones are."""

@@ -77,11 +77,11 @@ class YieldingHost:
             if self._child:
                 self._child.hang_up(uid)
 
-    def forget(self, uid: int, *, delete: bool = False) -> None:
+    def forget(self, uid: int) -> None:
         if uid not in self._ledger:
-            self._threads.forget(uid, delete=delete)
+            self._threads.forget(uid)
             if self._child:
-                self._child.forget(uid, delete=delete)
+                self._child.forget(uid)
 
     def store(self, path: str, data: bytes) -> None:
         if self._child and not self._child.is_leaving:

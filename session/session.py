@@ -165,12 +165,12 @@ class Session:
         """Take rows that no worker has out of the list; `delete` what they received."""
         self.rows.drop(rows)
         for row in rows:
-            if self.host:
-                self.host.forget(row.uid, delete=delete)
-            if delete:
+            if delete:  # before it is forgotten, which keeps what there is
                 self._delete_parts(row)
             elif row.is_unfinished:
                 self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
+            if self.host:
+                self.host.forget(row.uid)
             self.store.forget(row.uid)
         if len(rows) == 1:
             self.mirror.drop(rows[0].uid)
@@ -178,7 +178,7 @@ class Session:
             self.mirror.reorder()
 
     def _delete_parts(self, row: Download) -> None:
-        if not row.is_cut:  # one that a child has open the child deletes
+        if not row.is_cut:
             discard_leftover(row.directory, names.part_name(row.url, row.directory))
         self._discard_earlier(row)
 

@@ -225,9 +225,9 @@ class Calls(RuleBasedStateMachine):
             self.driver.stop(job)
 
     @precondition(lambda self: self.jobs)
-    @rule(data=st.data(), delete=st.booleans())
-    def forget(self, data: st.DataObject, delete: bool) -> None:
-        self.driver.host.forget(data.draw(st.sampled_from(self.jobs)).uid, delete=delete)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        self.driver.host.forget(data.draw(st.sampled_from(self.jobs)).uid)
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
