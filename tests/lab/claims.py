@@ -89,19 +89,23 @@ def with_a_library(lab: Lab, claim: Claim) -> Iterator[tuple[str, Try]]:
     library = folder / "gil_check.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, HERE / "gil_check.c", "-ldl"], check=True)
     try:
-        yield "4.5 (module)", lambda cured: _crash(lab, python, LD_PRELOAD=str(library) if cured else "")
+        yield "4.5 (module)", lambda cured: _crash(python, LD_PRELOAD=str(library) if cured else "")
     finally:
         shutil.rmtree(folder)
 
 
 def with_newer_python(lab: Lab, claim: Claim) -> Iterator[tuple[str, Try]]:
     """The same in a Blender with a newer Python; or in one with Python 3.11."""
+    script = HERE / "in_module.py"
     if {"4.5", "5.2"} <= set(lab.modules):
-        yield "5.2, 4.5 (modules)", lambda cured: _crash(lab, lab.modules["5.2" if cured else "4.5"])
+        yield (
+            "5.2, 4.5 (modules)",
+            lambda cured: run([lab.modules["5.2" if cured else "4.5"], script, claim.name, lab.seconds]),
+        )
 
 
-def _crash(lab: Lab, python: Path, **environment: str) -> str:
-    return run([python, ROOT / "docs" / "upstream" / "crash.py", lab.seconds], **environment)
+def _crash(python: Path, **environment: str) -> str:
+    return run([python, ROOT / "docs" / "upstream" / "crash.py"], **environment)
 
 
 def run(command: list[object], **environment: str) -> str:
@@ -135,9 +139,18 @@ def _in_window(installation: Installation, name: str, cured: bool) -> str:
 
 CLAIMS = [
     Claim(
+        name="example",
+        text="The manual's supported example fetches its last link three times: its lambda takes `url` "
+        "when the loop is over",
+        cure="args=(url,)",
+        tries=in_modules,
+        sound="^3 of 3",
+        fault="^1 of 3",
+    ),
+    Claim(
         name="joined",
-        text="Threads may even write bpy while the script that started them waits for them: what the "
-        "manual supports",
+        text="Threads may even write bpy while the script that started them waits for them; "
+        "not while it goes on",
         cure="the script waits",
         tries=in_modules,
         sound="lived",
@@ -145,7 +158,8 @@ CLAIMS = [
     ),
     Claim(
         name="timer",
-        text="The manual's re-arming Timer crashes Blender; bpy.app.timers does the same work safely",
+        text="A threading.Timer that arms itself again and works in Blender crashes it; bpy.app.timers "
+        "does the same work safely",
         cure="bpy.app.timers",
         tries=in_windows,
         sound="lived, and the quit ends with 0",
@@ -161,8 +175,9 @@ CLAIMS = [
         fault=CRASHED,
     ),
     Claim(
-        name="python",
-        text="From Python 3.12 on (Blender 5.1) they do not",
+        name="rearming",
+        text="So does the manual's unsupported Timer, which only prints; from Python 3.12 on (Blender 5.1) "
+        "neither does",
         cure="the newer Python",
         tries=with_newer_python,
         sound="lived",

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import bpy
 
 THREADS = 4
+RARE = 4  # times as long for what comes more rarely
 DRIVEN = 40  # objects, each with a scripted driver
 FRAMES = 24
 PACE = 0.016  # seconds between two pieces of 64 KiB for each of the threads: 16 MB/s in all
@@ -54,6 +55,43 @@ def use_blender(seconds: float) -> None:
         bpy.ops.object.delete()
 
 
+def example(seconds: float, cured: bool) -> str:
+    """The manual's example of what it supports; `url` bound to each thread, or as it stands there."""
+    urls = [f"{os.environ['LAB_URL']}?{number}" for number in range(3)]
+    fetched = []
+
+    def download(url: str) -> None:
+        with urllib.request.urlopen(url):
+            fetched.append(url)
+
+    if cured:
+        started = [threading.Thread(target=download, args=(url,)) for url in urls]
+    else:
+        started = [threading.Thread(target=lambda: download(url)) for url in urls]  # noqa: B023 (shown)
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    return f"{len(set(fetched))} of {len(urls)} files fetched"
+
+
+def rearming(seconds: float, cured: bool) -> str:
+    """The manual's unsupported Timer, a few and a hundred times as often, beside calls inside an override."""
+
+    def my_timer() -> None:
+        timer = threading.Timer(0.001, my_timer)
+        timer.daemon = True
+        timer.start()
+
+    for _ in range(THREADS):
+        my_timer()
+    end = time.monotonic() + RARE * seconds
+    while time.monotonic() < end:
+        with bpy.context.temp_override(object=bpy.context.object):
+            bpy.ops.object.select_all(action="TOGGLE")
+    return "lived"
+
+
 def joined(seconds: float, cured: bool) -> str:
     """Threads that write bpy, while the script that started them waits; or goes on."""
     with threads(write_bpy):
@@ -76,11 +114,16 @@ def make_driven_scene() -> None:
     scene.frame_start, scene.frame_end = 1, FRAMES
 
 
+own = threading.local()
+
+
 def fetch() -> None:
-    """Download what LAB_URL names, at a line's speed."""
-    with urllib.request.urlopen(os.environ["LAB_URL"]) as response:
-        while response.read(64 << 10):
-            time.sleep(PACE)
+    """Receive a piece of what LAB_URL names, at a line's speed; again from its beginning at its end."""
+    if not getattr(own, "response", None):
+        own.response = urllib.request.urlopen(os.environ["LAB_URL"])
+    if not own.response.read(64 << 10):
+        own.response = None
+    time.sleep(PACE)
 
 
 def cycles(seconds: float, cured: bool) -> str:
