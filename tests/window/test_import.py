@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from blender import Blender
 from downloading import Downloads
-from server import Server, as_body
+from server import Server
 from test_panel import INSIDE, press
 
 OBJ = b"o Rock\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
@@ -78,7 +78,7 @@ def downloads(blender: Blender, tmp_path: Path) -> Iterator[Downloads]:
 
 
 def rock(server: Server, name: str = "rock.obj") -> str:
-    return server.add(f"/{name}", as_body(OBJ))
+    return server.add(f"/{name}", body=OBJ)
 
 
 def import_one(downloads: Downloads, server: Server) -> None:
@@ -194,7 +194,7 @@ def test_it_lands_in_the_collection_that_was_active_at_the_start(
 
 def test_a_broken_file_is_a_sentence_and_no_undo_step(downloads: Downloads, server: Server) -> None:
     b = downloads.b
-    url = server.add("/rock.blend", as_body(b"BLENDER-v402" + b"no such file " * 99))
+    url = server.add("/rock.blend", body=b"BLENDER-v402" + b"no such file " * 99)
     downloads.start(url, when_done="IMPORT")
     b.wait("'could not read' in (notes() or [''])[0]")
     downloads.wait_over()
@@ -237,7 +237,7 @@ def test_what_lands_in_an_asset_library_shows_in_an_open_asset_browser(
         b.wait("area.spaces.active.params is not None")
         b.run("show_library()")
         b.wait("assets() == []")
-        url = server.add("/rock.blend", as_body((tmp_path / "rock.blend").read_bytes()))
+        url = server.add("/rock.blend", body=(tmp_path / "rock.blend").read_bytes())
         b.run(f"bpy.ops.downloads.start('INVOKE_DEFAULT', urls={url!r}, directory=library)")
         b.wait("assets() == ['Granite']")
     finally:
