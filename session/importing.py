@@ -45,8 +45,6 @@ class Pending:
     """The session's uid of the collection that was active when it was asked for."""
     since: float
     """When it could have been imported, in seconds of `time.monotonic`."""
-    note: str
-    """What its row said before."""
     steps: Iterator[str] | None = None
     """Unpacks an archive."""
 
@@ -58,6 +56,7 @@ class Importing:
         self._session = session
         self._asked: dict[int, int] = {}  # collections, by the uids of rows that were asked for in this file
         self._pending: list[Pending] = []
+        self._notes: dict[int, str] = {}  # what rows said before this said more, by their uids
         self._unpacked: dict[tuple[str, int], str] = {}  # folders, by archive and its time
         self._timer = self._look  # one object, by which Blender knows it
         bpy.app.handlers.load_post.append(self._opened)
@@ -84,9 +83,9 @@ class Importing:
             return
         collection = self._asked.pop(row.uid, None)
         if not importers.can_import(row.filepath):
-            self._say(row, row.note, "Not imported: Blender has no importer for this type of file")
+            self._say(row, "Not imported: Blender has no importer for this type of file")
         elif collection is None:
-            self._say(row, row.note, ELSEWHERE)
+            self._say(row, ELSEWHERE)
         else:
             self._add(row, collection)
             if not self._session.run:  # a script waits for it
@@ -107,9 +106,10 @@ class Importing:
         if not pending.steps or bpy.app.background:
             self._pending.remove(pending)
             self._import(pending)
+            self._say(row, "")
 
     def _add(self, row: Download, collection: int) -> Pending:
-        pending = Pending(row, row.filepath, collection, time.monotonic(), row.note)
+        pending = Pending(row, row.filepath, collection, time.monotonic())
         if row.filepath.lower().endswith(".zip"):
             pending.steps = self._unpack(row.filepath)
         self._pending.append(pending)
@@ -154,10 +154,10 @@ class Importing:
 
     def _wait(self, pending: Pending, obstacle: str) -> None:
         if time.monotonic() - pending.since < PATIENCE:
-            self._say(pending.row, pending.note, f"Waiting to import: {obstacle}")
+            self._say(pending.row, f"Waiting to import: {obstacle}")
         else:
             self._drop(pending)
-            self._say(pending.row, pending.note, f"Not imported: {obstacle}. Press Import when you are ready")
+            self._say(pending.row, f"Not imported: {obstacle}. Press Import when you are ready")
 
     def _finish(self) -> None:
         """All that can be, now; in background mode nothing comes later."""
@@ -167,7 +167,7 @@ class Importing:
                 return
             self._drop(pending, stop=False)
             if obstacle:
-                self._say(pending.row, pending.note, f"Not imported: {obstacle}")
+                self._say(pending.row, f"Not imported: {obstacle}")
             else:
                 self._try(pending)
 
@@ -182,7 +182,7 @@ class Importing:
     def _try(self, pending: Pending) -> None:
         with self._told(pending):
             self._import(pending)
-            self._say(pending.row, pending.note, "")
+            self._say(pending.row, "")
 
     def _import(self, pending: Pending) -> None:
         for path in pending.steps or ():
@@ -206,14 +206,18 @@ class Importing:
             return
         if pending in self._pending:
             self._drop(pending)
-        self._say(pending.row, pending.note, sentence)
+        self._say(pending.row, sentence)
 
     def _drop(self, pending: Pending, *, stop: bool = True) -> None:
         self._pending.remove(pending)
         if stop:
             _stop(pending)
 
-    def _say(self, row: Download, note: str, more: str) -> None:
+    def _say(self, row: Download, more: str) -> None:
+        """Add this to what a row says; empty: it says again what it said before."""
+        note = self._notes.setdefault(row.uid, row.note)
+        if not more:
+            del self._notes[row.uid]
         text = ". ".join(filter(None, (note, more)))
         if row.note != text:
             row.note = text
@@ -225,7 +229,7 @@ class Importing:
         self._asked.clear()
         for pending in list(self._pending):
             self._drop(pending)
-            self._say(pending.row, pending.note, ELSEWHERE)
+            self._say(pending.row, ELSEWHERE)
 
 
 def _stop(pending: Pending) -> None:

@@ -1,6 +1,7 @@
 """make test: every suite that can run here, then what ran, what could not and why, then one line of counts.
 
-SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest. Under
+SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
+SUITE=matrix, which is not among them, tests imports in more versions of Blender. Under
 Wine each file is a suite of its own, since a test that hangs there ends its Python; not chosen by name, only
 what differs on Windows runs there.
 """
@@ -25,10 +26,11 @@ from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, m
 
 sys.path.append(str(ROOT / "tests" / "window"))
 from roots import wanted_labels
-from venvs import BLENDER_VERSIONS, blender_venv, engine_venv, find_python
+from venvs import BLENDER_VERSIONS, MATRIX, blender_venv, engine_venv, find_python, matrix_venv
 from wine import lending, wine
 
 KINDS = ("engine", "wheel", "window", "windows")
+ALSO = ("matrix",)  # only where it is asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 WINDOWS_PART = (
     "tests/engine/test_portable.py tests/engine/test_part.py tests/engine/test_child.py",
@@ -36,7 +38,7 @@ WINDOWS_PART = (
 )
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
-DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "windows": 600}
+DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "windows": 600, "matrix": 900}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
@@ -172,8 +174,9 @@ def tool() -> int:
 
 def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
     """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
-    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in KINDS}
+    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in KINDS + ALSO}
     lanes = [by_kind["engine"], *([window] for window in by_kind["window"]), by_kind["windows"]]
+    lanes.append(by_kind["matrix"])
     for number, wheel in enumerate(by_kind["wheel"]):  # short: after the windows
         lanes[-1 - number % len(lanes)].append(wheel)
     return lanes
@@ -182,8 +185,8 @@ def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
 def _chosen_kinds() -> list[str]:
     chosen = os.environ.get("SUITE", "").replace(",", " ").split() or list(KINDS)
     for kind in chosen:
-        if kind not in KINDS:
-            raise Trouble(f"SUITE={kind} is unknown; there are {', '.join(KINDS)}.")
+        if kind not in KINDS + ALSO:
+            raise Trouble(f"SUITE={kind} is unknown; there are {', '.join(KINDS + ALSO)}.")
     return chosen
 
 
@@ -210,6 +213,8 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
             for version, blender in BLENDER_VERSIONS.items()
             if f"Python {version}" in environments
         ]
+    if "matrix" in kinds:
+        suites += _matrix(report)
     if "window" in kinds and environments:
         python = next(iter(environments.values()))
         suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
@@ -217,6 +222,22 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
         python = next(iter(environments.values()))
         tests = WINDOWS_PART if not os.environ.get("SUITE") else _files_for_windows()
         suites.append(Suite(kind="windows", name=WINDOWS_NAME, python=python, tests=tests))
+    return suites
+
+
+def _matrix(report: Report) -> list[Suite]:
+    """Imports in every other Blender that can be had as a module."""
+    suites = []
+    for blender, version in MATRIX.items():
+        name = f"imports, Blender {blender} (Python {version})"
+        try:
+            python = matrix_venv(blender)
+        except Trouble as trouble:
+            report.add_missing([f"{name}: {trouble}"])
+        else:
+            suites.append(
+                Suite(kind="matrix", name=name, python=python, tests=["tests/wheel/test_import.py"])
+            )
     return suites
 
 

@@ -22,6 +22,7 @@ from common import TOOLS, Trouble, apt_install, cache_folder, clean_environment,
 STAMP = "complete"
 NOTHING_MORE: Mapping[str, str] = {}
 BLENDER_VERSIONS = {"3.13": "5.2", "3.11": "4.5"}  # Python: Blender as a module; preferred first
+MATRIX = {"4.2": "3.11", "5.0": "3.11", "5.1": "3.13"}  # more Blenders as modules, and their Pythons
 
 # What the bpy wheels take from the system, and the Debian package that has it.
 SYSTEM_LIBRARIES = {
@@ -79,6 +80,14 @@ def blender_venv(version: str) -> Path:
     ensure_system_libraries()
     what = f"Blender {BLENDER_VERSIONS[version]} as a module (some 400 MB, kept for later runs)"
     return venv(f"venv-{version}", version, TOOLS / f"requirements-blender-{version}.txt", what)
+
+
+def matrix_venv(blender: str) -> Path:
+    """The Python of an environment with another Blender as a module."""
+    ensure_system_libraries()
+    what = f"Blender {blender} as a module (some 400 MB, kept for later runs)"
+    requirements = TOOLS / f"requirements-matrix-{blender}.txt"
+    return venv(f"venv-matrix-{blender}", MATRIX[blender], requirements, what)
 
 
 def engine_venv() -> Path:

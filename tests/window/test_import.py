@@ -158,6 +158,7 @@ def test_after_a_while_the_row_offers_it(downloads: Downloads, server: Server) -
     b.run("mode('OBJECT')")
     assert downloads.act("import_file", index=0) == ["FINISHED"]
     assert b.eval("objects()") == ["Rock"]
+    b.wait("notes() == ['']")
 
 
 def test_nothing_lands_in_a_file_that_it_was_not_asked_for(downloads: Downloads, server: Server) -> None:
