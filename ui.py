@@ -473,6 +473,14 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         name="Resume at Start",
         description="Go on with unfinished downloads when Blender starts, where it may use the network",
     )
+    append_or_link: bpy.props.EnumProperty(
+        name="Import .blend Files",
+        items=[
+            ("APPEND", "Append", "Copy what is in them into the open file"),
+            ("LINK", "Link", "Leave what is in them where it is; the downloaded files must stay"),
+        ],
+        default="APPEND",
+    )
 
     def draw(self, context: Any) -> None:
         layout = self.layout
@@ -483,6 +491,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())
         layout.prop(self, "resume_at_start")
+        layout.prop(self, "append_or_link")
         system = context.preferences.system
         column = layout.column(heading="Blender's Network Settings")
         column.prop(system, "use_online_access")

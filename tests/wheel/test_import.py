@@ -202,6 +202,29 @@ def test_a_blend_file_with_marked_assets_brings_those_only(
     assert (two.name, two.asset_data, two.location) == ("Two", None, CURSOR)
 
 
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_blend_file_is_linked_where_the_preferences_say_so(
+    extension: Extension, served: Callable[..., Any], tmp_path: Path, marked: bool
+) -> None:
+    save_blend(tmp_path / "made" / "rock.blend", marked=marked)
+    empty()
+    preferences = bpy.context.preferences.addons[extension.package].preferences
+    preferences.append_or_link = "LINK"
+    try:
+        row = served("rock.blend")
+    finally:
+        preferences.append_or_link = "APPEND"
+    assert row.note == ""
+    (library,) = bpy.data.libraries
+    assert Path(bpy.path.abspath(library.filepath)) == Path(row.filepath)
+    if marked:
+        assert [found.library for found in bpy.context.scene.objects] == [library]
+        return
+    (instance,) = [found for found in bpy.context.scene.objects if not found.library]
+    assert instance.instance_collection == bpy.data.collections["Rocks"]
+    assert instance.location == CURSOR
+
+
 def test_a_blend_file_with_materials_keeps_them(served: Callable[..., Any], tmp_path: Path) -> None:
     bpy.data.materials.new("Granite").use_fake_user = True
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "stone.blend"), copy=True)

@@ -10,6 +10,7 @@ from blender import Blender
 from downloading import Downloads
 from server import Server
 from test_panel import INSIDE, press
+from test_render import prepare
 
 OBJ = b"o Rock\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"
 ASK = f"""{INSIDE}
@@ -141,6 +142,24 @@ def test_it_waits_while_a_tool_is_at_work(downloads: Downloads, server: Server) 
     assert b.eval("objects()") == []
     b.steps("drop_tool()")
     b.wait("objects() == ['Rock']")
+    downloads.wait_over()
+
+
+def test_it_waits_while_blender_renders(downloads: Downloads, server: Server, tmp_path: Path) -> None:
+    b = downloads.b
+    prepare(b, tmp_path)
+    b.run("begin(wait)")
+    try:
+        b.wait("seen and renders()")
+        import_one(downloads, server)
+        b.wait("notes() == ['Waiting to import: Blender is rendering']")
+        assert b.eval("objects()") == []
+    finally:
+        b.run("go_on.set()")
+        b.wait("not renders()")
+        b.run("for each in waited_for: each.clear()")
+    b.steps("events_until_it_is_over()")
+    b.wait("objects() == ['Rock'] and notes() == ['']")
     downloads.wait_over()
 
 
