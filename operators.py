@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .workers import Download
 
 blocking = Lazy(".session.blocking", __package__)
+cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
 job = Lazy(".transfer.job", __package__)
 names = Lazy(".transfer.names", __package__)
@@ -175,18 +176,10 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     # -- Executed.
 
     def _block(self, links: list[Link], problems: list[str], options: dict[str, Any]) -> set[str]:
-        session = current()
-        rows, at_work = session.new_rows(links, **options)
-        problems += at_work
-        if not rows and not problems:
+        if not links and not problems:
             problems = ["Nothing to download: urls is empty"]
-        session.store.folders.save()  # whatever happens to us, what was received is found again
-        goes_on = blocking.run_blocking(session, rows)
-        session.adopt(rows)
-        for row in rows:
-            if not row.is_unfinished:
-                session.on_finished(row)
-        session.mirror.flush(all_rows=True)
+        rows, at_work, goes_on = blocking.download(current(), links, **options)
+        problems += at_work
         if not goes_on:
             signal.raise_signal(signal.SIGINT)  # cancelled and joined: now leave, as was asked
         problems += [f"{names.shown(row.url)}: {row.error}" for row in rows if row.status is Status.FAILED]
@@ -840,6 +833,12 @@ def register(enabled: Registered) -> None:
     if _add_start():
         bpy.app.timers.register(_add_start, first_interval=LINGER, persistent=True)
     enabled.classes(*_CLASSES)
+    enabled.command("downloads", _command)
+
+
+def _command(arguments: list[str]) -> int:
+    """`blender --command downloads …`"""
+    return cli.run(arguments)
 
 
 # The modal operator of a run that was closed lives until its window's next event. If its class went, or

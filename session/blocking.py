@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import bpy
 
-from ..transfer.job import Outcome, Progress
-from ..workers import Download, Ended, ProcessHost, Report, ThreadHost
+from ..transfer.job import Outcome, Settings
+from ..transfer.names import Link
+from ..workers import Download, Ended, ProcessHost, ThreadHost
+from . import settings as preferred
 from .session import Session, settle
-from .settings import is_rendering, settings
+from .terminal import Counter, Teller
 
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
-TERMINAL_INTERVAL = 0.2  # seconds between two lines of progress
 
 
-def run_blocking(session: Session, rows: list[Download]) -> bool:
+def _counter(rows: list[Download]) -> Teller:
+    return Counter(len(rows))
+
+
+def download(
+    session: Session,
+    links: Iterable[Link],
+    *,
+    teller: Callable[[list[Download]], Teller] = _counter,
+    settings: Settings | None = None,
+    **options: Any,
+) -> tuple[list[Download], list[str], bool]:
+    """Download links with this thread waiting, and put the rows into the list afterwards.
+
+    `options` are those of `Session.new_rows`. Returns the rows, a sentence for each link that is
+    being downloaded already, and whether nobody interrupted it.
+    """
+    rows, at_work = session.new_rows(links, **options)
+    session.store.folders.save()  # whatever happens to us, what was received is found again
+    goes_on = run_blocking(session, rows, teller(rows), settings or preferred.settings())
+    session.adopt(rows)
+    for row in rows:
+        if not row.is_unfinished:
+            session.on_finished(row)
+    session.mirror.flush(all_rows=True)
+    return rows, at_work, goes_on
+
+
+def run_blocking(session: Session, rows: list[Download], teller: Teller, settings: Settings) -> bool:
     """Download `rows` with this thread waiting: the case that Blender's manual supports.
 
     Threads are started, joined, and gone when it returns; bpy is not touched in between. While
@@ -28,17 +56,16 @@ def run_blocking(session: Session, rows: list[Download]) -> bool:
     yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which is heard in
     background mode.
     """
-    host = (ProcessHost if is_rendering() else ThreadHost)(settings())
+    host = (ProcessHost if preferred.is_rendering() else ThreadHost)(settings)
     jobs = [session.job(row) for row in rows]
     outcomes: dict[int, Outcome] = {}
-    terminal = _Terminal(len(rows))
     with _interrupts() as interrupted:
         try:
             for job in jobs:
                 host.submit(job)
             while len(outcomes) < len(jobs):
                 report = host.poll()
-                terminal.show(report, time.monotonic())
+                teller.show(report, time.monotonic())
                 outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
                 if interrupted:
                     host.dismiss()
@@ -66,33 +93,3 @@ def _interrupts() -> Iterator[list[int]]:
         yield caught
     finally:
         signal.signal(signal.SIGINT, old if old is not None else signal.SIG_DFL)
-
-
-class _Terminal:
-    """Progress for whoever started Blender in a terminal; silent elsewhere."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._ended = 0
-        self._shown = 0.0
-        self._overwrites = bool(sys.stderr) and sys.stderr.isatty()
-        self._is_on = self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ
-
-    def show(self, report: Report, now: float) -> None:
-        """Write a line over the last one, a few times a second."""
-        self._ended += sum(isinstance(event, Ended) for event in report.events)
-        is_last = self._ended == self._count
-        if not self._is_on or (now - self._shown < TERMINAL_INTERVAL and not is_last):
-            return
-        self._shown = now
-        running = ", ".join(_running_text(progress) for progress in report.progress.values())
-        line = f"{self._ended} of {self._count} done" + (f": {running}" if running else "")
-        if self._overwrites:
-            print(f"\r{line:<79.79}", end="\n" if is_last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-
-def _running_text(progress: Progress) -> str:
-    size = f" of {progress.size / 1e6:.1f}" if progress.size else ""
-    return f"{progress.name} {progress.received / 1e6:.1f}{size} MB"
