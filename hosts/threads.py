@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from ..transfer.connections import Connections
 from ..transfer.control import Control, Waker
 from ..transfer.fetch import BUFFER, Carried, Transfer, log_defect
 from ..transfer.job import (
@@ -59,16 +60,6 @@ class Worker(threading.Thread):
         """Whether it is where nothing can interrupt it."""
         return self.control is not None and self.control.phase is Phase.LOOKUP
 
-    @property
-    def may_be_connected(self) -> bool:
-        """Whether it keeps a connection for the next download."""
-        return self._client is not None and self._client.may_be_connected
-
-    def hang_up(self) -> None:
-        """Close that connection. Any thread, while it runs no transfer."""
-        if self._client:
-            self._client.hang_up()
-
     def run(self) -> None:
         buffer = memoryview(bytearray(BUFFER))
         try:
@@ -77,6 +68,7 @@ class Worker(threading.Thread):
         finally:
             if self._client:
                 self._client.close()
+                self._host.connections.end(self._client)
             self._host.leave(self)
 
     def _run(self, transfer: Transfer, buffer: memoryview) -> Outcome | None:
@@ -114,7 +106,7 @@ class ThreadHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._limit = settings.connections
+        self.connections = Connections(settings.connections)
         self._trust: Trust | None = None
         self._space = Space()
         self._clerk = Clerk()
@@ -123,7 +115,6 @@ class ThreadHost:
         self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
         self._ledger = Ledger(_Place)
         self._helped: deque[int] = deque()  # those that idle workers may help with
-        self._kept: dict[int, Transfer] = {}  # stopped, with what they hold open: longest stopped first
         self._workers: set[Worker] = set()
         self._left: list[Worker] = []
         self._idle = 0
@@ -149,9 +140,10 @@ class ThreadHost:
             if known and known.job == job:
                 return
             if known:  # the link was replaced
-                self._kept.pop(job.uid, None)
                 self._do(known.close)
-            self._transfers[job.uid] = Transfer(job, self.settings, self._space, carried=carried)
+            self._transfers[job.uid] = Transfer(
+                job, self.settings, self._space, self.connections, carried=carried
+            )
 
     @property
     def _pending(self) -> Mapping[int, Entry[_Place]]:
@@ -163,7 +155,7 @@ class ThreadHost:
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
-        if len(self._workers) >= self._limit:
+        if len(self._workers) >= self.connections.limit:
             return False
         with ExitStack() as undo:
             try:
@@ -195,14 +187,13 @@ class ThreadHost:
 
     def hang_up(self, uid: int) -> None:
         with self._changed:
-            if uid not in self._pending and (transfer := self._kept.pop(uid, None)):
+            if uid not in self._ledger and (transfer := self._transfers.get(uid)):
                 transfer.hang_up()
 
     def forget(self, uid: int) -> None:
         with self._changed:
             if uid in self._ledger or not (transfer := self._transfers.pop(uid, None)):
                 return
-            self._kept.pop(uid, None)
             self._do(transfer.close)
 
     def _do(self, chore: Callable[[], None]) -> None:
@@ -216,12 +207,6 @@ class ThreadHost:
     # -- Giving transfers to another host, while no worker runs them.
 
     @property
-    def kept(self) -> int:
-        """How many connections stopped downloads hold."""
-        with self._changed:
-            return sum(transfer.connections for transfer in self._kept.values())
-
-    @property
     def is_settling(self) -> bool:
         """Whether a worker that was asked to stop does so in a moment; a name look-up can last."""
         with self._changed:
@@ -230,20 +215,14 @@ class ThreadHost:
     @property
     def busy(self) -> int:
         """How many connections it uses, or keeps open for stopped downloads."""
-        with self._changed:
-            return self.kept + sum(worker.uid != 0 for worker in self._workers)
+        return self.connections.busy
 
     def resize(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped ones are closed."""
-        surplus = self.kept - limit
         with self._changed:
-            self._limit = limit
+            self.connections.limit = limit
             while self._idle < len(self._pending) and self._start_worker():
                 pass
-            for uid, transfer in list(self._kept.items()):
-                if surplus > 0 and (count := transfer.connections):
-                    surplus -= count
-                    self.hang_up(uid)
 
     def hand_over(self, job: Job) -> Carried | None:
         """Give a download up that is not running: what another process needs to go on with it.
@@ -254,7 +233,6 @@ class ThreadHost:
             self.adopt(job)
             carried = self._transfers[job.uid].carry()
             if carried:
-                self._kept.pop(job.uid, None)
                 del self._transfers[job.uid]
             return carried
 
@@ -284,7 +262,7 @@ class ThreadHost:
 
     def _send_help(self, now: float) -> None:
         """Idle workers, and some more up to the limit, help with what takes longest."""
-        room = self._limit - sum(worker.uid != 0 for worker in self._workers)
+        room = self.connections.limit - sum(worker.uid != 0 for worker in self._workers)
         if self._pending or self._helped or self._state is not State.OPEN or room <= 0:
             return
         for uid in [uid for uid, entry in self._taken.items() if not entry.is_stopping]:
@@ -353,7 +331,6 @@ class ThreadHost:
         report = self.close(forced=forced)
         for transfer in self._transfers.values():
             transfer.close()
-        self._kept.clear()
         return report
 
     # -- The workers' side.
@@ -388,7 +365,6 @@ class ThreadHost:
     def _take_next(self, worker: Worker) -> Transfer:
         entry = next(iter(self._pending.values()))
         self._ledger.start(entry, _Place.TAKEN)
-        self._kept.pop(entry.uid, None)
         return self._assign(worker, entry.uid, helps=False)
 
     def _take_helped(self, worker: Worker) -> Transfer:
@@ -398,31 +374,7 @@ class ThreadHost:
         worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
         if self._taken[uid].is_stopping:
             worker.control.stop()
-        transfer = self._transfers[uid]
-        if waiting := transfer.connections:
-            worker.hang_up()  # it goes on with a connection that is there
-        self._close_surplus(transfer, max(0, waiting - 1))
-        return transfer
-
-    def _close_surplus(self, first: Transfer, waiting: int) -> None:
-        """Close what is open and not used, down to the limit: idle connections, then the longest stopped.
-
-        `first` is what a worker goes on with just now; `waiting` connections more than it has workers.
-        """
-        idle = [worker for worker in self._workers if not worker.uid and worker.may_be_connected]
-        kept = sorted(self._kept, key=self._pending.__contains__)  # those that go on soon come last
-        spare = [self._kept[uid] for uid in kept]
-        spare += [self._transfers[uid] for uid in self._taken if uid != first.job.uid]
-        surplus = sum(worker.uid != 0 for worker in self._workers) + len(idle) - self._limit
-        surplus += sum(transfer.connections for transfer in spare) + waiting
-        for worker in idle[: max(0, surplus)]:
-            worker.hang_up()
-        surplus -= len(idle)
-        for transfer in spare:
-            if surplus > 0 and (count := transfer.connections):
-                surplus -= count
-                self._kept.pop(transfer.job.uid, None)
-                transfer.hang_up()
+        return self._transfers[uid]
 
     def put(self, worker: Worker, outcome: Outcome | None) -> None:
         """A worker has ended a transfer, or left it to others."""
@@ -435,8 +387,6 @@ class ThreadHost:
             entry = self._taken[uid]
             if isinstance(outcome, (Finished, Skipped)):
                 self._transfers.pop(uid).close()
-            elif isinstance(outcome, Halted):
-                self._kept[uid] = self._transfers[uid]
             self._end(entry, outcome)
 
     def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:

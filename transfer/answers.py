@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import email.utils
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from . import logins, names, proxies, retry
+from . import content, logins, names, proxies, retry
 from .job import TransferError, TryAgain, Validator
+from .ranges import parse_content_range
 from .retry import LATER
 
 if TYPE_CHECKING:
     import requests
+
+    from .part import Received
 
 REDIRECTS = (301, 302, 303, 307, 308)
 NO_RANGES = (400, 405, 412, 416, 501)
@@ -29,6 +34,10 @@ class Ask(Enum):
     """For a range without saying of which version: some servers drop the range otherwise."""
     WHOLE = auto()
     """For the whole file: a range was refused. Until that brings something new."""
+
+    def after_progress(self) -> Ask:
+        """Something new has come."""
+        return Ask.RANGE if self is Ask.WHOLE else self
 
 
 class Trust(IntEnum):
@@ -51,6 +60,153 @@ class Trust(IntEnum):
     def anew(self) -> Trust:
         """All that was there is thrown away."""
         return self if self is Trust.ALONE else Trust.ONE
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    length: int | None = None
+    """Bytes of the body as they are sent; None: only its end will tell."""
+    url: str = field(default="", repr=False)
+    """Where it came from."""
+    login: str = field(default="", repr=False)
+    """The ``Authorization`` that was sent."""
+
+    @classmethod
+    def of(cls, response: requests.Response) -> Head:
+        """Of an answer whose body was not read yet."""
+        message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
+        length = None if message.chunked else message.length
+        login = response.request.headers.get("Authorization", "")
+        return cls(response.status_code, response.headers, length, str(response.url), login)
+
+    @property
+    def content_type(self) -> str:
+        """As it was sent."""
+        return self.headers.get("Content-Type", "")
+
+    def name_for(self, asked: str) -> str:
+        """What the file is called that was asked for with this link."""
+        disposition = self.headers.get("Content-Disposition", "")
+        return names.choose(
+            disposition=disposition, asked=asked, final=self.url, content_type=self.content_type
+        )
+
+    @property
+    def span(self) -> tuple[int, int, int | None] | None:
+        """Of a range: where it begins and ends, and the size of the whole file."""
+        return parse_content_range(self.headers.get("Content-Range", ""))
+
+    @property
+    def validator(self) -> Validator:
+        """What tells which version of the file it is of.
+
+        A date is strong if the answer was made at least a second later (RFC 9110, section 8.8.2.2);
+        one that does not say when was made just now.
+        """
+        changed, sent = (self.headers.get(name, "") for name in ("Last-Modified", "Date"))
+        since = (timestamp(sent) or time.time()) - (timestamp(changed) or float("inf"))
+        return Validator.told(self.headers.get("ETag", ""), changed, is_date_strong=since >= 1)
+
+    def is_encoded(self, name: str) -> bool:
+        """Whether what is read differs from what is sent: then no byte has a known position.
+
+        Raises TransferError: it is packed in a way that cannot be undone.
+        """
+        return bool(content.codings(self.headers.get("Content-Encoding", ""), name))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request was for: a range, unless all is left out."""
+
+    start: int | None = None
+    """Of the range, in bytes; None: for the whole file."""
+    new_from: int = 0
+    """The first byte of it that is not on the disk."""
+    if_range: str = ""
+    """The validator that went with it."""
+    is_conditional: bool = False
+    """Whether the whole file was asked for only if it is newer than the one that is there."""
+
+
+class Verdict(Enum):
+    """What an answer means."""
+
+    RANGE = auto()
+    """The range that was asked for, of the file that is on the disk."""
+    WHOLE = auto()
+    """The whole file; what is there is of no use."""
+    SAME = auto()
+    """The whole file, which seems to be the very same: what is there stays, and is compared."""
+    UNCHANGED = auto()
+    """The server has nothing newer than the file that is there."""
+    ASK_BARE = auto()
+    """The range did not come, it seems only because of If-Range."""
+    ASK_WHOLE = auto()
+    """Ranges are refused, or bring nothing."""
+    ASK_ANEW = auto()
+    """It is another version, or nobody can be sure: from zero."""
+
+
+def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: bool) -> Verdict:
+    """What to do with an answer, by its head alone. Raises TransferError: it refuses.
+
+    `known`: what is on the disk. `name`: what the answer calls the file. `has_digest`: whether one will
+    show in the end that the bytes belong together.
+    """
+    status, is_range = head.status, asked.start is not None
+    if status == 206 and is_range:
+        return _of_range(head, asked, known, name, has_digest)
+    if status in NO_RANGES and is_range:
+        return Verdict.ASK_WHOLE
+    if status == 304 and asked.is_conditional:
+        return Verdict.UNCHANGED
+    if status not in (200, 203):
+        raise refusal(head)
+    if asked.if_range and asked.if_range in (head.validator.etag, head.validator.last_modified):
+        return Verdict.ASK_BARE
+    return Verdict.SAME if _is_same(head, known, name, has_digest) else Verdict.WHOLE
+
+
+def _of_range(head: Head, asked: Asked, known: Received, name: str, has_digest: bool) -> Verdict:
+    span = head.span
+    if not span or span[0] != asked.start or head.is_encoded(name):
+        return Verdict.ASK_ANEW
+    if not _is_of_known(head, asked, known, span[2], has_digest):
+        return Verdict.ASK_ANEW
+    brings_nothing = span[1] <= asked.new_from and not known.is_whole
+    return Verdict.ASK_WHOLE if brings_nothing else Verdict.RANGE
+
+
+def _is_of_known(
+    head: Head, asked: Asked, known: Received, size: int | None, has_digest: bool
+) -> bool:
+    """Whether nothing says that it is of another version of the file, and something that it is not."""
+    old, new, overlaps = known.validator, head.validator, asked.new_from > (asked.start or 0)
+    facts = ((known.size, size), (old.etag, new.etag), (old.last_modified, new.last_modified))
+    if any(a not in (None, "") and b not in (None, "") and a != b for a, b in facts):
+        return False
+    if asked.if_range or has_digest:
+        return True
+    if old.if_range:
+        return overlaps or old.if_range in (new.etag, new.last_modified)
+    return overlaps and all(a == b for a, b in facts)
+
+
+def _is_same(head: Head, known: Received, name: str, has_digest: bool) -> bool:
+    if not known.ranges.total() or known.encoded or head.is_encoded(name) or head.length != known.size:
+        return False
+    old, new = known.validator, head.validator
+    if old.if_range:
+        return old.if_range in (new.etag, new.last_modified)
+    return old == new if old else has_digest
+
+
+# -- Redirects, dates, refusals.
 
 
 def redirected(url: str, location: str) -> str:
@@ -89,16 +245,6 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
-def validator(response: requests.Response) -> Validator:
-    return Validator.told(*(response.headers.get(name, "") for name in ("ETag", "Last-Modified")))
-
-
-def certainly_same(known: Validator, response: requests.Response) -> bool:
-    """Whether the answer carries the very validator that was sent as If-Range."""
-    now = validator(response)
-    return bool(known.if_range) and known.if_range in (now.etag, now.last_modified)
-
-
 def timestamp(date: str) -> float | None:
     """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
     try:
@@ -107,15 +253,15 @@ def timestamp(date: str) -> float | None:
         return None
 
 
-def refusal(response: requests.Response) -> TransferError:
+def refusal(head: Head) -> TransferError:
     """What to say of a status that brings no file."""
-    status = response.status_code
+    status = head.status
     sentence = _REFUSALS.get(status, f"The server answered with an error ({status}). {LATER}")
     if status in logins.WANTED:
-        sentence = logins.wanted(status, str(response.url), response.request.headers.get("Authorization", ""))
+        sentence = logins.wanted(status, head.url, head.login)
     if not retry.retryable(status):
         return TransferError(sentence)
-    wait = retry.retry_after(response.headers.get("Retry-After", ""), time.time())
+    wait = retry.retry_after(head.headers.get("Retry-After", ""), time.time())
     return TryAgain(sentence, retry_after=wait)
 
 

@@ -81,8 +81,6 @@ class Client:
         self._tokens = dict(settings.tokens)
         self._hosts: dict[str, _Host] = {}
         self._route = ""
-        self.may_be_connected = False
-        """Whether an idle connection may be open."""
 
     def get(
         self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
@@ -108,7 +106,6 @@ class Client:
             self._route = host.route
         _current.control = control
         control.reused = False
-        self.may_be_connected = True
         try:
             with control.guarding():
                 response = self._adapter.send(
@@ -160,7 +157,6 @@ class Client:
 
     def hang_up(self) -> None:
         """Close the idle connection. Any thread, while no request is under way."""
-        self.may_be_connected = False
         self._adapter.close()
 
     def close(self) -> None:

@@ -13,10 +13,12 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from . import answers, content, disk, names, portable, retry
-from .answers import Ask, Trust
+from . import answers, content, digest, disk, names, portable, retry
+from .answers import Ask, Asked, Head, Trust, Verdict
+from .connections import Connections
 from .control import CalledBack, Control
 from .job import (
     Finished,
@@ -31,12 +33,12 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .part import Memory, Part, discard_leftover
-from .ranges import parse_content_range
+from .part import Memory, Part, Received
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import requests
@@ -59,6 +61,10 @@ class _NotAlone(TryAgain):
     """What this worker met concerns the whole file, of which others are fetching more."""
 
 
+class _Left(Exception):
+    """Others go on with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """What a stopped transfer knows that is not in its sidecar yet; another process goes on from it."""
@@ -75,6 +81,7 @@ class Transfer:
         job: Job,
         settings: Settings,
         space: Space | None = None,
+        connections: Connections | None = None,
         *,
         carried: Carried | None = None,
     ) -> None:
@@ -86,7 +93,8 @@ class Transfer:
         self._space = space or Space()
         memory = carried.memory if carried else None
         self._part = Part(job.url, job.directory, job.digest, earlier=job.partial, memory=memory)
-        self._segments = Segments(self._part.lock, settings.split_seconds)
+        self._connections = connections or Connections(settings.connections)
+        self._segments = Segments(self._part.lock, settings.split_seconds, self._connections)
         self._tries = carried.tries if carried else retry.Tries()
         self._ask_for = Ask.RANGE
         self._trust = Trust.ONE
@@ -114,19 +122,15 @@ class Transfer:
         controls = self._segments.controls
         # Where one receives, that is what the download does, whatever its helpers do.
         main = max(controls, key=lambda control: control.phase is Phase.BODY, default=None)
+        phase, share = main.phase if main else Phase.IDLE, self._part.hashed / (self.size or 1)
         return Progress(
             name=self.name,
             received=self.received,
             size=self.size,
-            phase=main.phase if main else Phase.IDLE,
+            phase=phase,
             idle=min((control.idle(now) for control in controls), default=0.0),
-            text=self._text(main),
+            text=f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text,
         )
-
-    def _text(self, control: Control | None) -> str:
-        if control and control.phase is Phase.VERIFY and self.size:
-            return f"verifying {self._part.hashed / self.size:.0%}"
-        return self._tries.text
 
     def decline(self, control: Control) -> None:
         """A worker that was to help cannot; others are not sent at once."""
@@ -160,21 +164,11 @@ class Transfer:
         self._part.close()
 
     def carry(self) -> Carried | None:
-        """Close the connections; returns what another process needs to go on from it at once.
-
-        None, and they stay, where only they bring the rest.
-        """
+        """Close the connections, for another process to go on; None, and they stay, where only they can."""
         if self.connections and not self._part.can_resume:
             return None
         self.hang_up()
         return Carried(self._part.memory, self._tries)
-
-    def discard(self) -> None:
-        """Release everything, and delete what was received unless another Blender has it."""
-        self.hang_up()
-        self._part.discard()
-        for name in (self._part.path.name, self.job.partial):
-            discard_leftover(self.job.directory, name)
 
     # -- For a worker.
 
@@ -194,6 +188,8 @@ class Transfer:
                 skipped = None if helps else self._prepare(control, buffer)
                 control.meanwhile = self._part.save_meanwhile
                 return skipped or self._work(control, client, buffer, may_split=helps)
+        except _Left:
+            return None
         except BaseException as error:
             if self._segments.leave(control, failed=isinstance(error, TransferError)):
                 _log_unforeseen(error)
@@ -220,8 +216,10 @@ class Transfer:
         self._tries.begin(time.monotonic())
         names.check(self.job.url)
         disk.prepare_folder(self.job.directory)
-        if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
-            self.discard()
+        skipped = _already_there(self.job, self.name) or _unchanged(self.job, self.name, control, buffer)
+        if skipped:
+            self.hang_up()
+            self._part.discard()
             return skipped
         part = self._part
         if not part.open(control.sleep):
@@ -237,15 +235,8 @@ class Transfer:
     ) -> Finished | Skipped | None:
         """Fetch segment after segment; whoever is alone at the end finishes."""
         while True:
-            segment = self._claim(control, may_split=may_split)
-            may_split = False
-            if not segment:
-                if self._part.received.is_whole:
-                    self._segments.call_off(control)
-                if self._segments.leave(control):
-                    return None
-                segment = self._claim(control)  # what others have left meanwhile
-            is_helped = len(self._segments.controls) > 1
+            segment = self._claim(control, may_split=may_split) or self._claim_alone(control)
+            may_split, is_helped = False, len(self._segments.controls) > 1
             try:
                 if not segment:
                     return self._finish(control, buffer)
@@ -254,27 +245,27 @@ class Transfer:
             except _AskAgain:
                 self._check_time()
             except CalledBack:
-                if self._segments.leave(control):
-                    return None
+                self._leave(control)
             except TransferError as error:
                 wait = (error.retry_after if isinstance(error, TryAgain) else None) or 0.0
-                if self._segments.leave(control, failed=True, wait=wait):
-                    return None
-                if segment and self._is_all_there:  # others have brought it meanwhile
-                    continue
-                if is_helped and not isinstance(error, TryAgain):
-                    continue  # it was refused beside others, who are gone: now it counts
-                self._go_on_after(error, control)
+                self._leave(control, failed=True, wait=wait)
+                if not (segment and self._is_all_there):  # else others have brought it meanwhile
+                    self._go_on_after(error, control, is_helped=is_helped)
+
+    def _leave(self, control: Control, *, failed: bool = False, wait: float = 0.0) -> None:
+        """Raises _Left unless this worker is alone; then it stays so."""
+        if self._segments.leave(control, failed=failed, wait=wait):
+            raise _Left
 
     @property
     def _is_all_there(self) -> bool:
         """Whether no request is needed any more."""
         return self._content_type is not None and self._part.received.is_whole
 
-    def _go_on_after(self, error: TransferError, control: Control) -> None:
+    def _go_on_after(self, error: TransferError, control: Control, *, is_helped: bool) -> None:
         """Decide alone what to do next; raises TransferError where nothing can be done."""
-        if isinstance(error, _NotAlone):
-            return  # it is alone by now
+        if isinstance(error, _NotAlone) or (is_helped and not isinstance(error, TryAgain)):
+            return  # it was refused beside others, who are gone: now it counts
         try:
             self._back_off(error, control)
         except TransferError:
@@ -313,13 +304,22 @@ class Transfer:
             segment = self._segments.add(Segment(received.size or 0, received.size, control))
         return segment
 
+    def _claim_alone(self, control: Control) -> Segment | None:
+        """There is nothing for one of several. Raises _Left; the last one takes what others have left."""
+        if self._part.received.is_whole:
+            self._segments.call_off(control)
+        self._leave(control)
+        return self._claim(control)
+
     def _fetch(
         self, segment: Segment, control: Control, client: Client, buffer: memoryview
     ) -> Skipped | None:
         try:
+            if not segment.body:
+                self._connections.begin(segment, client)
             skipped = None if segment.body else self._ask(segment, control, client)
             if not skipped:
-                self._receive(segment, control, buffer)
+                self._receive(segment, control, client, buffer)
         except (Stopped, CalledBack):
             self._segments.stop(segment)
             raise
@@ -354,18 +354,12 @@ class Transfer:
     # -- Asking.
 
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
-        """Request a segment, and decide what the answer means.
-
-        Raises _AskAgain, TransferError, Stopped.
-        """
-        received = self._part.received
-        segment.counts = received.size is None or received.is_whole
-        is_range = self._go_back(segment)
-        headers = self._range_headers(segment) if is_range else self._conditions()
+        """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
+        asked, headers = self._request(segment)
         with self._segments.lock:
             self._tries.request()
         try:
-            response = self._follow(client, control, headers)
+            response = _follow(client, control, self.job.url, headers, self._check_time)
         except (Stopped, CalledBack):
             with self._segments.lock:
                 self._tries.requests -= 1  # interrupted by us: not a try
@@ -373,167 +367,91 @@ class Transfer:
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too
-            return self._judge(response, segment, is_range)
+            return self._heed(response, segment, asked)
         except BaseException:
             response.close()
             raise
 
-    def _go_back(self, segment: Segment) -> bool:
-        """Begin a little earlier where the disk holds that; False: the whole file is to be asked for."""
-        part = self._part
-        if segment.is_sole or not part.received.ranges.total():
-            return False
-        if not part.can_resume:
-            self._begin_anew()
-        is_last = segment.end in (None, part.received.size)
-        overlap = OVERLAP if is_last else OVERLAP - JOINT
-        segment.offset -= min(overlap, part.received.ranges.before(segment.offset))
-        return True
-
-    def _range_headers(self, segment: Segment) -> dict[str, str]:
+    def _request(self, segment: Segment) -> tuple[Asked, dict[str, str]]:
+        """What to ask for, and with which headers."""
         received = self._part.received
-        last = "" if segment.end in (None, received.size) else segment.end - 1
-        headers = {"Range": f"bytes={segment.offset}-{last}"}
-        validator = received.validator.if_range
-        if validator and self._ask_for is not Ask.BARE:
-            headers["If-Range"] = validator
-        return headers
+        segment.counts = received.size is None or received.is_whole
+        if segment.is_sole or not received.ranges.total():
+            conditions = _conditions(self.job, self.name)
+            return Asked(is_conditional=bool(conditions)), conditions
+        if not self._part.can_resume:
+            self._begin_anew()
+        return _range(segment, received, with_if_range=self._ask_for is not Ask.BARE)
 
-    def _conditions(self) -> dict[str, str]:
-        """For UPDATE: ask only for what differs from the file that is there (RFC 9110, section 13.1)."""
-        if self.job.if_exists is not IfExists.UPDATE:
-            return {}
-        have = self.job.have
-        try:
-            status = os.stat(portable.reach(self._path(self._known_name())))
-        except OSError:
-            return {}
-        if have and have.etag and (status.st_size, status.st_mtime) == (have.size, have.mtime):
-            return {"If-None-Match": have.etag}
-        return {"If-Modified-Since": email.utils.formatdate(status.st_mtime, usegmt=True)}
+    def _heed(self, response: requests.Response, segment: Segment, asked: Asked) -> Skipped | None:
+        """Do what an answer means: the segment gets its body, unless there is nothing to fetch."""
+        head = Head.of(response)
+        # A range says nothing new of a file that has its name; the whole file may be another one.
+        is_named = head.status == 206 and self._content_type is not None
+        name = self.name if is_named else head.name_for(self.job.url)
+        has_digest = self.job.digest is not None
+        verdict = answers.judge(head, asked, self._part.received, name=name, has_digest=has_digest)
+        match verdict:
+            case Verdict.RANGE | Verdict.WHOLE | Verdict.SAME:
+                body = _body(response, name)
+                if verdict is Verdict.RANGE:
+                    self._continue(head, name, segment)
+                elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
+                    response.close()
+                    return skipped
+                segment.body = body
+                return None
+            case Verdict.UNCHANGED:
+                response.close()
+                self._part.discard()
+                known = self.job.have.name if self.job.have else self.name
+                return _skipped(self.job, known, "Not changed on the server")
+            case Verdict.ASK_BARE:
+                self._ask_for = Ask.BARE
+            case Verdict.ASK_WHOLE:
+                self._decide()
+                self._ask_for = Ask.WHOLE
+            case Verdict.ASK_ANEW:
+                self._forget()
+            case _:
+                assert_never(verdict)
+        raise _AskAgain
 
-    def _follow(self, client: Client, control: Control, headers: dict[str, str]) -> requests.Response:
-        """Send the request, and again to where redirects lead (RFC 9110, section 15.4)."""
-        url, cookies = self.job.url, client.no_cookies()
-        for _ in range(MAX_REDIRECTS + 1):
-            response = client.get(url, headers, control, cookies=cookies)
-            if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
-                return response
-            response.close()
-            self._check_time()
-            cookies.update(response.cookies)
-            url = answers.redirected(str(response.url), response.headers["Location"])
-        raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
-
-    def _judge(self, response: requests.Response, segment: Segment, is_range: bool) -> Skipped | None:
-        """Decide what an answer means: the segment gets its body, unless there is nothing to fetch."""
-        status = response.status_code
-        if status == 206 and is_range:
-            self._continue(response, segment)
-            return None
-        if status in answers.NO_RANGES and is_range:
-            self._decide()
-            self._ask_for = Ask.WHOLE
-            raise _AskAgain
-        if status == 304 and self.job.if_exists is IfExists.UPDATE:
-            response.close()
-            self._part.discard()
-            return self._skipped(self._known_name(), "Not changed on the server")
-        if status not in (200, 203):
-            raise answers.refusal(response)
-        known = self._part.received.validator
-        if is_range and self._ask_for is not Ask.BARE and answers.certainly_same(known, response):
-            self._ask_for = Ask.BARE  # some servers drop the range only because of If-Range
-            raise _AskAgain
-        return self._begin(response, segment)
-
-    def _begin(self, response: requests.Response, segment: Segment) -> Skipped | None:
+    def _begin(self, head: Head, name: str, segment: Segment, *, is_same: bool) -> Skipped | None:
         """The whole file comes."""
         self._decide()
         if self.received:
-            self._refuse_page(response)
-        self._take_name(response)
-        if self.job.if_exists is IfExists.SKIP and (skipped := self._already_there()):
-            response.close()
+            _refuse_page(self.name, self._content_type, head.content_type)
+        self.name, self._content_type = name, head.content_type
+        if skipped := _already_there(self.job, self.name):
             self._part.discard()
             return skipped
-        body = self._open_body(response)
-        if self._goes_through(response, body):
+        if is_same:
             segment.is_sole = True
         else:
             self._forget()
-            received = self._part.received
-            received.encoded = body.encoded
-            if not body.encoded:
-                received.size, received.validator = body.length, answers.validator(response)
+            self._part.begin(head.length, head.validator, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
         self._need_space()
         segment.offset = 0
-        segment.open(body, self.size, self.size)
+        segment.answered(self.size, self.size)
         return None
 
-    def _goes_through(self, response: requests.Response, body: Body) -> bool:
-        """Whether what is there can stay, to be compared: it seems to be the very same file."""
-        received = self._part.received
-        if not received.ranges.total() or received.encoded or body.encoded or body.length != received.size:
-            return False
-        known = received.validator
-        return answers.certainly_same(known, response) if known.if_range else self._part.can_resume
-
-    def _refuse_page(self, response: requests.Response) -> None:
-        """Give up nothing that was received for a page to sign in. Raises TransferError."""
-        content_type = response.headers.get("Content-Type", "")
-        if content.is_html(content_type):
-            content.judge(b"<html>", self.name, content_type)
-            if self._content_type is not None and not content.is_html(self._content_type):
-                raise TransferError(content.PAGE)
-
-    def _take_name(self, response: requests.Response) -> None:
-        self._content_type = response.headers.get("Content-Type", "")
-        self.name = names.choose(
-            disposition=response.headers.get("Content-Disposition", ""),
-            asked=self.job.url,
-            final=str(response.url),
-            content_type=self._content_type,
-        )
-
-    def _continue(self, response: requests.Response, segment: Segment) -> None:
-        """A range comes: only if it is the one asked for, of the file that is on the disk."""
-        received = self._part.received
-        answered = parse_content_range(response.headers.get("Content-Range", ""))
-        if not answered or answered[0] != segment.offset or not self._is_same(response, *answered):
-            self._begin_anew()
+    def _continue(self, head: Head, name: str, segment: Segment) -> None:
+        """A range comes, of the file that is on the disk."""
+        span = head.span
+        assert span
+        received, (_, end, size) = self._part.received, span
         if self._content_type is None:
-            self._take_name(response)
-        body = self._open_body(response)
-        if body.encoded:
-            self._begin_anew()
+            self.name, self._content_type = name, head.content_type
         self._trust = self._trust.forward(Trust.SEVERAL)
         if received.size is None:
-            self.size = answered[2]  # believed once all of the range was seen to fit
-        if not received.validator.if_range:
-            received.validator = answers.validator(response)  # for the next time
+            self.size = size  # believed once all of the range was seen to fit
+        if not received.validator:
+            received.validator = head.validator  # for the next time
         self._need_space()
         wanted = self.size if segment.end is None else segment.end
-        segment.open(body, None if wanted is None else min(wanted, answered[1]), answered[1])
-
-    def _is_same(self, response: requests.Response, start: int, _end: int, size: int | None) -> bool:
-        """Whether nothing in the answer says that it is another version of the file."""
-        received = self._part.received
-        known, now = received.validator, answers.validator(response)
-        is_proven = self._ask_for is not Ask.BARE or received.ranges.has(start)  # by If-Range, or an overlap
-        if not is_proven and not answers.certainly_same(known, response):
-            return False
-        return not (
-            (size is not None and received.size is not None and size != received.size)
-            or (now.etag and known.etag and now.etag != known.etag)
-            or (now.last_modified and known.last_modified and now.last_modified != known.last_modified)
-        )
-
-    def _open_body(self, response: requests.Response) -> Body:
-        from .body import Body
-
-        return Body(response, self.name)
+        segment.answered(None if wanted is None else min(wanted, end), end)
 
     def _need_space(self) -> None:
         if self.size is not None:
@@ -541,19 +459,20 @@ class Transfer:
 
     # -- Receiving.
 
-    def _receive(self, segment: Segment, control: Control, buffer: memoryview) -> None:
+    def _receive(self, segment: Segment, control: Control, client: Client, buffer: memoryview) -> None:
         """Read a body to the segment's end, into the file."""
         control.enter(Phase.BODY)
         part, body = self._part, segment.body
         assert body
-        if part.can_resume and self._trust is not Trust.ALONE and not segment.is_sole:
+        if part.can_be_split and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
         while self._is_due(segment, control) and (count := body.read(buffer, control)):
             self._place(segment, self._fitting(segment, buffer[:count]))
             part.save()
         if not segment.is_past_end and not segment.was_kept:
             body.finish(self._settings.timeout)
-            segment.body = None  # the connection is the client's again
+            segment.body = None
+            self._connections.hand_back(segment, client)
         self._know_size(segment)
 
     def _is_due(self, segment: Segment, control: Control) -> bool:
@@ -611,9 +530,9 @@ class Transfer:
         with self._segments.lock:
             is_new = received > self._tries.furthest
             self._tries.progress(received)
-            if is_new and self._ask_for is Ask.WHOLE:
-                self._ask_for = Ask.RANGE
-        if is_new or segment.is_sole:  # what is there is looked at once more, in a file that has an end
+            if is_new:
+                self._ask_for = self._ask_for.after_progress()
+        if is_new or segment.is_whole:  # what was there once comes again, in an answer that has an end
             self._tries.came(time.monotonic())
         else:
             self._check_time()
@@ -640,31 +559,7 @@ class Transfer:
             self._part.discard()
             raise
         control.enter(Phase.PUBLISH)
-        have, path = self._publish(control)
-        if path is None:
-            self._part.discard()
-            return self._skipped(self.name, "")
-        return Finished(filepath=path, size=self.received, note=remark, have=have)
-
-    def _publish(self, control: Control) -> tuple[Have | None, str | None]:
-        part, is_update = self._part, self.job.if_exists is IfExists.UPDATE
-        validator, size = part.received.validator, part.received.size or 0
-        mtime = answers.timestamp(validator.last_modified) if is_update else None
-        path = part.publish(
-            self.name, self.job.if_exists, mtime=mtime, placed=self._note_done, wait=control.sleep
-        )
-        if not path:
-            return None, None
-        if not is_update:
-            return None, str(path)
-        status = os.stat(portable.reach(str(path)))
-        return Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag), str(path)
-
-    def _note_done(self, path: Path) -> None:
-        """So that it is not downloaded again where Blender dies before it has written its list."""
-        if self.job.done:
-            with suppress(OSError):
-                disk.note(self.job.done, self.job.uid, path)
+        return _published(self.job, self._part, self.name, remark, control)
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
         """Compare the digest. Raises TransferError; _AskAgain where in one piece it may be right."""
@@ -676,22 +571,130 @@ class Transfer:
             self._clear()
             raise _AskAgain
         self._part.discard()
-        raise TransferError(
-            "The file is damaged or another one: its checksum differs. Try again, or get a new link"
-        )
+        raise TransferError(_DAMAGED)
 
-    def _known_name(self) -> str:
-        return self.job.have.name if self.job.have else self.name
 
-    def _already_there(self) -> Skipped | None:
-        is_there = os.path.lexists(portable.reach(self._path(self.name)))
-        return self._skipped(self.name, "Already there") if is_there else None
+_DAMAGED = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
 
-    def _skipped(self, name: str, note: str) -> Skipped:
-        return Skipped(filepath=self._path(name), note=note)
 
-    def _path(self, name: str) -> str:
-        return os.path.join(self.job.directory, name)
+# -- The file under its final name.
+
+
+def _path(job: Job, name: str) -> str:
+    return os.path.join(job.directory, name)
+
+
+def _skipped(job: Job, name: str, note: str) -> Skipped:
+    return Skipped(filepath=_path(job, name), note=note)
+
+
+def _already_there(job: Job, name: str) -> Skipped | None:
+    """For SKIP: whether there is nothing to do."""
+    if job.if_exists is IfExists.SKIP and os.path.lexists(portable.reach(_path(job, name))):
+        return _skipped(job, name, "Already there")
+    return None
+
+
+def _conditions(job: Job, name: str) -> dict[str, str]:
+    """For UPDATE: ask only for what differs from the file that is there (RFC 9110, section 13.1)."""
+    if job.if_exists is not IfExists.UPDATE or job.digest:
+        return {}
+    have = job.have
+    try:
+        status = os.stat(portable.reach(_path(job, have.name if have else name)))
+    except OSError:
+        return {}
+    if have and have.etag and (status.st_size, status.st_mtime) == (have.size, have.mtime):
+        return {"If-None-Match": have.etag}
+    return {"If-Modified-Since": email.utils.formatdate(status.st_mtime, usegmt=True)}
+
+
+def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Skipped | None:
+    """For UPDATE with a digest: not the server tells whether it is the file, but the file itself."""
+    known = job.have.name if job.have else name
+    if job.if_exists is not IfExists.UPDATE or not job.digest:
+        return None
+    seen = digest.new_hash(job.digest.algorithm)
+    control.enter(Phase.VERIFY)
+    try:
+        with open(portable.reach(_path(job, known)), "rb") as file:
+            while count := file.readinto(buffer):
+                control.check()
+                control.touch()
+                seen.update(buffer[:count])
+    except OSError:
+        return None
+    return _skipped(job, known, "Not changed") if digest.matches(seen, job.digest) else None
+
+
+def _published(job: Job, part: Part, name: str, note: str, control: Control) -> Finished | Skipped:
+    """Give the file its name. Skipped: SKIP found it taken. Raises TransferError, OSError."""
+    is_update = job.if_exists is IfExists.UPDATE
+    validator, size = part.received.validator, part.received.size or 0
+    mtime = answers.timestamp(validator.last_modified) if is_update else None
+    done = partial(_note_done, job)
+    path = part.publish(name, job.if_exists, mtime=mtime, placed=done, wait=control.sleep)
+    if not path:
+        part.discard()
+        return _skipped(job, name, "")
+    have = None
+    if is_update:
+        status = os.stat(portable.reach(str(path)))
+        have = Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag)
+    return Finished(filepath=str(path), size=size, note=note, have=have)
+
+
+def _note_done(job: Job, path: Path) -> None:
+    """So that it is not downloaded again where Blender dies before it has written its list."""
+    if job.done:
+        with suppress(OSError):
+            disk.note(job.done, job.uid, path)
+
+
+# -- Requests and answers.
+
+
+def _range(
+    segment: Segment, received: Received, *, with_if_range: bool
+) -> tuple[Asked, dict[str, str]]:
+    """Ask for a segment, which begins a little earlier where the disk holds that."""
+    is_last, new_from = segment.end in (None, received.size), segment.offset
+    segment.offset -= min(OVERLAP if is_last else OVERLAP - JOINT, received.ranges.before(new_from))
+    headers = {"Range": f"bytes={segment.offset}-{'' if is_last else (segment.end or 0) - 1}"}
+    if_range = received.validator.if_range if with_if_range else ""
+    if if_range:
+        headers["If-Range"] = if_range
+    return Asked(segment.offset, new_from, if_range), headers
+
+
+def _follow(
+    client: Client, control: Control, url: str, headers: dict[str, str], check: Callable[[], None]
+) -> requests.Response:
+    """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
+    cookies = client.no_cookies()
+    for _ in range(MAX_REDIRECTS + 1):
+        response = client.get(url, headers, control, cookies=cookies)
+        if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
+            return response
+        response.close()
+        check()
+        cookies.update(response.cookies)
+        url = answers.redirected(str(response.url), response.headers["Location"])
+    raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
+
+
+def _refuse_page(name: str, known_type: str | None, content_type: str) -> None:
+    """Give up nothing that was received for a page to sign in. Raises TransferError."""
+    if content.is_html(content_type):
+        content.judge(b"<html>", name, content_type)
+        if known_type is not None and not content.is_html(known_type):
+            raise TransferError(content.PAGE)
+
+
+def _body(response: requests.Response, name: str) -> Body:
+    from .body import Body  # which imports requests
+
+    return Body(response, name)
 
 
 def _log_unforeseen(error: BaseException) -> None:

@@ -52,16 +52,26 @@ class Validator:
 
     etag: str = ""
     last_modified: str = ""
+    is_date_strong: bool = field(default=False, compare=False)
+    """Whether the file cannot have changed twice in the second that `last_modified` names."""
 
     @classmethod
-    def told(cls, etag: str, last_modified: str) -> Validator:
+    def told(cls, etag: str, last_modified: str, *, is_date_strong: bool = False) -> Validator:
         """Of what a server said: what cannot go back to it as it came is as good as nothing."""
-        return cls(_sane(etag), _sane(last_modified))
+        return cls(_sane(etag), _sane(last_modified), is_date_strong)
+
+    def __bool__(self) -> bool:
+        """Whether there is any, be it a weak one."""
+        return bool(self.etag or self.last_modified)
 
     @property
     def if_range(self) -> str:
-        """The value for ``If-Range``: a strong ETag, else the date, else nothing."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+        """The value for ``If-Range`` (RFC 9110, section 13.1.5): a strong ETag, or where there is none a
+        strong date; else empty.
+        """
+        if self.etag:
+            return "" if self.etag.startswith("W/") else self.etag
+        return self.last_modified if self.is_date_strong else ""
 
 
 def _sane(value: str) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,7 +221,10 @@ class Part:
         self.release()
 
     def discard(self) -> None:
-        """Delete what was received, and close it. Raises nothing."""
+        """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
+        if self._fd < 0:
+            for path in filter(None, (self.path, self._earlier)):
+                discard_leftover(str(path.parent), path.name)
         with suppress(OSError, Stopped):
             self._remove()
         self._unlock()
@@ -246,6 +249,11 @@ class Part:
     @property
     def can_resume(self) -> bool:
         """Without validator or digest nothing proves that the rest belongs to what is there."""
+        return not self.received.encoded and bool(self.received.validator or self._digest)
+
+    @property
+    def can_be_split(self) -> bool:
+        """A weak validator proves nothing of bytes that are not compared (RFC 9110, section 15.3.7.3)."""
         return not self.received.encoded and bool(self.received.validator.if_range or self._digest)
 
     def read(self, offset: int, count: int) -> bytes:
@@ -287,6 +295,13 @@ class Part:
             self._lost = TransferError("The partial file was cut by something else. Press Retry")
         if self._lost:
             raise self._lost
+
+    def begin(self, size: int | None, validator: Validator, *, is_encoded: bool) -> None:
+        """What will come is of this version of the file. Encoded, no byte of it has a known position."""
+        if is_encoded:
+            self.received.encoded = True
+        else:
+            self.received.size, self.received.validator = size, validator
 
     def forget(self) -> None:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
@@ -389,6 +404,7 @@ class Part:
             "size": self.received.size,
             "etag": validator.etag,
             "last_modified": validator.last_modified,
+            "is_date_strong": validator.is_date_strong,
             "ranges": ranges,
         }
         self._has_sidecar = True
@@ -552,9 +568,10 @@ def _parse(about: Any, url: str | None, on_disk: int) -> Received:
     ranges = Ranges((_offset(start), _offset(end)) for start, end in about["ranges"])
     if ranges.end() > on_disk or (size is not None and ranges.end() > size):
         raise ValueError("it says more than there is")
-    validator = Validator(about["etag"], about["last_modified"])
-    if validator != Validator.told(*astuple(validator)):  # whoever can write to the folder can write this
-        raise ValueError("not what came from a server")
+    etag, date = about["etag"], about["last_modified"]
+    validator = Validator.told(etag, date, is_date_strong=about.get("is_date_strong") is True)
+    if (etag, date) != (validator.etag, validator.last_modified):
+        raise ValueError("not what came from a server: whoever can write to the folder can write this")
     return Received(ranges, size, validator)
 
 

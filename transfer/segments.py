@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .connections import Connections
 from .control import Control
 from .ranges import Ranges
 
@@ -65,6 +66,11 @@ class Segment:
     """and when, in seconds of `time.monotonic`."""
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its response is the whole file, and says how long that is."""
+        return self.began == 0 and self.reach is not None
+
+    @property
     def is_past_end(self) -> bool:
         """Whether what is still to come is somebody else's."""
         goes_on = self.is_overlong or (self.reach or 0) > (self.end or 0)
@@ -106,17 +112,17 @@ class Segment:
         is_large = self.end is not None and self.end - self.offset >= 2 * SPLIT_BYTES
         return is_large and self.is_measured and self.seconds_left(self.speed) > seconds
 
-    def open(self, body: Body, end: int | None, reach: int | None) -> None:
-        """Its response is there; `end` may come earlier than asked for."""
-        self.body, self.end, self.reach = body, end, reach
+    def answered(self, end: int | None, reach: int | None) -> None:
+        """The head of its response is there; `end` may come earlier than asked for."""
+        self.end, self.reach = end, reach
         self.began, self.began_at = self.offset, time.monotonic()
 
     def let_go(self) -> None:
         """Nobody reads its response, which stays open."""
         self.control, self.was_kept = None, True
 
-    def close(self) -> None:
-        """End its connection."""
+    def hang_up(self) -> None:
+        """End its connection. Any thread, while nobody reads its response."""
         body, self.body = self.body, None
         if body:
             body.close()
@@ -125,10 +131,11 @@ class Segment:
 class Segments:
     """The workers of one transfer, and what each of them fetches. Any thread may call."""
 
-    def __init__(self, lock: threading.Lock, split_seconds: float) -> None:
+    def __init__(self, lock: threading.Lock, split_seconds: float, connections: Connections) -> None:
         self.lock = lock
         """Guards what is received, and the transfer's counters too."""
         self._split_seconds = split_seconds
+        self._connections = connections
         self._workers: dict[Control, None] = {}  # as they came
         self._segments: list[Segment] = []
         self._welcomes = False  # others
@@ -146,7 +153,7 @@ class Segments:
     def connections(self) -> int:
         """How many responses are open that nobody reads."""
         with self.lock:
-            return sum(segment.control is None for segment in self._segments)
+            return sum(not segment.control and segment.body is not None for segment in self._segments)
 
     # -- Coming and going.
 
@@ -226,10 +233,12 @@ class Segments:
     def take_up(self, control: Control) -> Segment | None:
         """Go on with an open response that nobody reads; None: there is none."""
         with self.lock:
-            stopped = next((segment for segment in self._segments if not segment.control), None)
-            if stopped:
-                stopped.control = control
-            return stopped
+            for stopped in [segment for segment in self._segments if not segment.control]:
+                if self._connections.take_up(stopped):
+                    stopped.control = control
+                    return stopped
+                self._segments.remove(stopped)
+            return None
 
     def claim(
         self, control: Control, received: Ranges, size: int | None, *, may_split: bool
@@ -293,16 +302,19 @@ class Segments:
             if not gap or gap[0] >= (segment.reach or 0):
                 return False
             owner = self._owner(gap[0], segment)
+            if owner and owner.body:
+                return self._overtake(owner, segment, speed)
             is_near = self._refused or gap[0] - segment.offset <= max(OVERLAP, speed * SOON_SECONDS)
-            if not owner:
-                return self._extend(segment, is_near, self._free_end(gap) + JOINT)
-            if not owner.body:  # has been asking since this one was split
+            if owner:  # it has been asking since this one was split
                 return self._rob(owner, segment) if is_near else None
-            rest = _rest(owner)
-            way = (owner.end or 0) - segment.offset
-            if not rest or rest <= way / max(1.0, speed):
-                return None if rest <= SOON_SECONDS else False
-            return self._extend(segment, True, owner.end or 0)
+            return self._extend(segment, is_near, self._free_end(gap) + JOINT)
+
+    def _overtake(self, owner: Segment, segment: Segment, speed: float) -> bool | None:
+        """Read on what another reads, where it would take longer."""
+        rest, way = _rest(owner), (owner.end or 0) - segment.offset
+        if not rest or rest <= way / max(1.0, speed):
+            return None if rest <= SOON_SECONDS else False
+        return self._extend(segment, True, owner.end or 0)
 
     def _owner(self, position: int, but: Segment) -> Segment | None:
         """Who fetches what."""
@@ -329,7 +341,8 @@ class Segments:
     def drop(self, segment: Segment, *, failed: bool = False) -> None:
         """A worker does not fetch it any more."""
         was_refused = failed and not segment.body
-        segment.close()
+        segment.hang_up()
+        self._connections.end(segment)
         with self.lock:
             self._refused = self._refused or was_refused
             if segment in self._segments:
@@ -364,7 +377,8 @@ class Segments:
     def _close_all(self, condition: Callable[[Segment], bool]) -> None:
         with self.lock:
             for segment in filter(condition, self._segments):
-                segment.close()
+                self._connections.end(segment)  # then nobody else closes it
+                segment.hang_up()
             self._segments = [segment for segment in self._segments if not condition(segment)]
 
     def stop(self, segment: Segment) -> None:
@@ -374,6 +388,7 @@ class Segments:
             return
         with self.lock:
             segment.let_go()
+            self._connections.keep(segment)
 
 
 def _rest(segment: Segment) -> float:

@@ -340,6 +340,7 @@ def test_the_sidecar_tells_all_but_secrets(fetch: Fetcher, server: Server, tmp_p
         "size": len(DATA),
         "etag": server.requests and _etag(server),
         "last_modified": LAST_MODIFIED,
+        "is_date_strong": True,
         "ranges": [[0, 200_000]],
     }
     url = server.add("/b.bin", first(1, cut_after(200_000)), after(1, status(403)), body=DATA)
@@ -680,11 +681,6 @@ def test_a_resume_by_date(fetch: Fetcher, server: Server, tmp_path: Path) -> Non
     assert server.requests[-1].headers["If-Range"] == LAST_MODIFIED
 
 
-def test_a_weak_etag_proves_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    _resumed(fetch, server, tmp_path, etag='W/"1"', last_modified=None)
-    assert _asked(server) == [None]
-
-
 def test_without_validator_and_digest_it_begins_from_zero(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
@@ -994,6 +990,24 @@ def test_a_date_that_cannot_be_set_costs_no_download(
 ) -> None:
     url = server.add("/a.bin", body=DATA, last_modified=date)
     assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("has_have", [False, True])
+def test_update_with_a_digest_goes_by_the_file_that_is_there(
+    fetch: Fetcher, server: Server, tmp_path: Path, has_have: bool
+) -> None:
+    """Not by what the server says of changes: the file may be damaged, or another one."""
+    url = server.add("/a.bin", body=DATA)
+    outcome = fetch(url, tmp_path, if_exists=IfExists.UPDATE)
+    assert isinstance(outcome, Finished)
+    options = {"if_exists": IfExists.UPDATE, "sha256": SHA256, "have": outcome.have if has_have else None}
+    assert skipped(fetch(url, tmp_path, **options)) == tmp_path / "a.bin"
+    assert len(server.requests) == 1
+    status = os.stat(tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes(DATA[:-1] + b"?")
+    os.utime(tmp_path / "a.bin", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert finished(fetch(url, tmp_path, **options)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
 
 
 def test_a_name_that_the_file_system_does_not_take(

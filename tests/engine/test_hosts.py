@@ -279,10 +279,10 @@ def test_idle_connections_count_too(
     assert server.connections.peak <= 3
 
 
-def test_a_download_that_goes_on_is_left_alone_and_its_worker_has_no_other_connection(
+def test_a_download_that_goes_on_is_left_alone_and_idle_connections_make_room(
     new_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
-    driver = new_driver(Settings(timeout=90.0, connections=2))
+    driver = new_driver(Settings(timeout=90.0, connections=2, split_seconds=3600.0))
     gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
     driver.submit(job)
@@ -292,8 +292,8 @@ def test_a_download_that_goes_on_is_left_alone_and_its_worker_has_no_other_conne
     server.wait_open(2)
     driver.submit(job)
     driver.until_phase(job, Phase.BODY)
-    server.wait_open(1)
     finished(driver.run(new_job(server.url("/b.bin"), tmp_path)))
+    server.wait_open(2)
     gate.open()
     assert finished(driver.outcome(job)).read_bytes() == DATA
     assert len(server.requests_for("/a.bin")) == 1

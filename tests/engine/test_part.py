@@ -19,6 +19,7 @@ from server import Server, cut_after, first, pattern
 
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import portable
+from background_downloads.transfer.control import Control
 from background_downloads.transfer.disk import explained, write_atomically
 from background_downloads.transfer.job import Digest, IfExists, TransferError, Validator
 from background_downloads.transfer.part import Part
@@ -300,7 +301,7 @@ def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytes
     [
         (STRONG, None, True),
         (Validator("", "Wed, 01 Jan 2020 00:00:00 GMT"), None, True),
-        (Validator('W/"1"', ""), None, False),
+        (Validator('W/"1"', ""), None, True),
         (Validator(), None, False),
         (Validator(), Digest("md5", "0" * 32), True),
     ],
@@ -385,6 +386,19 @@ def test_when_publishing_fails_nothing_stands_under_the_name(
             part.publish("b.bin", IfExists.RENAME)
     assert names(tmp_path) == [part.path.name]
     assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b.bin"
+
+
+def test_what_was_cut_when_all_was_there_is_not_expected_nor_remembered(
+    part: Part, tmp_path: Path, fetch: Fetcher
+) -> None:
+    _fill(part, 1000)
+    part.received.size = 1000
+    part.checkpoint()
+    os.truncate(part.path, 500)
+    with pytest.raises(TransferError, match="cut by something else"):
+        part.is_expected(Control(fetch._waker), memoryview(bytearray(10)))
+    part.close()
+    assert _reopened(tmp_path) == []
 
 
 @pytest.mark.parametrize("call", ["checkpoint", "publish"])

@@ -29,6 +29,7 @@ from driving import (
 from server import (
     Server,
     after,
+    changed,
     content_range,
     cut_after,
     cut_before_headers,
@@ -374,17 +375,105 @@ def test_looking_at_what_is_there_is_no_time_without_progress(
     assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-", None]
 
 
-@pytest.mark.parametrize(
-    "validator",
-    [{"etag": 'W/"1"', "last_modified": None}, {"etag": None, "last_modified": None}],
-    ids=["weak", "none"],
-)
-def test_what_nothing_proves_is_fetched_anew(
-    fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any]
+def test_fetching_anew_what_changed_on_the_server_is_no_time_without_progress(
+    fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock
 ) -> None:
-    server.add("/a.bin", body=DATA, **validator)
+    """Most of the old file is there, so for long nothing is further than that."""
+
+    def pass_time() -> None:
+        clock.now += 15 * fetch.settings.timeout
+
+    def slow(exchange: Any) -> None:
+        for position in range(50_000, KEPT, 50_000):
+            exchange.at_body(position, pass_time)
+        exchange.go_on()
+
+    given_up(fetch, server, tmp_path)
+    server.add("/a.bin", slow, body=OTHER)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("count", [1, OVERLAP])
+def test_a_server_that_gives_short_ranges_only_is_asked_for_the_whole_file(
+    fetch: Fetcher, server: Server, tmp_path: Path, count: int
+) -> None:
+    """What it gives of a range is no longer than what is compared with the disk."""
+
+    def shorter(exchange: Any) -> None:
+        start = exchange.request.range_start
+        exchange.request.headers.set("Range", f"bytes={start}-{start + count - 1}")
+        exchange.go_on()
+
+    given_up(fetch, server, tmp_path)
+    server.add("/a.bin", on_range(shorter), body=DATA)
+    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert len(server.requests) == 4
+    assert asked(server)[-1] is None
+
+
+@pytest.mark.parametrize("digest", [None, SHA256])
+@pytest.mark.parametrize("cut_to", [0, 1000, KEPT - 1])
+def test_what_another_program_cuts_off_meanwhile_leaves_no_hole(
+    thread_driver: Driver, server: Server, tmp_path: Path, digest: str | None, cut_to: int
+) -> None:
+    gate = server.gate()
+    job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path, sha256=digest)
+    thread_driver.submit(job)
+    thread_driver.until_received(job, KEPT)
+    os.truncate(part_of(tmp_path), cut_to)
+    gate.open()
+    assert "was cut by something else" in failed(thread_driver.outcome(job))
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_what_nothing_proves_is_fetched_anew(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/a.bin", body=DATA, etag=None, last_modified=None)
     with_gaps(server, tmp_path, [[0, KEPT]])
     assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
+    assert asked(server)[-1] is None
+
+
+GIVEN_UP = first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(403))
+WEAK = (
+    {"etag": 'W/"1"'},
+    {"etag": 'W/"1"', "last_modified": None},
+    {"etag": None, "last_modified": "Fri, 01 Jan 2100 00:00:00 GMT"},
+)
+"""Also a date that is no older than the answer itself (RFC 9110, section 8.8.2.2)."""
+
+
+@pytest.mark.parametrize("validator", WEAK)
+@pytest.mark.parametrize("is_new_process", [False, True])
+def test_a_weak_validator_goes_on_without_if_range_where_all_is_the_same(
+    fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any], is_new_process: bool
+) -> None:
+    server.add("/a.bin", *GIVEN_UP, body=DATA, **validator)
+    transfer = fetch.transfer(new_job(server.url("/a.bin"), tmp_path))
+    assert "403" in failed(fetch.run(transfer))
+    again = fetch.transfer(new_job(server.url("/a.bin"), tmp_path)) if is_new_process else transfer
+    assert finished(fetch.run(again)).read_bytes() == DATA
+    assert asked(server)[1:] == [f"bytes={KEPT - OVERLAP}-"] * 2
+    assert server.requests[-1].headers["If-Range"] is None
+
+
+@pytest.mark.parametrize("validator", WEAK)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        changed(2, body=OTHER, etag='W/"2"', last_modified="Fri, 01 Jan 2100 00:00:01 GMT"),
+        changed(2, body=OTHER, etag=None, last_modified=None),
+        changed(2, body=OTHER[:-1], etag='W/"1"', last_modified="Fri, 01 Jan 2100 00:00:00 GMT"),
+        changed(2, body=OTHER, etag='W/"1"', last_modified="Fri, 01 Jan 2100 00:00:00 GMT"),
+    ],
+    ids=["other", "none", "size", "overlap"],
+)
+def test_a_weak_validator_and_anything_else_than_the_same_is_fetched_anew(
+    fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any], fault: Any
+) -> None:
+    url = server.add("/a.bin", *GIVEN_UP, fault, body=DATA, **validator)
+    assert "403" in failed(fetch(url, tmp_path))
+    data = finished(fetch(url, tmp_path)).read_bytes()
+    assert data == OTHER[: len(data)]
     assert asked(server)[-1] is None
 
 

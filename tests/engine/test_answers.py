@@ -1,0 +1,226 @@
+"""What an answer means, by its head alone; how to ask, and what may be put together: no socket, no file."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from background_downloads.transfer.answers import Ask, Asked, Head, Trust, Verdict, judge
+from background_downloads.transfer.job import TransferError, TryAgain, Validator
+from background_downloads.transfer.part import Received
+from background_downloads.transfer.ranges import Ranges
+
+SIZE, KEPT, START = 1000, 600, 500  # bytes: of the file, on the disk, where the range begins
+OLD = "Thu, 02 Jan 2020 00:00:00 GMT"
+OTHER = "Fri, 03 Jan 2020 00:00:00 GMT"
+STRONG, WEAK = Validator('"1"'), Validator('W/"1"', OLD)
+BY_DATE = Validator("", OLD, is_date_strong=True)
+WEAK_DATE = Validator("", OLD)
+NOTHING = Validator()
+RANGE = Asked(START, KEPT, '"1"')
+BARE = Asked(START, KEPT)
+APART = Asked(700, 700)
+"""A range in the middle of nowhere: nothing of it is there to be compared."""
+WHOLE = Asked()
+IF_NEWER = Asked(is_conditional=True)
+
+
+def known(validator: Validator, ranges: list[tuple[int, int]] | None = None, **options: Any) -> Received:
+    there = Ranges([(0, KEPT)] if ranges is None else ranges)
+    return Received(there, **{"size": SIZE, "validator": validator, **options})
+
+
+def verdict(
+    status: int, asked: Asked, have: Received, *, name: str = "a.bin", digest: bool = False, **headers: str
+) -> Verdict:
+    length = headers.pop("length", "")
+    fields = {key.replace("_", "-"): value for key, value in headers.items()}
+    head = Head(status, fields, int(length) if length else None)
+    return judge(head, asked, have, name=name, has_digest=digest)
+
+
+def span(start: int = START, end: int = SIZE, size: int | str = SIZE) -> dict[str, str]:
+    return {"Content_Range": f"bytes {start}-{end - 1}/{size}"}
+
+
+SAID = {"ETag": '"1"'}
+SAID_WEAK = {"ETag": 'W/"1"', "Last_Modified": OLD}
+SAID_DATE = {"Last_Modified": OLD}
+FULL = {"length": str(SIZE)}
+
+RANGES: list[tuple[Asked, Validator, dict[str, str], Verdict]] = [
+    # Of the version that If-Range named.
+    (RANGE, STRONG, span() | SAID, Verdict.RANGE),
+    (RANGE, STRONG, span(), Verdict.RANGE),
+    (RANGE, STRONG, span(size="*") | SAID, Verdict.RANGE),
+    (RANGE, STRONG, span(end=700) | SAID, Verdict.RANGE),
+    (RANGE, BY_DATE, span() | SAID_DATE, Verdict.RANGE),
+    # Not the one asked for.
+    (RANGE, STRONG, SAID, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span(start=0) | SAID, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span(start=START + 1) | SAID, Verdict.ASK_ANEW),
+    (RANGE, STRONG, {"Content_Range": f"bytes */{SIZE}"}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, {"Content_Range": "lines 500-999/1000"}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, {"Content_Range": "bytes 500-499/1000"}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span() | {"Content_Encoding": "gzip"}, Verdict.ASK_ANEW),
+    # Of another version.
+    (RANGE, STRONG, span(size=SIZE + 1) | SAID, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span() | {"ETag": 'W/"1"'}, Verdict.ASK_ANEW),
+    (RANGE, BY_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_ANEW),
+    # It brings nothing that is not there.
+    (RANGE, STRONG, span(end=KEPT) | SAID, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span(end=KEPT - 1) | SAID, Verdict.ASK_WHOLE),
+    # If-Range was left out: an overlap is compared, or the validator is the very same.
+    (BARE, STRONG, span(), Verdict.RANGE),
+    (BARE, STRONG, span() | SAID, Verdict.RANGE),
+    (BARE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_ANEW),
+    (APART, STRONG, span(start=700) | SAID, Verdict.RANGE),
+    (APART, STRONG, span(start=700), Verdict.ASK_ANEW),
+    # A weak validator takes part in no If-Range: all must be the same, and an overlap is compared.
+    (BARE, WEAK, span() | SAID_WEAK, Verdict.RANGE),
+    (BARE, WEAK, span() | {"ETag": 'W/"1"'}, Verdict.ASK_ANEW),
+    (BARE, WEAK, span() | SAID_DATE, Verdict.ASK_ANEW),
+    (BARE, WEAK, span(size="*") | SAID_WEAK, Verdict.ASK_ANEW),
+    (BARE, WEAK, span() | {"ETag": 'W/"2"', "Last_Modified": OLD}, Verdict.ASK_ANEW),
+    (BARE, WEAK_DATE, span() | SAID_DATE, Verdict.RANGE),
+    (BARE, WEAK_DATE, span(), Verdict.ASK_ANEW),
+    (BARE, WEAK_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_ANEW),
+    (APART, WEAK, span(start=700) | SAID_WEAK, Verdict.ASK_ANEW),
+    # Nothing proves anything.
+    (BARE, NOTHING, span() | SAID, Verdict.ASK_ANEW),
+]
+
+
+@pytest.mark.parametrize(("asked", "validator", "headers", "expected"), RANGES)
+def test_a_range(asked: Asked, validator: Validator, headers: dict[str, str], expected: Verdict) -> None:
+    assert verdict(206, asked, known(validator), **headers) is expected
+
+
+@pytest.mark.parametrize("asked", [BARE, APART])
+@pytest.mark.parametrize("validator", [STRONG, WEAK, WEAK_DATE, NOTHING])
+def test_a_digest_will_show_whether_a_range_belongs_to_the_file(asked: Asked, validator: Validator) -> None:
+    start = asked.start or 0
+    assert verdict(206, asked, known(validator), digest=True, **span(start)) is Verdict.RANGE
+    other = span(start, size=SIZE + 1)
+    assert verdict(206, asked, known(validator), digest=True, **other) is Verdict.ASK_ANEW
+
+
+def test_a_range_that_is_labelled_as_encoded_because_the_file_is() -> None:
+    headers = span() | {"Content_Encoding": "gzip"}
+    assert verdict(206, RANGE, known(STRONG), name="a.tar.gz", **headers) is Verdict.RANGE
+
+
+def test_the_end_once_more_where_all_is_there_brings_nothing_and_is_right() -> None:
+    have, asked = known(STRONG, [(0, SIZE)]), Asked(900, SIZE, '"1"')
+    assert verdict(206, asked, have, **span(900)) is Verdict.RANGE
+
+
+def test_a_file_whose_size_was_not_known() -> None:
+    assert verdict(206, RANGE, known(STRONG, size=None), **span()) is Verdict.RANGE
+
+
+WHOLES: list[tuple[Asked, Received, dict[str, str], Verdict]] = [
+    (WHOLE, known(NOTHING, [], size=None), FULL, Verdict.WHOLE),
+    (WHOLE, known(STRONG), FULL | SAID, Verdict.SAME),
+    (WHOLE, known(STRONG), FULL, Verdict.WHOLE),
+    (WHOLE, known(STRONG), SAID, Verdict.WHOLE),
+    (WHOLE, known(STRONG), {"length": "999"} | SAID, Verdict.WHOLE),
+    (WHOLE, known(STRONG), FULL | SAID | {"Content_Encoding": "gzip"}, Verdict.WHOLE),
+    (WHOLE, known(STRONG, encoded=True), FULL | SAID, Verdict.WHOLE),
+    (WHOLE, known(BY_DATE), FULL | SAID_DATE, Verdict.SAME),
+    (WHOLE, known(WEAK), FULL | SAID_WEAK, Verdict.SAME),
+    (WHOLE, known(WEAK), FULL | {"ETag": 'W/"1"'}, Verdict.WHOLE),
+    (WHOLE, known(NOTHING), FULL, Verdict.WHOLE),
+    # In place of a range.
+    (RANGE, known(STRONG), FULL | SAID, Verdict.ASK_BARE),
+    (RANGE, known(STRONG), FULL | {"ETag": '"2"'}, Verdict.WHOLE),
+    (RANGE, known(STRONG), FULL, Verdict.WHOLE),
+    (Asked(START, KEPT, OLD), known(BY_DATE), FULL | SAID_DATE, Verdict.ASK_BARE),
+    (BARE, known(STRONG), FULL | SAID, Verdict.SAME),
+    (BARE, known(STRONG), FULL | {"ETag": '"2"'}, Verdict.WHOLE),
+    (BARE, known(WEAK), FULL | SAID_WEAK, Verdict.SAME),
+    (BARE, known(WEAK), FULL | {"ETag": 'W/"2"', "Last_Modified": OLD}, Verdict.WHOLE),
+]
+
+
+@pytest.mark.parametrize("status", [200, 203])
+@pytest.mark.parametrize(("asked", "have", "headers", "expected"), WHOLES)
+def test_the_whole_file(
+    status: int, asked: Asked, have: Received, headers: dict[str, str], expected: Verdict
+) -> None:
+    assert verdict(status, asked, have, **headers) is expected
+
+
+@pytest.mark.parametrize("validator", [NOTHING, Validator()])
+def test_with_a_digest_the_whole_file_is_compared_with_what_is_there(validator: Validator) -> None:
+    assert verdict(200, BARE, known(validator), digest=True, **FULL) is Verdict.SAME
+
+
+@pytest.mark.parametrize("status", [400, 405, 412, 416, 501])
+def test_what_is_said_of_ranges_may_not_hold_for_the_whole_file(status: int) -> None:
+    assert verdict(status, RANGE, known(STRONG)) is Verdict.ASK_WHOLE
+    with pytest.raises(TransferError, match=str(status)):
+        verdict(status, WHOLE, known(STRONG))
+
+
+def test_only_what_was_asked_for_can_be_unchanged() -> None:
+    assert verdict(304, IF_NEWER, known(NOTHING, [])) is Verdict.UNCHANGED
+    for asked in (WHOLE, RANGE, BARE):
+        with pytest.raises(TransferError, match="304"):
+            verdict(304, asked, known(STRONG))
+
+
+@pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 503, 504, 520, 522, 524])
+@pytest.mark.parametrize("asked", [WHOLE, RANGE, BARE])
+def test_what_passes(status: int, asked: Asked) -> None:
+    with pytest.raises(TryAgain) as error:
+        verdict(status, asked, known(STRONG), Retry_After="7")
+    assert error.value.retry_after == 7
+
+
+@pytest.mark.parametrize("status", [204, 206, 300, 401, 402, 403, 404, 407, 410, 418, 451, 505, 599])
+def test_what_does_not(status: int) -> None:
+    with pytest.raises(TransferError) as error:
+        verdict(status, WHOLE, known(STRONG), Retry_After="7")
+    assert not isinstance(error.value, TryAgain)
+
+
+# -- If-Range (RFC 9110, sections 8.8.2.2 and 13.1.5).
+
+
+@pytest.mark.parametrize(
+    ("headers", "if_range"),
+    [
+        ({"ETag": '"1"', "Last-Modified": OLD, "Date": OTHER}, '"1"'),
+        ({"ETag": 'W/"1"', "Last-Modified": OLD, "Date": OTHER}, ""),
+        ({"Last-Modified": OLD, "Date": OTHER}, OLD),
+        ({"Last-Modified": OLD, "Date": "Thu, 02 Jan 2020 00:00:01 GMT"}, OLD),
+        ({"Last-Modified": OLD, "Date": OLD}, ""),
+        ({"Last-Modified": OTHER, "Date": OLD}, ""),
+        ({"Last-Modified": OLD}, OLD),
+        ({"Last-Modified": OLD, "Date": "yesterday"}, OLD),
+        ({"Last-Modified": "yesterday", "Date": OLD}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_may_stand_in_if_range(headers: dict[str, str], if_range: str) -> None:
+    assert Head(200, headers).validator.if_range == if_range
+
+
+# -- States.
+
+
+def test_trust_only_goes_forward() -> None:
+    for old, new in itertools.product(Trust, Trust):
+        assert old.forward(new) is max(old, new)
+
+
+def test_what_was_thrown_away_is_trusted_again_unless_it_did_not_fit() -> None:
+    assert [trust.anew() for trust in Trust] == [Trust.ONE, Trust.ONE, Trust.ONE, Trust.ALONE]
+
+
+def test_a_whole_file_is_asked_for_until_something_new_has_come() -> None:
+    assert [ask.after_progress() for ask in Ask] == [Ask.RANGE, Ask.BARE, Ask.RANGE]
