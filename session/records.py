@@ -40,25 +40,38 @@ def encode_list(lines: Iterable[str]) -> bytes:
     return "\n".join([json.dumps({"version": VERSION}), *lines, ""]).encode()
 
 
+_DEFAULTS: dict[str, Any] = {
+    "if_exists": IfExists.RENAME.value,
+    "when_done": "NOTHING",
+    "digest": None,
+    "name": "",
+    "error": "",
+    "received": 0,
+    "size": None,
+    "partial": "",
+    "is_cut": False,
+}  # left out: ten thousand rows that wait are kept in memory as lines, too
+
+
 def encode_row(row: Download) -> str:
     """A row as a line. What changes all the time is left out while it does."""
-    return json.dumps(
-        {
-            "uid": row.uid,
-            "url": row.url,
-            "directory": row.directory,
-            "if_exists": row.if_exists.value,
-            "when_done": row.when_done,
-            "digest": [row.digest.algorithm, row.digest.hex] if row.digest else None,
-            "status": row.status.value,
-            "name": row.name,
-            "error": row.error,
-            "received": row.received if row.status is not Status.RUNNING else 0,
-            "size": row.size,
-            "partial": row.partial,
-            "is_cut": row.is_cut,
-        }
-    )
+    values = {
+        "uid": row.uid,
+        "url": row.url,
+        "directory": row.directory,
+        "status": row.status.value,
+        "if_exists": row.if_exists.value,
+        "when_done": row.when_done,
+        "digest": [row.digest.algorithm, row.digest.hex] if row.digest else None,
+        "name": row.progress.name,
+        "error": row.error,
+        "received": row.received if row.status is not Status.RUNNING else 0,
+        "size": row.size,
+        "partial": row.partial,
+        "is_cut": row.is_cut,
+    }
+    told = {key: value for key, value in values.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+    return json.dumps(told, separators=(",", ":"))
 
 
 def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download], int]:
@@ -73,7 +86,7 @@ def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download]
     rows, bad = [], 0
     for line in filter(None, lines):
         try:
-            values = _parsed(line)
+            values = _DEFAULTS | _parsed(line)
             row = _row(values)
             if values.get("uid") not in done:
                 rows.append(row)
@@ -103,7 +116,7 @@ def _row(values: Any) -> Download:
         digest=_digest(values["digest"]),
         status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
         progress=Progress(
-            name=names.safe(_text(values["name"])) or names.from_url(url) or names.FALLBACK,
+            name=names.safe(_text(values["name"])),
             received=_count(values["received"]),
             size=None if values["size"] is None else _count(values["size"]),
         ),
@@ -193,7 +206,6 @@ def row_of(leftover: Leftover, directory: str) -> Download:
         status=Status.FAILED if leftover.is_cut else Status.PAUSED,
         error=LINK_LOST if leftover.is_cut else "",
         progress=Progress(
-            name=names.from_url(leftover.url) or names.FALLBACK,
             received=leftover.received,
             size=leftover.size,
         ),

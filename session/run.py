@@ -52,6 +52,13 @@ class Run:
         self._stopping.add(uid)
         self._ticking.hasten(True)
 
+    def spare(self) -> None:
+        """Let the workers go at once where all that they have was asked to stop, and nothing waits."""
+        is_waiting = self._session.rows.is_waiting or self.is_interrupted
+        if self._submitted <= self._stopping and not is_waiting:
+            self._is_leaving = True
+            self.host.dismiss()
+
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""
         for uid in self._submitted - self._started:

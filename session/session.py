@@ -49,6 +49,9 @@ class Running(Protocol):
     def stop(self, uid: int) -> None:
         """Have a worker let go of a row."""
 
+    def spare(self) -> None:
+        """Let the workers go where nothing is left for them."""
+
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""
 
@@ -196,7 +199,9 @@ class Session:
     def flush(self) -> None:
         """Show and keep at once what people asked for, as far as it is little; timers do the rest."""
         self.mirror.flush()
-        if not self.run:
+        if self.run:
+            self.run.spare()
+        else:
             self.store.settle(time.monotonic())
 
     def has_worker(self, row: Download) -> bool:

@@ -76,8 +76,9 @@ class Store:
 
     def _encode(self, most: int | None = None) -> bool:
         """See which lines are another, of `most` rows. False: there are more."""
-        for row in list(self._touched.values())[:most]:
-            del self._touched[row.uid]
+        touched = list(self._touched.values())
+        self._touched = {row.uid: row for row in touched[most:]} if most else {}
+        for row in touched[:most]:
             line = records.encode_row(row)
             if self._lines[row.uid] != line:
                 self._lines[row.uid] = line
