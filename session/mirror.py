@@ -7,16 +7,15 @@ drops them, so the copy is made anew after it.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import bpy
 
 from ..transfer import names
 from ..workers import Download
-from .settings import is_rendering
+from .redraws import Redraws
 from .state import FIELDS, state_of
-from .words import Pace, fraction, pace
+from .words import Pace, fraction
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -24,14 +23,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1000  # rows added in one tick, and as many that changed, so that 10,000 do not freeze the window
 FEW = 20  # rows are looked up by their place, which takes the longer the further down it is
-REDRAWS = 0.1  # seconds between two redraws, at least
-REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
-SLOWEST = 2.0  # seconds between two redraws, at most
-CHANGE_SHOWS = 1.0  # seconds until a row that began or ended is drawn, at most
-# Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
-# unable to write for the rest of the session.
-RENDER_REDRAWS = 1.0
-STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 FAR = 5  # rows that a list shows
 SHOWN = bpy.types.UIList.bl_rna.properties["bitflag_filter_item"].default
 
@@ -41,18 +32,10 @@ class Mirror:
 
     def __init__(self, rows: Rows, tally: Tally) -> None:
         self._rows = rows
-        self._tally = tally
         self._index: dict[int, int] = {}  # of each uid in `items`
         self._changed: set[int] = set()
         self._is_ordered = False  # rows may be there from before the add-on was disabled
-        self._redrawn = 0.0
-        self._drawn = 0  # the changes of the rows that were drawn
-        self._is_tagged = False  # since the last tick
-        self._ticked = self._gap = 0.0  # when that was, and how long it is between two without a redraw
-        self._cost = 0.0  # seconds that a redraw takes
-        self._paced = 0.0
-        self.pace: Pace | None = None
-        """What the status bar says; None while no run goes on."""
+        self._redraws = Redraws(rows, tally)
         self._fields: dict[str, str] = {}
         self._active = 0  # the uid of the active row
         self._next_active = 0  # the uid of the row that is to be active once it is copied
@@ -104,21 +87,18 @@ class Mirror:
         self._index = {row.uid: index for index, row in enumerate(rows)}
         self.is_stale = True
 
+    @property
+    def pace(self) -> Pace | None:
+        """What the status bar says; None while no run goes on."""
+        return self._redraws.pace
+
     def tick(self, now: float) -> None:
-        """`flush` for whoever does it all the time: what a redraw takes paces those that follow."""
-        gap, self._ticked = now - self._ticked, now
-        if self._is_tagged:
-            self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
-        else:
-            self._gap += (gap - self._gap) / 8
-        self._is_tagged = False
-        slowest = SLOWEST if self._rows.changes == self._drawn else CHANGE_SHOWS
-        self.flush(pause=min(slowest, REDRAW_SHARE * self._cost))
+        """`flush` for whoever does it all the time."""
+        self.flush(pause=self._redraws.tick(now))
 
     def flush(self, *, all_rows: bool = False, pause: float = 0.0) -> None:
         """Copy what changed, and have it drawn once `pause` is over. Cheap when nothing did."""
-        is_over = self.pace is not None and not self._tally.goes_on
-        if not (self.is_stale or is_over) or not (state := state_of(bpy.context)):
+        if not (self.is_stale or self._redraws.is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
@@ -126,7 +106,7 @@ class Mirror:
         self._copy_changed(state, most)
         self._append(state, most)
         self._keep_in_sight(state)
-        self._redraw(RENDER_REDRAWS if is_rendering() else max(REDRAWS, pause))
+        self.is_stale = not self._redraws.draw(pause) or self.is_stale
 
     def clear(self) -> None:
         """Disabled: Blender would show the copy again, as it is, once the add-on is enabled again."""
@@ -174,29 +154,6 @@ class Mirror:
             self._index[row.uid] = len(state.items)
             _copy(row, state.items.add())
         self.is_stale = bool(self._changed) or len(self._index) < len(self._rows)
-
-    def _redraw(self, pause: float) -> None:
-        now = time.monotonic()
-        self._pace(now, max(pause, STATUS_REDRAWS))
-        if now - self._redrawn < pause:
-            self.is_stale = True
-            return
-        self._redrawn, self._drawn = now, self._rows.changes
-        self._is_tagged = True
-        tag_redraw()
-
-    def _pace(self, now: float, pause: float) -> None:
-        """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
-        tally, rows = self._tally, self._rows
-        if tally.goes_on == bool(self.pace) and now - self._paced < pause:
-            return
-        if self.pace:
-            tally.measure(now - self._paced)
-        self._paced = now
-        said = self.pace
-        self.pace = pace(tally, rows.counts, rows.running.values()) if tally.goes_on else None
-        if self.pace != said:
-            tag_status_bar()
 
     # -- What the list shows.
 
@@ -269,24 +226,3 @@ def _copy(row: Download, item: Any) -> None:
     for name, value in values.items():
         if getattr(item, name) != value:
             setattr(item, name, value)
-
-
-def tag_redraw() -> None:
-    """Have the regions drawn that show downloads, and no others."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                _tag_sidebar(area)
-
-
-def tag_status_bar() -> None:
-    """Have the status bar drawn: it is in no screen's areas, but listens for the names of view layers."""
-    bpy.msgbus.publish_rna(key=(bpy.types.ViewLayer, "name"))
-
-
-def _tag_sidebar(area: Any) -> None:
-    if not area.spaces.active.show_region_ui:
-        return
-    for region in area.regions:
-        if region.type == "UI" and getattr(region, "active_panel_category", "Downloads") == "Downloads":
-            region.tag_redraw()

@@ -122,11 +122,10 @@ class Session:
         Rows of the same link and folder that are stopped give way: what they received is used. So do
         those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
-        known = {row.url: row for row in self.rows if _is_in(row, directory) and not row.is_cut}
-        cut = {row.partial: row for row in self.rows if _is_in(row, directory) and row.is_cut}
+        old_of = self._finder(directory)
         rows, at_work, old_rows = [], [], []
         for link in links:
-            old = known.get(link.url) or (cut and cut.get(names.part_name(link.url, directory)))
+            old = old_of(link)
             if old and may_wait and self._is_stopping(old):
                 self._intents[old.uid] = Intent(None)  # what it received is the new one's
             elif old and old.status not in _GIVES_WAY:
@@ -140,6 +139,18 @@ class Session:
         if rows:
             self.mirror.activate(rows[0])
         return rows, at_work
+
+    def _finder(self, directory: str) -> Callable[[names.Link], Download | None]:
+        """Finds the row that has something left to do for a link in this folder."""
+        here = [row for row in self.rows if _is_in(row, directory)]
+        whole = {row.url: row for row in here if not row.is_cut}
+        cut = {row.partial: row for row in here if row.is_cut}
+
+        def find(link: names.Link) -> Download | None:
+            found = whole.get(link.url)
+            return found or (cut.get(names.part_name(link.url, directory)) if cut else None)
+
+        return find
 
     def _is_stopping(self, row: Download) -> bool:
         """Whether it was asked to, and its worker has not let go of it yet."""

@@ -22,7 +22,7 @@ from server import Server, pattern, stall_after
 if TYPE_CHECKING:
     from conftest import Extension
 
-ROOMS = ("blocking", "mirror", "run", "settings", "state", "watch")
+ROOMS = ("blocking", "mirror", "redraws", "run", "settings", "state", "watch")
 MODULES = ("operators", *(f"session.{room}" for room in ROOMS))  # that use bpy
 HELD = 1_000_000  # bytes that come before the gate
 DEADLINE = 60  # seconds

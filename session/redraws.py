@@ -1,0 +1,102 @@
+"""When what shows downloads is drawn: only where it changed, and as often as drawing is cheap."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import bpy
+
+from .settings import is_rendering
+from .words import Pace, pace
+
+if TYPE_CHECKING:
+    from .rows import Rows
+    from .tally import Tally
+
+REDRAWS = 0.1  # seconds between two redraws, at least
+REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
+SLOWEST = 2.0  # seconds between two redraws, at most
+CHANGE_SHOWS = 1.0  # seconds until a row that began or ended is drawn, at most
+# Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
+# unable to write for the rest of the session.
+RENDER_REDRAWS = 1.0
+STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
+
+
+class Redraws:
+    """Paces redraws by what one takes here: that is seen by how late the tick after it comes."""
+
+    def __init__(self, rows: Rows, tally: Tally) -> None:
+        self._rows = rows
+        self._tally = tally
+        self._drawn_at = 0.0
+        self._drawn = 0  # the changes of the rows that were drawn
+        self._is_tagged = False  # since the last tick
+        self._ticked = self._gap = 0.0  # when that was, and how long it is between two without a redraw
+        self._cost = 0.0  # seconds that a redraw takes
+        self._paced = 0.0
+        self.pace: Pace | None = None
+        """What the status bar says; None while no run goes on."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the status bar still tells of a run that has ended."""
+        return self.pace is not None and not self._tally.goes_on
+
+    def tick(self, now: float) -> float:
+        """Seconds that are to be between two redraws, for whoever looks all the time and says when."""
+        gap, self._ticked = now - self._ticked, now
+        if self._is_tagged:
+            self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
+        else:
+            self._gap += (gap - self._gap) / 8
+        self._is_tagged = False
+        slowest = SLOWEST if self._rows.changes == self._drawn else CHANGE_SHOWS
+        return min(slowest, REDRAW_SHARE * self._cost)
+
+    def draw(self, pause: float) -> bool:
+        """Have all drawn that shows downloads. False: it is not the time for it yet."""
+        now = time.monotonic()
+        pause = RENDER_REDRAWS if is_rendering() else max(REDRAWS, pause)
+        self._draw_pace(now, max(pause, STATUS_REDRAWS))
+        if now - self._drawn_at < pause:
+            return False
+        self._drawn_at, self._drawn = now, self._rows.changes
+        self._is_tagged = True
+        tag_redraw()
+        return True
+
+    def _draw_pace(self, now: float, pause: float) -> None:
+        """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
+        tally, rows = self._tally, self._rows
+        if tally.goes_on == bool(self.pace) and now - self._paced < pause:
+            return
+        if self.pace:
+            tally.measure(now - self._paced)
+        self._paced = now
+        said = self.pace
+        self.pace = pace(tally, rows.counts, rows.running.values()) if tally.goes_on else None
+        if self.pace != said:
+            tag_status_bar()
+
+
+def tag_redraw() -> None:
+    """Have the regions drawn that show downloads, and no others."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                _tag_sidebar(area)
+
+
+def tag_status_bar() -> None:
+    """Have the status bar drawn: it is in no screen's areas, but listens for the names of view layers."""
+    bpy.msgbus.publish_rna(key=(bpy.types.ViewLayer, "name"))
+
+
+def _tag_sidebar(area: Any) -> None:
+    if not area.spaces.active.show_region_ui:
+        return
+    for region in area.regions:
+        if region.type == "UI" and getattr(region, "active_panel_category", "Downloads") == "Downloads":
+            region.tag_redraw()
