@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -74,6 +75,89 @@ def test_one_module_alone_knows_the_systems(path: Path) -> None:
         assert {"os.name", "sys.platform", "platform.system", "os.uname"} & asked == set()
         calls = (node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call))
         assert [ast.unparse(call) for call in calls if ast.unparse(call).startswith("hasattr(os,")] == []
+
+
+# -- Nothing grows back: a rule has one owner, and an owner can be read in one sitting.
+
+MOST_LINES = 40  # of a function
+CLASS_LINES = 450
+ATTRIBUTES = 15  # of a class that is no record
+CONDUCTOR = {"lines": 500, "methods": 50, "attributes": 12, "booleans": 1}
+"""`Transfer` had 805, 76, 26 and 7 once: nobody could say which combinations there are."""
+
+
+@pytest.mark.parametrize("room", ["session", "hosts", "transfer"])
+def test_no_modules_import_each_other_in_a_circle(room: str) -> None:
+    """Also not for the sake of types."""
+    modules = {path.resolve() for path in (ROOT / room).glob("*.py")}
+    needs = {path: set(_neighbours(path)) & modules for path in modules}
+    while free := {path for path, needed in needs.items() if not needed & needs.keys()}:
+        needs = {path: needed for path, needed in needs.items() if path not in free}
+    assert sorted(path.name for path in needs) == []
+
+
+def _neighbours(path: Path) -> Iterator[Path]:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            names = [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
+            yield from (path.parent.resolve() / f"{name}.py" for name in names)
+
+
+@every_module
+def test_functions_can_be_read_without_a_fold(path: Path) -> None:
+    functions = (node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef))
+    assert [f.name for f in functions if _lines(f) > MOST_LINES] == []
+
+
+@every_module
+def test_classes_have_few_attributes_and_lines(path: Path) -> None:
+    if _storey(path) in ("hosts", "transfer"):
+        classes = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.ClassDef)]
+        assert [c.name for c in classes if _lines(c) > max(CLASS_LINES, *_allowed(c, "lines"))] == []
+        assert [c.name for c in classes if len(_attributes(c)) > ATTRIBUTES] == []
+
+
+def test_the_conductor_of_a_download_keeps_its_measure() -> None:
+    (transfer,) = (c for c in _tree(ROOT / "transfer" / "fetch.py").body if _is_class(c, "Transfer"))
+    attributes = _attributes(transfer)
+    found = {
+        "lines": _lines(transfer),
+        "methods": sum(isinstance(node, ast.FunctionDef) for node in transfer.body),
+        "attributes": len(attributes),
+        "booleans": sum(value in ("True", "False") for value in attributes.values()),
+    }
+    assert {what: count for what, count in found.items() if count > CONDUCTOR[what]} == {}
+
+
+def _allowed(node: ast.ClassDef, what: str) -> list[int]:
+    return [CONDUCTOR[what]] if node.name == "Transfer" else [0]
+
+
+def _is_class(node: ast.AST, name: str) -> TypeGuard[ast.ClassDef]:
+    return isinstance(node, ast.ClassDef) and node.name == name
+
+
+def _lines(node: ast.FunctionDef | ast.ClassDef) -> int:
+    return (node.end_lineno or 0) - node.lineno + 1
+
+
+def _attributes(node: ast.ClassDef) -> dict[str, str]:
+    """What its methods set on it, with the last value as it is written."""
+    found = {}
+    for statement in ast.walk(node):
+        match statement:
+            case ast.Assign(targets=targets, value=value):
+                found |= {name: ast.unparse(value) for target in targets for name in _set_by(target)}
+            case ast.AnnAssign(target=target, value=value):
+                found |= {name: ast.unparse(value) if value else "" for name in _set_by(target)}
+    return found
+
+
+def _set_by(target: ast.AST) -> Iterator[str]:
+    for node in ast.walk(target):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self"), attr=name):
+                yield name
 
 
 def _tree(path: Path) -> ast.Module:
