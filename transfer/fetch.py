@@ -617,13 +617,18 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
     seen = digest.new_hash(job.digest.algorithm)
     control.enter(Phase.VERIFY)
     try:
-        with open(portable.reach(_path(job, known)), "rb") as file:
-            while count := file.readinto(buffer):
-                control.check()
-                control.touch()
-                seen.update(buffer[:count])
+        fd = portable.open_file(portable.reach(_path(job, known)), os.O_RDONLY)
     except OSError:
         return None
+    try:
+        while data := os.read(fd, len(buffer)):
+            control.check()
+            control.touch()
+            seen.update(data)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     return _skipped(job, known, "Not changed") if digest.matches(seen, job.digest) else None
 
 
