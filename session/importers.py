@@ -86,9 +86,8 @@ def pick(folder: str) -> str:
     images = [path for path in found if _extension(path) in IMAGES]
     worlds = [path for path in images if _extension(path) in WORLDS]
     for paths in (models, worlds, images):  # beside a model, images are its textures
-        best = min((_rank(path) for path in paths), default=0)
-        if len(first := [path for path in paths if _rank(path) == best]) == 1:
-            return first[0]
+        if best := _best(paths):
+            return best
         if paths:
             name = os.path.basename(folder)
             raise ImportProblem(
@@ -97,6 +96,14 @@ def pick(folder: str) -> str:
     raise ImportProblem(
         f"Unpacked into “{os.path.basename(folder)}”, which holds nothing that can be imported"
     )
+
+
+def _best(paths: list[str]) -> str:
+    """The one that is meant: there is no other, or they are one thing in several types; else empty."""
+    first, *others = sorted(paths, key=_rank) or [""]
+    stems = {os.path.splitext(os.path.basename(path))[0].lower() for path in paths}
+    is_one = not others or (_rank(others[0]) > _rank(first) and (len(stems) == 1 or not _rank(first)))
+    return first if is_one else ""
 
 
 def _is_model(path: str) -> bool:

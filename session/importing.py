@@ -177,6 +177,7 @@ class Importing:
                 if path:
                     pending.path, pending.steps, pending.since = path, None, time.monotonic()
                 if path or time.monotonic() > until:
+                    self._say(pending.row, "" if path else "Unpacking")
                     return
 
     def _try(self, pending: Pending) -> None:

@@ -30,7 +30,7 @@ _BRACKET = r"[()\[\]{}（）［］｛｝＜＞「」『』【】〈〉《》〔�
 _ENDS = {"'": r"'(?!\w)", "‘": "’", "|": r"\|", "[": r"\|", "<": r"\|", ",": ",", ";": ";"}  # noqa: RUF001
 """What ends a link behind this. In Slack's and Jira's brackets a name follows it, in a table a value."""
 _EMPHASIS = "_*~"  # Markdown's, on both sides of a link
-_TRAILING = frozenset(".,;:!?'*|")
+_TRAILING = frozenset(".,;:!?'*|\\")
 _LINK_WITHIN = "/?=:&#%"  # before a second link that is a part of the first, as web.archive.org has it
 _EXTENSIONS = (
     "7z|abc|avif|blend|bmp|bz2|csv|doc|docx|exe|exr|fbx|gif|glb|gltf|gz|hdr|html?|jpe?g|json|jxl|mkv|mp[34]"
@@ -38,7 +38,7 @@ _EXTENSIONS = (
     "|xlsx?|xml|xz|ya?ml|zip|zst"
 )
 # The name of a file ends, and something else follows.
-_COMPLETE = rf"(?i)\.(?:{_EXTENSIONS})(?=[,|]|;(?!\w+=)|[^\x00-\x7f])"
+_COMPLETE = rf"(?i)\.(?:{_EXTENSIONS})(?=[,|]|;(?!\w+=)|\((?!\S{{0,99}}\))|[^\x00-\x7f])"
 _CODE = r"c|cpp|h|js|md|pl|py|rs|sh|ts"  # some are countries, but `main.py:12` is a line of a file
 _WORD = (  # a host, if it is one, its port, and a slash
     r"(?<![\w.@/\\:~$%&#?+-])(?://)?((?i:(www\.)?)(?:[\w-]{1,63}+\.){0,9}[\w-]{1,63}+)(?(2)|(?=[:/]))"
@@ -190,6 +190,7 @@ def _plain(text: str) -> str:
 
     text = re.sub(_ESCAPED, _unescaped, text)
     text = re.sub(_ENTITY, lambda entity: html.unescape(entity[0]), text)
+    text = re.sub(rf"(?i){_INVISIBLE}(?=https?:)", " ", text)
     text = re.sub(_LONE_JOINER, "", re.sub(_INVISIBLE, "", text))
     text = re.sub(r"\[[^\[\]]*+\]\((?=\s{0,9}<?https?:)", "(", text)
     text = re.sub(r"(?i)(\[url=[^\[\]]*+\])[^\[\]]*+(?=\[/url)", r"\1", text)

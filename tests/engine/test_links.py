@@ -172,6 +172,10 @@ def test_brackets_in_pairs_belong_to_the_link(text: str) -> None:
         ("https://proxy/?url=https://b/y&z=1", ["https://proxy/?url=https://b/y&z=1"]),
         ("Rock,https://h/a.zip,12\nhttps://h/b.zip,Rock,1", ["https://h/a.zip", "https://h/b.zip"]),
         ("点击https://h/rock.zip下载", ["https://h/rock.zip"]),
+        ("https://h/rock.zip(12 MB)", ["https://h/rock.zip"]),
+        ("https://h/rock.zip(1)", ["https://h/rock.zip(1)"]),
+        ("https://h/a/\u200bhttps://h/b/", ["https://h/a/", "https://h/b/"]),
+        ("wget https://h/rock.zip\\\n  -O rock", ["https://h/rock.zip"]),
         ("https://fa.example/می\u200cخواهم", ["https://fa.example/می\u200cخواهم"]),
         (r"https://h/my\_rock\-2.zip", ["https://h/my_rock-2.zip"]),
         ("https://h/?a=1&copy=2&amp;lt=3", ["https://h/?a=1&copy=2&lt=3"]),
@@ -270,7 +274,7 @@ HOSTILE = [
     "a", "a.", "a-", "www.", "a:1", "http", "https://", "https://h/a", "https://h/a,", "https://h/a)", "https://a@",
     "(", ")", "[", "[/", "{", "'", "|", "\\", "\\u", "&", "&amp", "&#1;", "<", "<a ", "<https://h", "[a](https://",
     "[url=https://h]", "href=", 'href="https://h\n', "=\n", "=3D=\n", "a/\n", "https://h/?=\na/", "> ", "漢",
-    "\u200d", ".zip,", "https://h/.zip|", "( https://h/a", " ", "./a",
+    "\u200d", ".zip,", ".zip(", "https://h/.zip|", "( https://h/a", " ", "./a",
 ]  # fmt: skip
 
 

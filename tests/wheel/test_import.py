@@ -372,6 +372,15 @@ def test_an_archive_with_several_models_says_so(served: Callable[..., Any], tmp_
     assert not bpy.context.scene.objects
 
 
+def test_of_one_model_in_several_types_one_is_imported(served: Callable[..., Any], tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for name in ("rock.glb", "rock.obj", "rock.stl"):
+        make(made / name)
+    zipped(made / "rocks.zip", *sorted(made.iterdir()))
+    assert served("rocks.zip").note == ""
+    assert len(bpy.context.scene.objects) == 1
+
+
 def test_an_add_on_is_not_installed(served: Callable[..., Any], tmp_path: Path) -> None:
     made = tmp_path / "made"
     (made / "__init__.py").write_text("raise SystemExit")

@@ -112,6 +112,16 @@ def test_an_import_is_one_undo_step_and_the_file_stays(downloads: Downloads, ser
     assert downloads.statuses() == ["FINISHED"]
 
 
+def test_what_a_script_imports_is_one_undo_step_too(downloads: Downloads, server: Server) -> None:
+    b = downloads.b
+    assert downloads.execute(rock(server), when_done="IMPORT") == ["FINISHED"]
+    assert b.eval("objects()") == ["Rock"]
+    b.run("undo()")
+    assert b.eval("objects()") == []
+    b.run("redo()")
+    assert b.eval("objects()") == ["Rock"]
+
+
 def test_two_imports_are_two_undo_steps(downloads: Downloads, server: Server) -> None:
     b = downloads.b
     downloads.start(rock(server), rock(server, "stone.obj"), when_done="IMPORT")
