@@ -102,6 +102,8 @@ class Importing:
             raise ImportProblem("Blender has no importer for this type of file")
         if obstacle := _obstacle(minds_tools=False):
             raise ImportProblem(f"Not now: {obstacle}")
+        for waiting in [waiting for waiting in self._pending if waiting.row is row]:
+            self._drop(waiting)
         pending = self._add(row, _active_collection())
         if not pending.steps or bpy.app.background:
             self._pending.remove(pending)
@@ -124,6 +126,7 @@ class Importing:
             for folder in unpack(path):
                 self._unpacked[key] = folder
                 yield ""
+            libraries.arrived(self._unpacked[key])
         yield importers.pick(self._unpacked[key])
 
     # -- What becomes of it.
@@ -186,12 +189,18 @@ class Importing:
             self._say(pending.row, "")
 
     def _import(self, pending: Pending) -> None:
-        for path in pending.steps or ():
-            pending.path = path or pending.path
         chosen = preferences()
-        with _place(pending.collection) as collection:
-            link = chosen is not None and getattr(chosen, "append_or_link", "APPEND") == "LINK"
-            importers.bring_in(pending.path, collection, link=link)
+        link = chosen is not None and chosen.append_or_link == "LINK"
+        try:
+            for path in pending.steps or ():
+                pending.path = path or pending.path
+            with _place(pending.collection) as collection:
+                importers.bring_in(pending.path, collection, link=link)
+        except ImportProblem:
+            raise
+        except Exception as error:  # of an importer, which may be anybody's
+            log.exception("An importer met something unforeseen")
+            raise ImportProblem(UNFORESEEN) from error
 
     @contextlib.contextmanager
     def _told(self, pending: Pending) -> Iterator[None]:
@@ -200,9 +209,8 @@ class Importing:
             yield
         except ImportProblem as problem:
             sentence = str(problem)
-        except Exception:
-            log.exception("Importing met something unforeseen")
-            sentence = UNFORESEEN
+        except OSError as error:  # the archive is gone, say
+            sentence = f"Not imported: {error.strerror}"
         else:
             return
         if pending in self._pending:

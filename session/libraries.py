@@ -12,8 +12,9 @@ SOON = 0.5  # seconds: files that arrive together are looked at together
 
 
 def arrived(path: str) -> None:
-    """A file is there; where it can bring assets to a library, open asset browsers show them soon."""
-    if bpy.app.background or not path.lower().endswith(".blend") or not library_of(path):
+    """A file, or a folder of them, is there; where it brings assets to a library, browsers show them soon."""
+    may_hold_assets = path.lower().endswith(".blend") or os.path.isdir(path)
+    if bpy.app.background or not may_hold_assets or not library_of(path):
         return
     if not bpy.app.timers.is_registered(refresh):
         bpy.app.timers.register(refresh, first_interval=SOON, persistent=True)
