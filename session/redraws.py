@@ -33,7 +33,8 @@ class Redraws:
         self._drawn_at = 0.0
         self._drawn = 0  # the changes of the rows that were drawn
         self._is_tagged = False  # since the last tick
-        self._ticked = self._gap = 0.0  # when that was, and how long it is between two without a redraw
+        self._ticked = 0.0  # when that was
+        self._gap = 0.025  # seconds between two ticks without a redraw
         self._cost = 0.0  # seconds that a redraw takes
         self._paced = 0.0
         self.pace: Pace | None = None
@@ -47,10 +48,11 @@ class Redraws:
     def tick(self, now: float) -> float:
         """Seconds that are to be between two redraws, for whoever looks all the time and says when."""
         gap, self._ticked = now - self._ticked, now
-        if self._is_tagged:
-            self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
-        else:
-            self._gap += (gap - self._gap) / 8
+        if gap < SLOWEST:  # else nobody ticked meanwhile
+            if self._is_tagged:
+                self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
+            else:
+                self._gap += (gap - self._gap) / 8
         self._is_tagged = False
         slowest = SLOWEST if self._rows.changes == self._drawn else CHANGE_SHOWS
         return min(slowest, REDRAW_SHARE * self._cost)

@@ -1,0 +1,160 @@
+"""The copy of the list that scripts read, and when it is drawn: thousands of rows, some in each tick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Extension
+
+MANY = 2500  # rows, more than two ticks copy
+Session = Any
+
+
+@pytest.fixture
+def session(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """With many rows that are PAUSED, all copied."""
+    store = importlib.import_module(f"{extension.package}.session.store")
+    monkeypatch.setattr(store, "user_folder", lambda: tmp_path)
+    session = sys.modules[f"{extension.package}.session"].current()
+    add(session, extension, *(f"https://files.example/{number}.bin" for number in range(MANY)))
+    copy_all(session)
+    yield session
+    session.remove(*session.rows, delete=False)
+    copy_all(session)
+
+
+def add(session: Session, extension: Extension, *urls: str) -> list[Any]:
+    names = importlib.import_module(f"{extension.package}.transfer.names")
+    job = importlib.import_module(f"{extension.package}.transfer.job")
+    links, problems = names.parse_links("\n".join(urls))
+    assert problems == []
+    options = {"directory": "/tmp", "if_exists": job.IfExists.RENAME, "when_done": "NOTHING"}
+    assert session.add(links, **options) == []
+    for row in (rows := list(session.rows)[-len(urls) :]):
+        session.pause(row)
+    return rows
+
+
+def state() -> Any:
+    return bpy.context.window_manager.downloads
+
+
+def copied() -> list[tuple[int, str, str]]:
+    return [(item.uid, item.name, item.status) for item in state().items]
+
+
+def expected(session: Session) -> list[tuple[int, str, str]]:
+    return [(row.uid, row.name, row.status.value) for row in session.rows]
+
+
+def copy_all(session: Session) -> int:
+    """Flush until nothing is left to copy; how often that took."""
+    session.mirror.flush()
+    times = 1
+    while copied() != expected(session):
+        session.mirror.flush()
+        times += 1
+        assert times < 10
+    return times
+
+
+def test_many_new_rows_come_some_at_a_time(session: Session, extension: Extension) -> None:
+    before = len(state().items)
+    add(session, extension, *(f"https://files.example/more-{number}.bin" for number in range(MANY)))
+    session.mirror.flush()
+    assert 1000 <= len(state().items) - before < MANY
+    assert copy_all(session) > 1
+
+
+def test_many_changes_are_copied_some_at_a_time(session: Session) -> None:
+    for row in session.rows:
+        session.cancel(row)
+    session.mirror.flush()
+    statuses = [item.status for item in state().items]
+    assert statuses[:1000] == ["CANCELLED"] * 1000
+    assert statuses[-1] == "PAUSED"
+    copy_all(session)
+
+
+def test_few_changes_far_down_are_copied_at_once(session: Session) -> None:
+    last = list(session.rows)[-1]
+    session.cancel(last)
+    session.mirror.flush()
+    assert copied() == expected(session)
+
+
+@pytest.mark.parametrize("kept", [2000, 1000, 1, 0])
+def test_many_rows_go_and_the_others_move_up(session: Session, kept: int) -> None:
+    rows = list(session.rows)
+    state().active_index = MANY - 1
+    gone = rows[: MANY - kept]
+    session.remove(*gone, delete=False)
+    copy_all(session)
+    assert len(state().items) == kept
+    if kept:
+        assert state().items[state().active_index].uid == rows[-1].uid
+
+
+def test_what_a_script_did_to_the_copy_is_undone(session: Session) -> None:
+    state().items.clear()
+    session.cancel(next(iter(session.rows)))
+    copy_all(session)
+
+
+def test_a_row_that_is_moved_over_many_stays_active(session: Session) -> None:
+    last = list(session.rows)[-1]
+    state().active_index = MANY - 1
+    session.move(last, "TOP")
+    session.mirror.flush()
+    assert copied() == expected(session)
+    assert state().active_index == 0
+
+
+# -- Redraws.
+
+
+class Ticks:
+    """A run's ticks at their pace, in which a redraw takes so long."""
+
+    def __init__(self, session: Session, extension: Extension, cost: float) -> None:
+        redraws = importlib.import_module(f"{extension.package}.session.redraws")
+        self._clock = 1000.0
+        redraws_time = type("Time", (), {"monotonic": lambda: self._clock})
+        self.patch = (redraws, "time", redraws_time)
+        self.redraws = redraws.Redraws(session.rows, session.tally)
+        self._cost = cost
+
+    def drawn(self, seconds: float) -> int:
+        """How often something is drawn in so many seconds."""
+        times, end = 0, self._clock + seconds
+        while self._clock < end:
+            self._clock += 0.025
+            if self.redraws.draw(self.redraws.tick(self._clock)):
+                times += 1
+                self._clock += self._cost
+        return times
+
+
+@pytest.mark.parametrize(
+    ("cost", "least", "most"), [(0.0, 70, 100), (0.002, 30, 60), (0.01, 8, 14), (0.1, 4, 6), (1.0, 3, 5)]
+)
+def test_redraws_are_paced_by_what_one_takes(
+    session: Session,
+    extension: Extension,
+    monkeypatch: pytest.MonkeyPatch,
+    cost: float,
+    least: int,
+    most: int,
+) -> None:
+    ticks = Ticks(session, extension, cost)
+    monkeypatch.setattr(*ticks.patch)
+    ticks.drawn(5.0)  # until it has seen what a redraw takes
+    assert least <= ticks.drawn(10.0) <= most
