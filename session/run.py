@@ -56,6 +56,7 @@ class Run:
         """Let the workers go at once where all that they have was asked to stop, and nothing waits."""
         is_waiting = self._session.rows.is_waiting or self.is_interrupted
         if self._submitted <= self._stopping and not is_waiting:
+            self._take(self.host.poll(), time.monotonic())
             self._is_leaving = True
             self.host.dismiss()
 
