@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from conftest import Extension
 
 URL = "https://me:password@files.example/a.bin?signature=1"
+NEW = "https://me:password@files.example/a.bin?signature=2"
 
 
 class List:
@@ -50,6 +52,12 @@ class List:
     def replace(self, row: Any, url: str) -> None:
         (link,), _ = self.names.parse_links(url)
         self.session.replace_link(row, link)
+
+    def halted(self) -> Any:
+        return self._modules["transfer.job"].Halted()
+
+    def finished(self, path: Path) -> Any:
+        return self._modules["transfer.job"].Finished(filepath=str(path), size=10)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("*.part"))
@@ -156,3 +164,86 @@ def test_what_scripts_see_of_a_replaced_link_has_no_secrets(rows: List) -> None:
     rows.session.mirror.flush()
     (item,) = bpy.context.window_manager.downloads.items
     assert (item.uid, item.url) == (row.uid, "https://files.example/a.bin")
+
+
+# -- What a row becomes once its worker has let go of it: the last wish counts.
+
+
+class Worker:
+    """A run that has every row, and remembers which it was asked to stop."""
+
+    is_closed = False
+
+    def __init__(self) -> None:
+        self.stopped: list[int] = []
+
+    def has(self, uid: int) -> bool:
+        return True
+
+    def stop(self, uid: int) -> None:
+        self.stopped.append(uid)
+
+    def spare(self) -> None:
+        pass
+
+
+@pytest.fixture
+def held(rows: List) -> Iterator[Any]:
+    """A row that a worker has, with a partial file."""
+    rows.leave_part()
+    (row,) = rows.add(URL)
+    rows.session.started(row.uid)
+    rows.session.run = Worker()
+    yield row
+    rows.session.run = None
+
+
+def let_go(rows: List, row: Any) -> None:
+    rows.session.run = None
+    rows.session.ended(row.uid, rows.halted())
+
+
+def test_what_is_paused_after_it_was_removed_stays_with_its_part(rows: List, held: Any) -> None:
+    rows.session.remove(held, delete=True)
+    rows.session.pause(held)
+    let_go(rows, held)
+    assert held.status == "PAUSED"
+    rows.session.remove(held, delete=False)
+    assert len(rows.files()) == 1
+
+
+def test_what_is_queued_after_it_was_removed_waits_with_its_part(rows: List, held: Any) -> None:
+    rows.session.remove(held, delete=True)
+    rows.session.queue(held)
+    let_go(rows, held)
+    assert (held.status, len(rows.files())) == ("QUEUED", 1)
+
+
+def test_what_is_removed_goes_when_it_is_let_go_of(rows: List, held: Any) -> None:
+    rows.session.remove(held, delete=True)
+    assert (list(rows.session.rows), len(rows.files())) == ([held], 1)
+    let_go(rows, held)
+    assert (list(rows.session.rows), rows.files()) == ([], [])
+
+
+def test_a_new_link_outlives_a_pause_and_not_a_finish(rows: List, held: Any) -> None:
+    rows.replace(held, NEW)
+    rows.session.pause(held)
+    assert held.url == URL
+    let_go(rows, held)
+    assert (held.url, held.status) == (NEW, "PAUSED")
+
+
+def test_a_new_link_comes_too_late_for_what_is_done(rows: List, held: Any, tmp_path: Path) -> None:
+    rows.replace(held, NEW)
+    rows.session.run = None
+    rows.session.ended(held.uid, rows.finished(tmp_path / "a.bin"))
+    assert (held.url, held.status) == (URL, "FINISHED")
+
+
+def test_a_new_start_takes_what_was_asked_to_stop(rows: List, held: Any) -> None:
+    rows.session.remove(held, delete=True)
+    old, new = rows.add(URL)
+    assert (old, new.status) == (held, "QUEUED")
+    let_go(rows, held)
+    assert (list(rows.session.rows), len(rows.files())) == ([new], 1)
