@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from . import content, logins, names, proxies, retry
@@ -16,8 +16,7 @@ from .ranges import parse_content_range
 from .retry import LATER
 
 if TYPE_CHECKING:
-    import requests
-
+    from .connect import Answer
     from .part import Received
 
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -76,12 +75,11 @@ class Head:
     """The ``Authorization`` that was sent."""
 
     @classmethod
-    def of(cls, response: requests.Response) -> Head:
+    def of(cls, answer: Answer) -> Head:
         """Of an answer whose body was not read yet."""
-        message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
-        length = None if message.chunked else message.length
-        login = response.request.headers.get("Authorization", "")
-        return cls(response.status_code, response.headers, length, str(response.url), login)
+        length = None if answer.message.chunked else answer.message.length
+        login = answer.asked.get("Authorization", "")
+        return cls(answer.status_code, answer.headers, length, answer.url, login)
 
     @property
     def content_type(self) -> str:

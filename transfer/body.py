@@ -11,13 +11,14 @@ import re
 import ssl
 import zlib
 from contextlib import suppress
-from typing import Any, Protocol
-
-import requests
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import content
 from .control import Control
 from .job import TryAgain
+
+if TYPE_CHECKING:
+    from .connect import Answer
 
 MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
@@ -40,16 +41,16 @@ class Reader(Protocol):
 
 
 class Body:
-    """The body of one response; whoever holds it owns the connection until `close`."""
+    """The body of one answer; whoever holds it owns the connection until `close`."""
 
-    def __init__(self, response: requests.Response, name: str) -> None:
+    def __init__(self, answer: Answer, name: str) -> None:
         """`name` is the file's. Raises TransferError: the body is packed in a way that cannot be undone."""
-        self._response = response
-        message: Any = response.raw._fp  # http.client.HTTPResponse, in urllib3 1.26 and 2.x
+        self._answer = answer
+        message: Any = answer.message
         self._stream = _Stream(message.fp)
         self.length: int | None = None if message.chunked else message.length
         """Bytes that will come, encoded as they are; None where only the end will tell."""
-        codings = content.codings(response.headers.get("Content-Encoding", ""), name)
+        codings = content.codings(answer.headers.get("Content-Encoding"), name)
         self.encoded = bool(codings)
         """Whether what is read differs from what is sent: then no byte has a known position."""
         self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
@@ -77,13 +78,11 @@ class Body:
             self.close()
             return
         self._stream.hand_back(timeout)
-        raw: Any = self._response.raw
-        raw._fp.close()
-        raw.release_conn()
+        self._answer.release()
 
     def close(self) -> None:
         """End the connection."""
-        self._response.raw.close()
+        self._answer.close()
 
 
 class _Stream:

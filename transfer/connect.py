@@ -27,7 +27,6 @@ import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
 from requests.cookies import RequestsCookieJar
 from urllib3.connection import (  # type: ignore[attr-defined]
     CertificateError,
@@ -35,6 +34,7 @@ from urllib3.connection import (  # type: ignore[attr-defined]
     HTTPSConnection,
 )
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util.connection import is_connection_dropped
 
 from . import logins, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
@@ -53,6 +53,7 @@ SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` m
 class _Current(threading.local):
     control: Control  # whose request this thread is sending
     target: str  # what it asks for, as it stands in the request line
+    connection: _Interruptible  # over which it goes
 
 
 _current = _Current()
@@ -80,42 +81,43 @@ class Client:
         self._adapter = _Adapter(trust)
         self._tokens = dict(settings.tokens)
         self._hosts: dict[str, _Host] = {}
+        self._lock = threading.Lock()  # guards the two below
         self._route = ""
+        self._idle: _Interruptible | None = None
 
     def get(
         self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
-    ) -> requests.Response:
-        """Send a GET and return the response once its headers are there; redirects are not followed.
+    ) -> Answer:
+        """Send a GET and return the answer once its headers are there; redirects are not followed.
 
         User and password are those of the URL, else of ``~/.netrc``. Raises Stopped, TryAgain,
         TransferError.
         """
-        request, host = self._prepare(url, headers)
-        if cookies:
-            request.prepare_cookies(cookies)
+        url = names.quoted(url)
+        host = self._host(url)
+        fields = {**self._headers, **host.fields, **headers}
+        if cookies and (cookie := _cookie(cookies, _request(url, fields))):
+            fields["Cookie"] = cookie
         try:
-            return self._send(request, host, control)
+            return self._send(url, host, fields, control)
         except TryAgain as error:
             if not (control.reused and _was_closed(error)):
                 raise
-            return self._send(request, host, control)
+            return self._send(url, host, fields, control)
 
-    def _send(self, request: requests.PreparedRequest, host: _Host, control: Control) -> requests.Response:
-        if host.route != self._route:
-            self.hang_up()
-            self._route = host.route
-        _current.control = control
+    def _send(self, url: str, host: _Host, fields: dict[str, str], control: Control) -> Answer:
+        idle = self._claim(host.route)
+        _current.control, _current.target = control, host.root + "/" + url.split("/", 3)[3]
         control.reused = False
         try:
             with control.guarding():
-                response = self._adapter.send(
-                    request, stream=True, timeout=self._timeout, proxies=host.proxies
-                )
+                message = _ask(idle, fields) if idle else self._ask_first(url, host, fields)
+            answer = Answer(self, host.route, _current.connection, message, url, fields)
             if control.was_cut:  # just when the headers had come: there is no body to go on with
-                response.close()
+                answer.close()
                 control.check()
             host.is_new = False
-            return response
+            return answer
         except TryAgain:  # its supervisor ends what takes too long
             if host.proxy and control.phase in _CONNECTING:
                 raise proxies.unreached(host.proxy, is_late=True, is_new=host.is_new) from None
@@ -125,44 +127,157 @@ class Client:
             if host.proxy and control.phase in _CONNECTING:
                 is_late = any(isinstance(cause, TimeoutError) for cause in _causes(error))
                 raise proxies.unreached(host.proxy, is_late=is_late, is_new=host.is_new) from error
-            raise explain(error, request.url or "", host.proxy) from error
+            raise explain(error, url, host.proxy) from error
         except ValueError as error:
             raise TransferError("This link is not one that can be asked for") from error
         finally:
             del _current.control
+
+    def _ask_first(self, url: str, host: _Host, fields: dict[str, str]) -> http.client.HTTPResponse:
+        """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
+        request = _request(url, fields)
+        raw: Any = self._adapter.send(
+            request, stream=True, timeout=self._timeout, proxies=host.proxies
+        ).raw
+        message: http.client.HTTPResponse = raw._fp  # in urllib3 1.26 and 2.x
+        raw._fp = raw._connection = raw._pool = None
+        return message
 
     @staticmethod
     def no_cookies() -> RequestsCookieJar:
         """A jar for one download: what a redirect sets, its target gets."""
         return RequestsCookieJar()
 
-    def _prepare(self, url: str, headers: Mapping[str, str]) -> tuple[requests.PreparedRequest, _Host]:
-        request = requests.PreparedRequest()
-        request.method, request.hooks = "GET", {}
-        request.url = names.quoted(url)
-        request.headers = requests.structures.CaseInsensitiveDict({**self._headers, **headers})
-        key = _place(request.url)
+    def _host(self, url: str) -> _Host:
+        key = _place(url)
         host = self._hosts.get(key)
         if not host:
-            host = self._hosts[key] = _Host(self._session, request.url, self._tokens)
-        if host.auth:
-            host.auth(request)
-        return request, host
+            host = self._hosts[key] = _Host(self._session, self._adapter, url, self._tokens)
+        return host
 
-    def is_for_others(self, response: requests.Response) -> bool:
+    def _claim(self, route: str) -> _Interruptible | None:
+        """The idle connection, if it leads there and nothing has come over it that nobody asked for."""
+        if route != self._route:
+            self.hang_up()
+            self._route = route
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle and is_connection_dropped(idle):  # type: ignore[arg-type]
+            idle.close()
+            return None
+        return idle
+
+    def take_back(self, connection: _Interruptible, route: str) -> None:
+        """An answer was read to its end. Any thread."""
+        with self._lock:
+            if self._idle is None and self._route == route:
+                self._idle = connection
+                return
+        connection.close()
+
+    def is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
-        host = self._hosts.get(_place(str(response.url)))
-        control = response.headers.get("Cache-Control", "").lower()
+        host = self._hosts.get(_place(answer.url))
+        control = answer.headers.get("Cache-Control", "").lower()
         return bool(host and host.asks_proxy) and not re.search("no-store|private", control)
 
     def hang_up(self) -> None:
         """Close the idle connection. Any thread, while no request is under way."""
-        self._adapter.close()
+        with self._lock:
+            idle, self._idle, self._route = self._idle, None, ""
+        if idle:
+            idle.close()
 
     def close(self) -> None:
         """Release everything."""
         self.hang_up()
+        self._adapter.close()
         self._session.close()
+
+
+def _request(url: str, fields: Mapping[str, str]) -> requests.PreparedRequest:
+    request = requests.PreparedRequest()
+    request.method, request.url, request.hooks = "GET", url, {}
+    request.headers = requests.structures.CaseInsensitiveDict(fields)
+    return request
+
+
+def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
+    """What of a jar goes along."""
+    request.prepare_cookies(jar)
+    return request.headers.get("Cookie", "")
+
+
+def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> http.client.HTTPResponse:
+    """Send one request more over a connection, as `http.client` does it."""
+    plain: Any = connection
+    plain.putrequest("GET", _current.target, skip_accept_encoding=True)
+    for name, value in fields.items():
+        plain.putheader(name, value)
+    plain.endheaders()
+    # urllib3's own would make an answer of its kind.
+    return http.client.HTTPConnection.getresponse(plain)
+
+
+class Headers(dict[str, str]):
+    """Header fields by their names in lower case; several of one name are a list (RFC 9110, section 5.3)."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
+        super().__init__()
+        for name, value in fields:
+            key = name.lower()
+            self[key] = f"{super().__getitem__(key)}, {value}" if super().__contains__(key) else value
+
+    def __getitem__(self, name: str) -> str:
+        return super().__getitem__(name.lower())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(name.lower())
+
+    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+        return super().get(name.lower(), default)
+
+
+class Answer:
+    """What a server says: a head, and a body that is to come. Whoever has it owns the connection."""
+
+    def __init__(
+        self,
+        client: Client,
+        route: str,
+        connection: _Interruptible,
+        message: http.client.HTTPResponse,
+        url: str,
+        asked: Mapping[str, str],
+    ) -> None:
+        self.url = url
+        self.asked = asked
+        """The header fields of the request."""
+        self.status_code = message.status
+        self.headers = Headers(message.headers.items())
+        self.message = message
+        self._client, self._route, self._connection = client, route, connection
+
+    @property
+    def cookies(self) -> RequestsCookieJar:
+        """What it sets."""
+        jar = RequestsCookieJar()
+        request = requests.cookies.MockRequest(_request(self.url, self.asked))
+        jar.extract_cookies(self.message, request)  # type: ignore[arg-type]
+        return jar
+
+    def release(self) -> None:
+        """All of the body was read: let the client that made the connection send another request over it."""
+        self.message.close()
+        if self.message.will_close or self._connection.sock is None:
+            self._connection.close()
+        else:
+            self._client.take_back(self._connection, self._route)
+
+    def close(self) -> None:
+        """End the connection. Any thread."""
+        self.message.close()
+        self._connection.close()
 
 
 def _place(url: str) -> str:
@@ -182,7 +297,9 @@ _NETWORK_ERRORS = (
 class _Host:
     """What the environment says about a host, looked up once: it is what makes small requests slow."""
 
-    def __init__(self, session: requests.Session, url: str, tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self, session: requests.Session, adapter: _Adapter, url: str, tokens: Mapping[str, str]
+    ) -> None:
         merged = session.merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
@@ -193,23 +310,16 @@ class _Host:
         """Whether no answer has come from there yet."""
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
-        token, login = logins.token_of(url, tokens), logins.of(url)
-        self.auth: AuthBase | None = HTTPBasicAuth(*login) if login else None
-        if token:
-            self.auth = _Bearer(token)
+        login = logins.header(url, tokens)
+        self.fields = {"Authorization": login} if login else {}
+        """Header fields of each request to it."""
         self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login
         """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
-
-
-class _Bearer(AuthBase):
-    """Sends an access token (RFC 6750, section 2.1)."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"{logins.BEARER}{self._token}"
-        return request
+        self.root = ""
+        """What stands before the path in a request line."""
+        if proxy and parts.scheme == "http" and not proxy.lower().startswith("socks"):
+            self.root = f"http://{parts.netloc.rpartition('@')[2]}"
+            self.fields |= adapter.proxy_headers(proxy if "://" in proxy else f"http://{proxy}")
 
 
 class Trust:
@@ -353,6 +463,7 @@ class _AsWritten:
     """A connection that asks for what the link says, whatever the libraries would make of it."""
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        _current.connection = self  # type: ignore[assignment]
         super().putrequest(method, _current.target, *args, **options)  # type: ignore[misc]
 
 
@@ -473,12 +584,8 @@ class _Adapter(HTTPAdapter):
 
     def request_url(self, request: Any, proxies: Any) -> str:
         """Only the place: urllib3 would write escapes in its own way, and each version in another."""
-        scheme, _, place, path = request.url.split("/", 3)
-        root = ""
-        if not super().request_url(request, proxies).startswith("/"):  # a proxy is asked
-            root = f"{scheme}//{place.rpartition('@')[2]}"
-        _current.target = f"{root}/{path}"
-        return f"{root}/"
+        target = _current.target
+        return "/" if target.startswith("/") else f"{_place(target)}/"
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)

@@ -41,10 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import requests
-
     from .body import Body
-    from .connect import Client
+    from .connect import Answer, Client
 
 log = logging.getLogger(__name__)
 
@@ -383,7 +381,7 @@ class Transfer:
             self._begin_anew()
         return _range(segment, received, with_if_range=self._ask_for is not Ask.BARE)
 
-    def _heed(self, response: requests.Response, segment: Segment, asked: Asked) -> Skipped | None:
+    def _heed(self, response: Answer, segment: Segment, asked: Asked) -> Skipped | None:
         """Do what an answer means: the segment gets its body, unless there is nothing to fetch."""
         head = Head.of(response)
         # A range says nothing new of a file that has its name; the whole file may be another one.
@@ -674,7 +672,7 @@ def _range(
 
 def _follow(
     client: Client, control: Control, url: str, headers: dict[str, str], check: Callable[[], None]
-) -> requests.Response:
+) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
     cookies = client.no_cookies()
     for _ in range(MAX_REDIRECTS + 1):
@@ -696,7 +694,7 @@ def _refuse_page(name: str, known_type: str | None, content_type: str) -> None:
             raise TransferError(content.PAGE)
 
 
-def _body(response: requests.Response, name: str) -> Body:
+def _body(response: Answer, name: str) -> Body:
     from .body import Body  # which imports requests
 
     return Body(response, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import stat
@@ -24,6 +25,14 @@ class Login(NamedTuple):
 
     user: bytes
     password: bytes
+
+
+def header(url: str, tokens: Mapping[str, str]) -> str:
+    """The ``Authorization`` for a link, empty if there is none (RFC 6750, section 2.1, and RFC 7617)."""
+    if token := token_of(url, tokens):
+        return f"{BEARER}{token}"
+    login = of(url)
+    return f"Basic {base64.b64encode(b':'.join(login)).decode()}" if login else ""
 
 
 def of(url: str) -> Login | None:
