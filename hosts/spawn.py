@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 SILENCE = 30.0  # seconds without an answer after which a child counts as lost
-HEED = 1.5  # seconds that a child may take to answer when it shall leave: one that stands still never does
+HEED = 3.0  # seconds that a child may take to answer when it shall leave: one that stands still never does
 
 
 class Stage(Enum):

@@ -117,7 +117,6 @@ class ThreadHost:
         self._helped: deque[int] = deque()  # those that idle workers may help with
         self._workers: set[Worker] = set()
         self._left: list[Worker] = []
-        self._idle = 0
         self._number = 0
         self._state = State.LEAVING
 
@@ -144,6 +143,11 @@ class ThreadHost:
             self._transfers[job.uid] = Transfer(
                 job, self.settings, self._space, self.connections, carried=carried
             )
+
+    @property
+    def _idle(self) -> int:
+        """How many workers take what comes next."""
+        return sum(not worker.uid for worker in self._workers)
 
     @property
     def _pending(self) -> Mapping[int, Entry[_Place]]:
@@ -348,9 +352,7 @@ class ThreadHost:
         with self._changed:
             if worker.abandoned:
                 return None
-            self._idle += 1
             self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
-            self._idle -= 1
             if self._pending:
                 transfer = self._take_next(worker)
             elif self._helped and self._state is State.OPEN:
