@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from driving import PATIENT, Clock, Driver, Fetcher
 
+from background_downloads.hosts import threads as threads_module
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import retry
 from background_downloads.transfer.job import Settings
@@ -80,6 +82,15 @@ def fetch() -> Iterator[Fetcher]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(fetch_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def supervisors_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time by which threads are supervised; it stands still where the test began."""
+    clock = Clock()
+    clock.now = time.monotonic()
+    monkeypatch.setattr(threads_module, "time", clock)
     return clock
 
 

@@ -158,6 +158,19 @@ class Driver:
     def until_reached(self, gate: Gate, n: int = 1) -> None:
         self.until(lambda: gate.reached >= n, "the gate")
 
+    def begun(self, url: str, folder: Path, count: int, **options: Any) -> Job:
+        """A download of which so many bytes are there."""
+        job = new_job(url, folder, **options)
+        self.submit(job)
+        self.until_received(job, count)
+        return job
+
+    def halted(self, url: str, folder: Path, count: int, **options: Any) -> Job:
+        """The same, and then stopped."""
+        job = self.begun(url, folder, count, **options)
+        assert self.stop(job) == Halted()
+        return job
+
     def outcome(self, job: Job) -> Outcome:
         """How the last submission of the job ended."""
         self.until(lambda: len(self.ended.get(job.uid, ())) == self.submitted[job.uid], f"{job} to end")

@@ -107,9 +107,8 @@ def test_it_starts_where_the_environment_would_mislead_python(
 
 def test_ctrl_c_in_the_terminal_is_not_for_it(process_driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    process_driver.submit(job)
-    process_driver.until_received(job, 100_000)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = process_driver.begun(url, tmp_path, 100_000)
     os.kill(the_child(), signal.SIGINT)
     gate.open()
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
@@ -123,9 +122,8 @@ def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
     process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    process_driver.submit(job)
-    process_driver.until_received(job, 200_000)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
     kill(child)
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
@@ -183,9 +181,8 @@ def test_a_child_that_crashes_in_the_gap_is_not_replaced(
     process_driver: Driver, server: Server, tmp_path: Path
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    process_driver.submit(job)
-    process_driver.until_received(job, 200_000)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
     freeze(child)
     process_driver.host.dismiss(keep=True)
@@ -261,9 +258,8 @@ def test_a_child_that_hangs_is_killed_when_it_should_leave(
     process_driver: Driver, server: Server, tmp_path: Path
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    process_driver.submit(job)
-    process_driver.until_received(job, 200_000)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = process_driver.begun(url, tmp_path, 200_000)
     freeze(the_child())
     path = tmp_path / "queue.json"
     process_driver.host.store(str(path), b"x" * 3_000_000)
@@ -308,9 +304,8 @@ def test_a_child_that_has_heard_has_time_to_leave(
     process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    process_driver.submit(job)
-    process_driver.until_received(job, 200_000)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
     process_driver.host.dismiss()
     process_driver.until(lambda: process_driver.host._child.has_heard)  # type: ignore[attr-defined]

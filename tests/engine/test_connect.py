@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Fetcher, Halted, Phase, Settings, failed, finished, names, new_job
+from driving import Clock, Driver, Fetcher, Halted, Phase, Settings, failed, finished, names, new_job
 from server import (
     Certificates,
     Connection,
@@ -635,11 +635,16 @@ def test_a_slow_body_goes_on(
 
 
 def test_waiting_to_try_again_has_no_time_out(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, supervisors_clock: Clock
 ) -> None:
-    driver = new_thread_driver(Settings(timeout=0.05, connections=1))
-    url = server.add("/a.bin", first(1, status(503, {"Retry-After": "1"})), body=DATA)
-    assert finished(driver.run(new_job(url, tmp_path))).read_bytes() == DATA
+    driver = new_thread_driver(Settings(timeout=90.0, connections=1))
+    job = new_job(server.add("/a.bin", first(1, status(503, {"Retry-After": "1"})), body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_phase(job, Phase.BACKOFF)
+    supervisors_clock.now += 1000
+    driver.look()
+    supervisors_clock.now -= 1000
+    assert finished(driver.outcome(job)).read_bytes() == DATA
     assert len(server.requests) == 2
 
 

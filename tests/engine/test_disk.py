@@ -101,9 +101,8 @@ def test_what_runs_is_added_up(driver: Driver, server: Server, mounter: Mounter)
 
 def test_room_that_vanishes_and_comes_back(driver: Driver, server: Server, folder: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA), folder)
-    driver.submit(job)
-    driver.until_received(job, HELD)
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, folder, HELD)
     fill(folder.parent / "filler", leave=200_000)
     gate.open()
     assert failed(driver.outcome(job)).startswith("The disk is full: make room in the folder")
@@ -168,9 +167,8 @@ def test_unplugged_and_plugged_in_again(driver: Driver, server: Server, mounter:
     """What the journal had not written is gone; what is there is right all the same."""
     disk = mounter.ext4(16 * MIB)
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA), disk.place)
-    driver.submit(job)
-    driver.until_received(job, HELD)
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, disk.place, HELD)
     disk.shut_down()
     gate.open()
     assert f"the folder “{disk.place}”" in failed(driver.outcome(job))
@@ -211,9 +209,8 @@ def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mount
     """What lies under the disk is another folder: nothing of ours goes there."""
     disk = mounter.ext4(8 * MIB)
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA), disk.place)
-    driver.submit(job)
-    driver.until_received(job, HELD)
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, disk.place, HELD)
     disk.off()
     gate.open()
     assert "taken away" in failed(driver.outcome(job))
@@ -226,9 +223,8 @@ def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mount
 def test_a_folder_that_became_a_file(driver: Driver, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA), folder)
-    driver.submit(job)
-    driver.until_received(job, HELD)
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, folder, HELD)
     folder.rename(tmp_path / "moved")
     folder.write_text("a file")
     gate.open()

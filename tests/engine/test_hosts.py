@@ -135,10 +135,8 @@ def test_a_download_stopped_in_a_stalled_body_goes_on_with_its_connection(
     driver: Driver, server: Server, tmp_path: Path, chunked: bool
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA, chunked=chunked), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
-    assert driver.stop(job) == Halted()
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA, chunked=chunked)
+    job = driver.halted(url, tmp_path, 100_000)
     assert server.connections.open == 1
     gate.open()
     assert finished(driver.run(job)).read_bytes() == DATA
@@ -154,10 +152,8 @@ def test_a_paused_body_goes_on_over_tls(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     gate = tls_server.gate()
-    job = new_job(tls_server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
-    assert driver.stop(job) == Halted()
+    url = tls_server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = driver.halted(url, tmp_path, 100_000)
     gate.open()
     assert finished(driver.run(job)).read_bytes() == DATA
     assert len(tls_server.requests_for("/a.bin")) == 1
@@ -165,9 +161,8 @@ def test_a_paused_body_goes_on_over_tls(
 
 def test_stopping_again_at_once_keeps_the_connection(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = driver.begun(url, tmp_path, 100_000)
     for _ in range(20):
         driver.host.stop(job.uid)
         assert driver.outcome(job) == Halted()
@@ -284,10 +279,8 @@ def test_a_download_that_goes_on_is_left_alone_and_idle_connections_make_room(
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=2, split_seconds=3600.0))
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
-    driver.stop(job)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = driver.halted(url, tmp_path, 100_000)
     finished(driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
     server.wait_open(2)
     driver.submit(job)
@@ -314,10 +307,8 @@ def test_hanging_up_closes_the_connection_and_keeps_what_was_received(
     driver: Driver, server: Server, tmp_path: Path
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 200_000)
-    driver.stop(job)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = driver.halted(url, tmp_path, 200_000)
     driver.host.hang_up(job.uid)
     driver.until(lambda: server.connections.open == 0)
     assert finished(driver.run(job)).read_bytes() == DATA
@@ -340,9 +331,8 @@ def test_dismiss_stops_all_and_needs_no_waiting(driver: Driver, server: Server, 
 
 def test_a_dismissed_host_can_be_used_again_at_once(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = driver.begun(url, tmp_path, 100_000)
     driver.host.dismiss(keep=True)
     assert driver.outcome(job) == Halted()
     driver.until(driver.host.is_quiet)
@@ -384,9 +374,8 @@ def test_closing_twice_or_unused_does_nothing(driver: Driver) -> None:
 
 def test_a_closed_host_goes_on_where_it_was(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 200_000)
+    url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
+    job = driver.begun(url, tmp_path, 200_000)
     driver.close()
     gate.open()
     assert finished(driver.run(job)).read_bytes() == DATA
@@ -427,10 +416,8 @@ def test_what_was_deleted_and_forgotten_does_not_come_back(
     driver: Driver, server: Server, tmp_path: Path, closed: bool
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(200_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 200_000)
-    driver.stop(job)
+    url = server.add("/a.bin", stall_after(200_000, gate), body=DATA)
+    job = driver.halted(url, tmp_path, 200_000)
     if closed:
         driver.close()
     discard_leftover(str(tmp_path), part_of(tmp_path).name)
@@ -442,9 +429,8 @@ def test_what_was_deleted_and_forgotten_does_not_come_back(
 
 def test_what_runs_is_not_forgotten(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 100_000)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = driver.begun(url, tmp_path, 100_000)
     driver.host.forget(job.uid)
     gate.open()
     assert finished(driver.outcome(job)).read_bytes() == DATA
@@ -463,10 +449,7 @@ def test_a_replaced_link_is_taken_up(driver: Driver, server: Server, tmp_path: P
 def test_failed_downloads_hold_nothing_open(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), after(1, status(403)), body=DATA)
-    job = new_job(url, tmp_path)
-    driver.submit(job)
-    driver.until_received(job, 200_000)
-    driver.stop(job)
+    job = driver.halted(url, tmp_path, 200_000)
     driver.host.hang_up(job.uid)
     assert "403" in failed(driver.run(job))
     other = new_job(url, tmp_path)  # the file is not locked any more

@@ -127,10 +127,7 @@ def test_after_a_failure_only_what_is_missing_and_an_overlap_is_asked_for(
 
 def test_a_paused_body_needs_no_other_request(driver: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, KEPT)
-    assert driver.stop(job) == Halted()
+    job = driver.halted(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path, KEPT)
     gate.open()
     assert finished(driver.run(job)).read_bytes() == DATA
     assert asked(server) == [None]
@@ -159,10 +156,8 @@ def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
     driver: Driver, server: Server, tmp_path: Path
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/a.bin", first(1, stall_after(KEPT, gate)), body=DATA), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, KEPT)
-    driver.stop(job)
+    url = server.add("/a.bin", first(1, stall_after(KEPT, gate)), body=DATA)
+    job = driver.halted(url, tmp_path, KEPT)
     driver.host.hang_up(job.uid)
     assert list(tmp_path.glob("*.json")) == []
     assert finished(driver.run(job)).read_bytes() == DATA

@@ -203,9 +203,7 @@ def test_what_will_be_there_soon_is_not_split(
 def test_small_files_are_not_split(eager: Driver, server: Server, tmp_path: Path) -> None:
     gate = server.gate()
     url = server.add("/a.bin", drip(10_000, gate), body=DATA[: 2 * segments.SPLIT_BYTES])
-    job = new_job(url, tmp_path)
-    eager.submit(job)
-    eager.until_received(job, 10_000)
+    job = eager.begun(url, tmp_path, 10_000)
     eager.until_reached(gate)
     gate.step()
     eager.until_received(job, 20_000)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from driving import Driver, Halted, Job, Settings, failed, finished, new_job
+from driving import Clock, Driver, Halted, Job, Settings, failed, finished, new_job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -145,9 +145,13 @@ def test_forgetting_does_not_wait_for_the_disk(
 
 
 def test_a_slow_disk_is_no_slow_network(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    supervisors_clock: Clock,
 ) -> None:
-    driver = new_thread_driver(Settings(timeout=0.05, connections=1))
+    driver = new_thread_driver(Settings(timeout=90.0, connections=1))
     begun, disk = threading.Event(), threading.Event()
     sync = part.os.fsync
 
@@ -160,7 +164,8 @@ def test_a_slow_disk_is_no_slow_network(
     job = new_job(server.add("/a.bin", body=DATA), tmp_path)
     driver.submit(job)
     driver.until(begun.is_set)
-    driver.until(lambda: driver.progress[job.uid].idle > 0.2)
+    supervisors_clock.now += 1000
+    driver.until(lambda: driver.progress[job.uid].idle > 900)
     disk.set()
     assert finished(driver.outcome(job)).read_bytes() == DATA
     assert len(server.requests) == 1

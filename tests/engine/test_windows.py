@@ -292,9 +292,8 @@ def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server) -> No
     """Drive X: leads to a folder, which is somewhere else then."""
     place = lent("TEST_DRIVE")
     gate = server.gate()
-    job = new_job(server.add("/a.bin", stall_after(100_000, gate), body=DATA), Path("X:\\files"))
-    thread_driver.submit(job)
-    thread_driver.until_received(job, 100_000)
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    job = thread_driver.begun(url, Path("X:\\files"), 100_000)
     elsewhere = place.rename(place.with_name("unplugged"))
     gate.open()
     assert "taken away" in failed(thread_driver.outcome(job))

@@ -85,10 +85,7 @@ def serve_held(
 
 
 def start(driver: HeldDriver, url: str, folder: Path) -> Job:
-    job = new_job(url, folder)
-    driver.submit(job)
-    driver.until_received(job, HALF)
-    return job
+    return driver.begun(url, folder, HALF)
 
 
 def test_what_is_received_goes_on_in_the_child_where_it_was(
