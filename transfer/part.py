@@ -262,7 +262,7 @@ class Part:
 
     def fits(self, data: memoryview, offset: int) -> bool:
         """Whether what came is what is there, as far as something is."""
-        if offset >= self.received.ranges.end():  # the next chunk: nearly every call
+        if not self.received.ranges.meets(offset, offset + len(data)):  # nearly every call
             return True
         pieces = self.received.ranges.pieces(offset, offset + len(data))
         there = ((start, end) for start, end, is_there in pieces if is_there)

@@ -23,9 +23,10 @@ class Ranges:
             raise ValueError(f"not a range: {start}-{end}")
         if start == end:
             return
-        if self._ranges and self._ranges[-1][1] == start:  # the next chunk: nearly every call
-            self._ranges[-1] = (self._ranges[-1][0], end)
-            return
+        for n, (first, last) in enumerate(self._ranges):  # the next chunk: nearly every call
+            if last == start and (n + 1 == len(self._ranges) or end < self._ranges[n + 1][0]):
+                self._ranges[n] = (first, end)
+                return
         touching = [r for r in self._ranges if r[0] <= end and r[1] >= start]
         apart = [r for r in self._ranges if r not in touching]
         merged = (min([start, *(r[0] for r in touching)]), max([end, *(r[1] for r in touching)]))
@@ -38,11 +39,15 @@ class Ranges:
 
     def pieces(self, start: int, end: int) -> list[tuple[int, int, bool]]:
         """`start` to `end`, cut where the set begins or ends, each with whether it is in the set."""
-        if start < end and start >= self.end():  # the next chunk: nearly every call
+        if start < end and not self.meets(start, end):  # the next chunk: nearly every call
             return [(start, end, False)]
         inner = {edge for r in self._ranges for edge in r if start < edge < end}
         edges = sorted({start, end} | inner)
         return [(a, b, self.has(a)) for a, b in itertools.pairwise(edges)]
+
+    def meets(self, start: int, end: int) -> bool:
+        """Whether any position from `start` to `end` is in the set."""
+        return any(start < b and a < end for a, b in self._ranges)
 
     def has(self, position: int) -> bool:
         """Whether it is in the set."""
@@ -63,10 +68,6 @@ class Ranges:
     def before(self, position: int) -> int:
         """How many bytes are there right before a position that is not in the set, without a gap."""
         return next((end - start for start, end in self._ranges if end == position), 0)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._ranges.clear()
 
     def as_list(self) -> list[list[int]]:
         """For JSON."""

@@ -71,11 +71,22 @@ def test_what_is_no_range_is_refused(start: int, end: int) -> None:
         Ranges().add(start, end)
 
 
-def test_forgetting_all() -> None:
-    ranges = Ranges([(0, 10)])
-    ranges.clear()
+def test_what_is_empty() -> None:
+    ranges = Ranges()
     assert ranges.as_list() == []
     assert ranges.head() == ranges.end() == ranges.total() == 0
+    assert not ranges.meets(0, 10)
+
+
+@pytest.mark.parametrize("start", range(0, 45, 5))
+@pytest.mark.parametrize("count", [1, 5, 10, 30])
+def test_meeting_and_adding_are_as_of_a_set_of_numbers(start: int, count: int) -> None:
+    there = {*range(10, 20), *range(30, 40)}
+    ranges, more = Ranges([(10, 20), (30, 40)]), set(range(start, start + count))
+    assert ranges.meets(start, start + count) == bool(there & more)
+    ranges.add(start, start + count)
+    assert {n for a, b in ranges.as_list() for n in range(a, b)} == there | more
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(ranges.as_list()))
 
 
 @pytest.mark.parametrize(
