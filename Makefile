@@ -10,6 +10,7 @@
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
+# make mutants MODULES="ranges names" COUNT=100   do the tests notice a change? (tests/mutating.py)
 # make shots STATES="empty failed"  a picture of every state of the list, from real windows, into dist/shots
 # make release · repository        the zip with checksums and bill of materials; and a repository for Blender
 # make lab CLAIMS="quit timer" RUNS=5   what docs/threads-in-blender.md claims, tried in real Blenders (tests/lab/)
@@ -19,10 +20,10 @@
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT CLAIMS SECONDS WORKERS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
+export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT MODULES CLAIMS SECONDS WORKERS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash model kill chaos soak shots bench lab build release repository lint clean
+.PHONY: run test fuzz crash model kill chaos soak shots bench lab mutants build release repository lint clean
 
 run:
 	$(tool) run.py
@@ -56,6 +57,9 @@ bench:
 
 lab:
 	$(tool) lab.py
+
+mutants:
+	$(tool) mutants.py
 
 build:
 	$(tool) build.py

@@ -99,6 +99,10 @@ def fuzz_venv() -> Path:
     return venv("venv-fuzz", "3.13", TOOLS / "requirements-fuzz.txt", "the fuzzer")
 
 
+def mutants_venv() -> Path:
+    return venv("venv-mutants", "3.13", TOOLS / "requirements-mutants.txt", "what changes the engine")
+
+
 def lint_venv() -> Path:
     version = next(iter(blender_pythons()), "{}.{}".format(*sys.version_info))
     return venv("venv-lint", version, TOOLS / "requirements-lint.txt", "ruff and mypy")
