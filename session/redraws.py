@@ -61,18 +61,20 @@ class Redraws:
         """Have all drawn that shows downloads. False: it is not the time for it yet."""
         now = time.monotonic()
         pause = RENDER_REDRAWS if is_rendering() else max(REDRAWS, pause)
-        self._draw_pace(now, max(pause, STATUS_REDRAWS))
-        if now - self._drawn_at < pause:
+        is_due = now - self._drawn_at >= pause
+        self._draw_pace(now, is_due=is_due)  # together with the list: one redraw is cheaper than two
+        if not is_due:
             return False
         self._drawn_at, self._drawn = now, self._rows.changes
         self._is_tagged = True
         tag_redraw()
         return True
 
-    def _draw_pace(self, now: float, pause: float) -> None:
+    def _draw_pace(self, now: float, *, is_due: bool) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
         tally, rows = self._tally, self._rows
-        if tally.goes_on == bool(self.pace) and now - self._paced < pause:
+        is_due = is_due and now - self._paced >= STATUS_REDRAWS
+        if tally.goes_on == bool(self.pace) and not is_due:
             return
         if self.pace:
             tally.measure(now - self._paced)
