@@ -465,6 +465,14 @@ def received_by(rows: Iterable[Download]) -> int:
     return sum(row.received for row in rows if row.is_unfinished)
 
 
+REMOVED = [
+    ("ALL", "All", "Empty the list, cancelling what is not finished"),
+    ("FAILED", "Failed", "Take what failed out of the list"),
+    ("CANCELLED", "Cancelled", "Take what was cancelled out of the list"),
+    ("FAILED_AND_CANCELLED", "Failed and Cancelled", "Take what failed or was cancelled out"),
+]
+
+
 class DOWNLOADS_OT_remove_all(bpy.types.Operator):
     """Take several downloads out of the list, cancelling them first; finished files stay"""
 
@@ -472,23 +480,14 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
     bl_label = "Remove All"
     bl_options = {"INTERNAL"}
 
-    which: bpy.props.EnumProperty(
-        name="Which",
-        items=[
-            ("ALL", "All", "Empty the list, cancelling what is not finished"),
-            ("FAILED", "Failed", "Take what failed out of the list"),
-            ("CANCELLED", "Cancelled", "Take what was cancelled out of the list"),
-            ("FAILED_AND_CANCELLED", "Failed and Cancelled", "Take both out of the list"),
-        ],
-        options={"SKIP_SAVE"},
-    )
+    which: bpy.props.EnumProperty(name="Which", items=REMOVED, options={"SKIP_SAVE"})
     delete_partial: bpy.props.BoolProperty(
         name="Delete Partial Files", description="Delete what was received", options={"SKIP_SAVE"}
     )
 
     @classmethod
     def description(cls, context: Any, properties: Any) -> str:
-        return cls.bl_rna.properties["which"].enum_items[properties.which].description
+        return next(text for which, _, text in REMOVED if which == properties.which)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         return _ask_about_partial(self, context, self._rows())

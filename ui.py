@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .session.words import Measure, Room
     from .workers import Download
 
+importers = Lazy(".session.importers", __package__)
 names = Lazy(".transfer.names", __package__)
 portable = Lazy(".transfer.portable", __package__)
 records = Lazy(".session.records", __package__)
@@ -57,6 +58,7 @@ NEXT_STEPS = {
 }
 """The operator and icon of a row's button: what makes sense now."""
 REPLACE = ("downloads.replace_link", "URL")
+IMPORT = ("downloads.import_file", "IMPORT")
 ICONS = {
     Status.QUEUED: "TIME",
     Status.RUNNING: "IMPORT",
@@ -131,6 +133,7 @@ def _draw_start(layout: Any, state: Any) -> None:
     column.use_property_split = True
     column.use_property_decorate = False
     column.prop(state, "if_exists")
+    column.prop(state, "when_done")
     row = layout.row()
     row.scale_y = 1.4
     start = row.operator("downloads.start", text=_start_text(state.urls), icon="IMPORT")
@@ -243,7 +246,7 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         low = column.row(align=True)
         low.scale_y = LOW
         _draw_second(low, view, row)
-        operator, icon = REPLACE if row.is_cut else NEXT_STEPS[row.status]
+        operator, icon = _next_step(row)
         line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
 
     def _width(self, context: Any) -> float:
@@ -263,6 +266,19 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
             )
             flags = [one & other for one, other in zip(flags, named, strict=True)] if flags else named
         return flags, []
+
+
+def _next_step(row: Download) -> tuple[str, str]:
+    """The operator and icon of a row's button."""
+    if row.is_cut:
+        return REPLACE
+    if row.when_done != "IMPORT" and _can_import(row):
+        return IMPORT
+    return NEXT_STEPS[row.status]
+
+
+def _can_import(row: Download) -> bool:
+    return not row.is_unfinished and importers.can_import(row.filepath)
 
 
 def _margins(context: Any, count: int) -> float:
@@ -308,6 +324,8 @@ def _draw_buttons(column: Any, view: _View, row: Download) -> None:
     columns = 2 if view.is_wide else 1
     buttons = column.grid_flow(row_major=True, columns=columns, even_columns=True, align=True)
     if not row.is_unfinished:
+        if _can_import(row):
+            buttons.operator("downloads.import_file", icon="IMPORT").uid = row.uid
         buttons.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
         buttons.operator("downloads.copy_path", icon="COPYDOWN").uid = row.uid
         return
@@ -378,6 +396,8 @@ def _draw_for_active(layout: Any, row: Download) -> None:
         layout.operator("downloads.cancel", icon="X").uid = row.uid
     if row.is_unfinished:
         _draw_replace(layout, row)
+    if _can_import(row):
+        layout.operator("downloads.import_file", icon="IMPORT").uid = row.uid
     layout.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
     if not row.is_unfinished:
         layout.operator("downloads.copy_path", icon="COPYDOWN").uid = row.uid
@@ -453,6 +473,12 @@ def draw_status_bar(self: Any, context: Any) -> None:
 # -- Preferences.
 
 
+def _set_speed(self: Any, context: Any) -> None:
+    """Downloads that run go by the new limit."""
+    if (session := peek()) and session.host:
+        session.host.set_speed(settings.speed_limit())
+
+
 class DOWNLOADS_preferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
@@ -460,6 +486,15 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         name="Folder",
         description="Where downloads go. Empty: your Downloads folder. //: beside the .blend file",
         subtype="DIR_PATH",
+    )
+    speed_limit: bpy.props.FloatProperty(
+        name="Speed Limit",
+        description="In MiB a second, over all downloads together. 0: as fast as it goes",
+        min=0.0,
+        soft_max=100.0,
+        step=100,
+        precision=1,
+        update=_set_speed,
     )
     workers: bpy.props.EnumProperty(
         name="Workers",
@@ -469,17 +504,16 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         ],
         default="AUTOMATIC",
     )
-    resume_at_start: bpy.props.BoolProperty(
-        name="Resume at Start",
-        description="Go on with unfinished downloads when Blender starts, where it may use the network",
-    )
     append_or_link: bpy.props.EnumProperty(
         name="Import .blend Files",
         items=[
-            ("APPEND", "Append", "Copy what is in them into the open file"),
-            ("LINK", "Link", "Leave what is in them where it is; the downloaded files must stay"),
+            ("APPEND", "Append", "Copy what is in the file into yours"),
+            ("LINK", "Link", "Keep it in the downloaded file, and use it from there"),
         ],
-        default="APPEND",
+    )
+    resume_at_start: bpy.props.BoolProperty(
+        name="Resume at Start",
+        description="Go on with unfinished downloads when Blender starts, where it may use the network",
     )
 
     def draw(self, context: Any) -> None:
@@ -487,11 +521,12 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         layout.use_property_split = True
         layout.use_property_decorate = False
         layout.prop(self, "directory", placeholder=_own_folder())
+        layout.prop(self, "speed_limit", text="Speed Limit (MiB/s)")
         layout.prop(self, "workers")
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())
-        layout.prop(self, "resume_at_start")
         layout.prop(self, "append_or_link")
+        layout.prop(self, "resume_at_start")
         system = context.preferences.system
         column = layout.column(heading="Blender's Network Settings")
         column.prop(system, "use_online_access")

@@ -17,6 +17,7 @@ from .messages import (
     Leave,
     Look,
     Resize,
+    SetSpeed,
     Stop,
     Store,
     Submit,
@@ -85,6 +86,8 @@ class _Server:
                 self._host.forget(uid)
             case Store():
                 self._gather(command)
+            case SetSpeed(bytes_a_second=limit):
+                self._host.set_speed(limit)
             case Resize(connections=connections):
                 self._host.resize(connections)
             case Dismiss():

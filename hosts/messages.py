@@ -49,6 +49,11 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSpeed:
+    bytes_a_second: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dismiss:
     pass
 
@@ -63,7 +68,7 @@ class Look:
     """Answered once."""
 
 
-Command = Submit | Stop | HangUp | Forget | Store | Resize | Dismiss | Leave | Look
+Command = Submit | Stop | HangUp | Forget | Store | Resize | SetSpeed | Dismiss | Leave | Look
 
 
 @dataclass(frozen=True, slots=True)

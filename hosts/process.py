@@ -17,7 +17,7 @@ from ..transfer.fetch import Carried
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
-from .messages import Command, Dismiss, Forget, HangUp, Resize, Stop, Store, Submit, weight
+from .messages import Command, Dismiss, Forget, HangUp, Resize, SetSpeed, Stop, Store, Submit, weight
 from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE
 from .vocabulary import POLL, Ended, Event, Report, Started, State
@@ -83,6 +83,11 @@ class ProcessHost:
         if limit != self._limit:
             self._limit = limit
             self._post(Resize(limit))
+
+    def set_speed(self, limit: int) -> None:
+        if limit != self.settings.speed_limit:
+            self.settings = replace(self.settings, speed_limit=limit)
+            self._post(SetSpeed(limit))
 
     def store(self, path: str, data: bytes) -> None:
         self._mail = _Mail(path, data)

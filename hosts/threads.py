@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,7 @@ class ThreadHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.connections = Connections(settings.connections)
+        self.connections = Connections(settings.connections, settings.speed_limit)
         self._trust: Trust | None = None
         self._space = Space()
         self._clerk = Clerk()
@@ -220,6 +221,10 @@ class ThreadHost:
     def busy(self) -> int:
         """How many connections it uses, or keeps open for stopped downloads."""
         return self.connections.busy
+
+    def set_speed(self, limit: int) -> None:
+        self.settings = replace(self.settings, speed_limit=limit)
+        self.connections.throttle.limit = limit
 
     def resize(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped ones are closed."""

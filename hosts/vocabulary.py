@@ -52,6 +52,10 @@ class State(Enum):
 class Host(Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
+    def set_speed(self, limit: int) -> None:
+        """Let so many bytes a second come from now on, 0 for as many as do; where some run in another
+        process meanwhile, so many in each of the two."""
+
     def submit(self, job: Job) -> None:
         """Run a download, or go on with one that was stopped. It ends with one `Ended`.
 

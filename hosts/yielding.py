@@ -181,6 +181,12 @@ class YieldingHost:
             self._hear(child.shut(forced=forced))
         self._threads.resize(self.settings.connections)
 
+    def set_speed(self, limit: int) -> None:
+        self.settings = replace(self.settings, speed_limit=limit)
+        self._threads.set_speed(limit)
+        if self._child:
+            self._child.set_speed(limit)
+
     # -- The ends.
 
     def dismiss(self, *, keep: bool = False) -> None:

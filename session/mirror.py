@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1000  # rows added in one tick, and as many that changed, so that 10,000 do not freeze the window
 FEW = 20  # rows are looked up by their place, which takes the longer the further down it is
 FAR = 5  # rows that a list shows
-SHOWN = bpy.types.UIList.bl_rna.properties["bitflag_filter_item"].default
+SHOWN = 1 << 30  # `UIList.bitflag_filter_item`
 
 
 class Mirror:

@@ -17,6 +17,7 @@ from .records import readable
 from .tokens import Tokens
 
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
+MIB = 1 << 20  # bytes
 DEFAULT_TIMEOUT = 60.0  # seconds, where Blender's own preference says 0
 DEFAULT_CONNECTIONS = 16  # likewise
 
@@ -37,7 +38,13 @@ def settings() -> Settings:
         connections=connections(),
         user_agent=user_agent(),
         tokens=tokens.pairs,
+        speed_limit=speed_limit(),
     )
+
+
+def speed_limit() -> int:
+    """Bytes a second over all connections; 0: as many as come."""
+    return round(getattr(preferences(), "speed_limit", 0.0) * MIB)
 
 
 def user_agent() -> str:

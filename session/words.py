@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Measure = Callable[[str], float]
 """How wide a text is, in pixels."""
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
+GUESSED = 10  # times as many files as those whose size is known may be thought to be as large
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # In an error: what servers say of signed links that have expired, or what we say ourselves.
 EXPIRED = r"\((?:401|403|404|410)\)|new link|Replace Link"
@@ -233,7 +234,7 @@ def _left(tally: Tally, sized: Collection[Download], waiting: int) -> float | No
     """Seconds, if the files that wait are as large as those that are known, on the average."""
     known = tally.finished + len(sized)
     comes_in = any(not state(row) for row in sized)
-    if tally.measured < MEASURED or tally.speed < 1.0 or not known or not comes_in:
+    if tally.measured < MEASURED or tally.speed < 1.0 or not comes_in or waiting > GUESSED * known:
         return None
     mean = (tally.bytes + sum(row.size or 0 for row in sized)) / known
     rest = sum(max(0, (row.size or 0) - row.received) for row in sized)

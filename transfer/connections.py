@@ -6,6 +6,8 @@ import threading
 from enum import IntEnum, auto
 from typing import Protocol
 
+from .throttle import Throttle
+
 
 class Use(IntEnum):
     """What a connection is good for that nobody uses; the least is closed first."""
@@ -30,7 +32,9 @@ class Connections:
     so it counts what there may be, and there are never more than workers and what they have left.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, speed_limit: int = 0) -> None:
+        """`limit` connections, and `speed_limit` bytes a second over all of them (0: as many as come)."""
+        self.throttle = Throttle(speed_limit)
         self._lock = threading.Lock()
         self._limit = limit
         self._used: set[Holder] = set()  # answers

@@ -91,7 +91,7 @@ class Transfer:
         self._space = space or Space()
         memory = carried.memory if carried else None
         self._part = Part(job.url, job.directory, job.digest, earlier=job.partial, memory=memory)
-        self._connections = connections or Connections(settings.connections)
+        self._connections = connections or Connections(settings.connections, settings.speed_limit)
         self._segments = Segments(self._part.lock, settings.split_seconds, self._connections)
         self._tries = carried.tries if carried else retry.Tries()
         self._ask_for = Ask.RANGE
@@ -460,11 +460,11 @@ class Transfer:
     def _receive(self, segment: Segment, control: Control, client: Client, buffer: memoryview) -> None:
         """Read a body to the segment's end, into the file."""
         control.enter(Phase.BODY)
-        part, body = self._part, segment.body
+        part, body, throttle = self._part, segment.body, self._connections.throttle
         assert body
         if part.can_be_split and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
-        while self._is_due(segment, control) and (count := body.read(buffer, control)):
+        while self._is_due(segment, control) and (count := throttle.read(body, buffer, control)):
             self._place(segment, self._fitting(segment, buffer[:count]))
             part.save()
         if not segment.is_past_end and not segment.was_kept:

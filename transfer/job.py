@@ -123,6 +123,8 @@ class Settings:
     connections: int = 16
     """Connections open at once, over all downloads."""
     user_agent: str = "background_downloads"
+    speed_limit: int = 0
+    """Bytes a second, over all connections; 0: as many as come. May change while a host lives."""
     split_seconds: float = 2.0
     """The rest of a segment that would take longer is worth another connection."""
     tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -150,6 +150,23 @@ def under_mouse(area, region):
     return command
 
 
+def tooltips(*drawn_by):
+    'Which buttons have each tooltip.'
+    found = {}
+    for name in drawn_by:
+        for offer in drawn(name).offered:
+            kind = offer.idname.replace(".", "_OT_").replace("downloads", "DOWNLOADS")
+            cls = getattr(bpy.types, kind, None)
+            if cls is None:
+                continue
+            values = {"uid": 0, "index": -1, **vars(type(offer)), **vars(offer)}
+            words = type("Values", (), values)
+            text = cls.description(bpy.context, words) if hasattr(cls, "description") else ""
+            text = text or cls.bl_rna.description
+            found.setdefault(text, []).append(repr((offer.idname, values["uid"], values.get("which"))))
+    return found
+
+
 counts = {"view": 0, "status bar": 0}
 
 def count_view():
@@ -542,3 +559,301 @@ part("ui").DOWNLOADS_preferences.draw(preferences, bpy.context)
     b.run(draws)
     expected = "Threads in this Blender" if b.eval("sys.version_info >= (3, 12)") else "A separate process"
     assert expected in b.eval("' '.join(notes.said)")
+
+
+# What a list of many shows.
+
+DRAWN = """
+drawn_names = []
+
+def note_drawn(low, view, row):
+    drawn_names.append((view.width, row.name))
+    return draw_second(low, view, row)
+
+draw_second, part("ui")._draw_second = part("ui")._draw_second, note_drawn
+
+def redrawn():
+    drawn_names.clear()
+    area = view3d()
+    region_of(area, "UI").tag_redraw()
+    yield from pause(0.3)
+    return list(dict.fromkeys(name for _, name in drawn_names))  # it may be drawn more than once
+"""
+
+
+@pytest.fixture
+def drawing(b: Blender) -> Iterator[Blender]:
+    """Notes which rows Blender really draws."""
+    b.run(DRAWN)
+    yield b
+    b.run("part('ui')._draw_second = draw_second")
+
+
+def test_the_filter_shows_what_runs_or_failed_in_the_order_of_the_queue(
+    drawing: Blender, server: Server
+) -> None:
+    b = drawing
+    held, gate = add_held(server)
+    other, _ = add_held(server, "other.bin")
+    download(b, *add(server, "one.bin"), held, add_failing_once(server), other)
+    wait_statuses(b, "FINISHED", "RUNNING", "FAILED", "RUNNING")
+    assert b.steps("redrawn()") == ["one.bin", "held.bin", "model.bin", "other.bin"]
+    b.run("state().show = 'RUNNING'")
+    assert b.steps("redrawn()") == ["held.bin", "other.bin"]
+    b.run("state().show = 'FAILED'")
+    assert b.steps("redrawn()") == ["model.bin"]
+    b.run("bpy.ops.downloads.pause()")
+    wait_statuses(b, "FINISHED", "PAUSED", "FAILED", "PAUSED")
+    b.run("state().show = 'RUNNING'")
+    assert b.steps("redrawn()") == []
+    download(b, server.add("/new.bin", body=pattern(SIZE)))
+    wait_statuses(b, "FINISHED", "PAUSED", "FAILED", "PAUSED", "FINISHED")
+    b.run("state().show = 'ALL'")
+    gate.open()
+
+
+def test_what_is_added_becomes_active_and_the_list_follows_what_runs(b: Blender, server: Server) -> None:
+    b.run("bpy.context.preferences.system.network_connection_limit = 1")
+    url, gate = add_held(server)
+    download(b, *add(server, *(f"{number}.bin" for number in range(7))), url)
+    b.wait("state().active_index >= 5")
+    gate.open()
+    wait_statuses(b, *["FINISHED"] * 8)
+    download(b, *add(server, "new.bin"))
+    wait_statuses(b, *["FINISHED"] * 9)
+    b.wait("state().active_index == 8")
+    b.run("bpy.context.preferences.system.network_connection_limit = 0")
+
+
+def test_a_row_that_somebody_chose_stays_active(b: Blender, server: Server) -> None:
+    b.run("bpy.context.preferences.system.network_connection_limit = 1")
+    first_one, first_gate = add_held(server, "first.bin")
+    last, gate = add_held(server)
+    download(b, first_one, *add(server, *(f"{number}.bin" for number in range(7))), last)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    b.run("state().active_index = 1")
+    first_gate.open()
+    b.wait("state().items[8].status == 'RUNNING'")
+    b.run("part('session').current().mirror.flush()")
+    assert b.eval("state().active_index") == 1
+    gate.open()
+    wait_statuses(b, *["FINISHED"] * 9)
+    b.run("bpy.context.preferences.system.network_connection_limit = 0")
+
+
+def test_while_blender_renders_the_list_is_drawn_once_a_second(b: Blender, server: Server) -> None:
+    b.run(STOPPED_CLOCK)
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    assert b.eval("[redraws(0.5) + redraws(0.4), redraws(0.2), redraws(0.9), redraws(0.2)]") == [0, 1, 0, 1]
+    b.run("mirror.time, mirror.is_rendering, mirror.tag_redraw = kept")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+
+
+STOPPED_CLOCK = """
+mirror, tags = part("session.mirror"), []
+kept = mirror.time, mirror.is_rendering, mirror.tag_redraw
+
+class Clock:
+    now = 1e6
+
+    def monotonic(self):
+        return self.now
+
+mirror.time, mirror.is_rendering, mirror.tag_redraw = Clock(), lambda: True, lambda: tags.append(1)
+part("session").current().mirror._redrawn = mirror.time.now
+
+def redraws(seconds):
+    'How often the list is drawn when this time has passed and a row has changed.'
+    mirror.time.now += seconds
+    tags.clear()
+    session = part("session").current()
+    for _ in range(3):
+        session.mirror.touch(state().items[0].uid)
+        session.mirror.flush()
+    return len(tags)
+"""
+
+
+# Where it went.
+
+
+def test_the_path_of_a_finished_file_is_shown_and_copied(b: Blender, server: Server, tmp_path: Path) -> None:
+    download(b, *add(server, "one.bin"))
+    wait_statuses(b, "FINISHED")
+    path = str(tmp_path / "files" / "one.bin")
+    assert path in said(b).replace(" ", "")
+    press(b, "downloads.copy_path")
+    b.wait(f"bpy.context.window_manager.clipboard == {path!r}")
+
+
+def test_a_finished_file_is_selected_where_the_system_can(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    bus, asked = tmp_path / "dbus-send", tmp_path / "asked"
+    bus.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{asked}~"; mv "{asked}~" "{asked}"\n')
+    bus.chmod(0o755)
+    b.run(f"path = os.environ['PATH']; os.environ['PATH'] = {str(tmp_path)!r} + ':' + path")
+    download(b, *add(server, "one.bin"))
+    wait_statuses(b, "FINISHED")
+    press(b, "downloads.open_folder")
+    wait_until(asked.exists)
+    b.run("os.environ['PATH'] = path")
+    words = asked.read_text().split()
+    assert "org.freedesktop.FileManager1.ShowItems" in words
+    (uri,) = [word.removeprefix("array:string:") for word in words if word.startswith("array:string:")]
+    assert uri == (tmp_path / "files" / "one.bin").as_uri()
+
+
+def test_an_image_is_imported_by_the_button_of_its_row(b: Blender, server: Server) -> None:
+    b.run("image = bpy.data.images.new('made', 8, 8); image.file_format = 'PNG'")
+    b.run("image.filepath_raw = bpy.app.tempdir + 'made.png'; image.save(); bpy.data.images.remove(image)")
+    made = Path(b.eval("bpy.app.tempdir")) / "made.png"
+    download(b, server.add("/moss.png", body=made.read_bytes()))
+    wait_statuses(b, "FINISHED")
+    press(b, "downloads.import_file")
+    b.wait("any(image.name == 'moss.png' for image in bpy.data.images)")
+
+
+# Taking rows out of the list.
+
+
+def paused_with_bytes(b: Blender, server: Server, *names: str) -> None:
+    urls = [add_held(server, name)[0] for name in names]
+    download(b, *urls)
+    b.wait(f"all(item.progress == {HELD / SIZE} for item in state().items)")
+    press(b, "downloads.pause", "pause()")
+    wait_statuses(b, *["PAUSED"] * len(names))
+
+
+def partial_files(tmp_path: Path) -> list[str]:
+    return sorted(path.name[:4] for path in (tmp_path / "files").glob("*.part"))
+
+
+def test_remove_asks_what_is_to_become_of_the_bytes_received(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    paused_with_bytes(b, server, "keep.bin", "gone.bin")
+    press(b, "downloads.remove")
+    b.steps("pause(0.5)")
+    b.key("ESC")
+    b.steps("pause(0.3)")
+    assert b.eval("len(state().items)") == 2
+    press(b, "downloads.remove")
+    b.steps("pause(0.5)")
+    b.key("RET")
+    wait_statuses(b, "PAUSED")
+    assert partial_files(tmp_path) == ["gone", "keep"]
+    ask = "bpy.ops.downloads.remove('INVOKE_DEFAULT', uid=state().items[0].uid, delete_partial=True)"
+    b.run(f"with in_view3d(): {ask}")
+    b.steps("pause(0.5)")
+    assert b.eval("len(state().items)") == 1
+    b.key("RET")
+    wait_statuses(b)
+    assert partial_files(tmp_path) == ["keep"]
+
+
+def test_a_scripted_remove_asks_nothing(b: Blender, server: Server, tmp_path: Path) -> None:
+    paused_with_bytes(b, server, "keep.bin", "gone.bin")
+    b.run("bpy.ops.downloads.remove(uid=state().items[1].uid, delete_partial=True)")
+    b.run("bpy.ops.downloads.remove(uid=state().items[0].uid)")
+    assert b.eval("statuses()") == []
+    assert partial_files(tmp_path) == ["keep"]
+
+
+def test_cancel_all_asks_once_where_there_are_several(b: Blender, server: Server) -> None:
+    urls = [add_held(server, name)[0] for name in ("one.bin", "two.bin")]
+    download(b, *urls)
+    wait_statuses(b, "RUNNING", "RUNNING")
+    press(b, "downloads.cancel", "cancel()")
+    b.steps("pause(0.5)")
+    b.key("ESC")
+    b.steps("pause(0.3)")
+    assert b.eval("statuses()") == ["RUNNING", "RUNNING"]
+    press(b, "downloads.cancel", "cancel()")
+    b.steps("pause(0.5)")
+    b.key("RET")
+    wait_statuses(b, "CANCELLED", "CANCELLED")
+    b.run("with in_view3d(): bpy.ops.downloads.retry(uid=state().items[0].uid)")
+    wait_statuses(b, "RUNNING", "CANCELLED")
+    press(b, "downloads.cancel", "cancel()")
+    wait_statuses(b, "CANCELLED", "CANCELLED")
+
+
+def test_the_menu_takes_out_what_failed_or_was_cancelled_and_all(b: Blender, server: Server) -> None:
+    download(b, *add(server, "one.bin"), server.url("/none.bin"), add_held(server)[0])
+    b.wait(f"state().items[2].progress == {HELD / SIZE}")
+    b.run("bpy.ops.downloads.cancel()")
+    wait_statuses(b, "FINISHED", "FAILED", "CANCELLED")
+    texts = said(b, "DOWNLOADS_MT_specials")
+    for text in ("All Failed", "All Cancelled", "All Failed and Cancelled", "All"):
+        assert f"Remove {text}" in texts
+    b.run("bpy.ops.downloads.remove_all(which='FAILED')")
+    assert b.eval("statuses()") == ["FINISHED", "CANCELLED"]
+    b.run("bpy.ops.downloads.remove_all(which='CANCELLED', delete_partial=True)")
+    assert b.eval("statuses()") == ["FINISHED"]
+    b.steps("open_menu('DOWNLOADS_MT_specials')")
+    b.key("UP_ARROW")
+    b.key("RET")
+    wait_statuses(b)
+
+
+def test_no_two_buttons_have_one_tooltip(b: Blender, server: Server) -> None:
+    download(b, *add(server, "one.bin"), server.url("/none.bin"), add_held(server)[0])
+    b.wait(f"state().items[2].progress == {HELD / SIZE}")
+    for index in range(3):
+        b.run(f"state().active_index = {index}")
+        tooltips = b.eval("tooltips('DOWNLOADS_MT_specials', 'DOWNLOADS_PT_panel')")
+        assert all(len(set(who)) == 1 for who in tooltips.values()), tooltips
+        assert not [text for text in tooltips if text.endswith(".") or not text]
+
+
+# The status bar.
+
+
+def test_a_click_on_the_status_bar_opens_the_list(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait("part('session').current().mirror.pace")
+    b.click(*FROM_STATUS_BAR_END["pause"])
+    wait_statuses(b, "PAUSED")
+    press(b, "downloads.resume")
+    wait_statuses(b, "RUNNING")
+    b.run("opened, draw_rows = [], part('ui')._draw_rows")
+    b.run(
+        "part('ui')._draw_rows = lambda layout, state, name='':"
+        " (opened.append(name), draw_rows(layout, state, name))"
+    )
+    b.run("region_of(view3d(), 'UI').active_panel_category = 'Item'")
+    b.steps("pause(0.3)")
+    b.run("opened.clear()")
+    b.click(*FROM_STATUS_BAR_END["list"])
+    b.wait("opened")
+    b.steps("move(*middle(region_of(view3d())))")
+    b.run("part('ui')._draw_rows = draw_rows")
+    b.steps(f"show_tab(view3d(), {TAB!r})")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+
+
+FROM_STATUS_BAR_END = {"list": (1000 - 150, 8), "pause": (1000 - 18, 8)}
+"""Where the buttons are in a window 1000 pixels wide."""
+
+
+# Secrets.
+
+
+def test_a_token_is_in_no_file_but_its_own(b: Blender, server: Server, tmp_path: Path) -> None:
+    token = "s3cr3t-t0ken"
+    b.run(f"bpy.ops.downloads.add_token(host='127.0.0.1', token={token!r})")
+    download(b, *add(server, "one.bin"))
+    wait_statuses(b, "FINISHED")
+    b.run(f"bpy.ops.wm.save_as_mainfile(filepath={str(tmp_path / 'scene.blend')!r}, compress=False)")
+    b.run("bpy.ops.wm.save_userpref()")
+    files = [path for folder in (b.folder, tmp_path) for path in folder.rglob("*") if path.is_file()]
+    holders = [path.name for path in files if token.encode() in path.read_bytes()]
+    assert holders == ["tokens.json"]
+    b.run("bpy.ops.downloads.remove_token(host='127.0.0.1')")
+    assert not [path for path in files if path.exists() and token.encode() in path.read_bytes()]

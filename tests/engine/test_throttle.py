@@ -1,0 +1,156 @@
+"""The speed limit: what it adds up to, and that it holds nobody who is asked to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from driving import Driver, Halted, Settings, finished, new_job
+from server import Server, pattern
+
+from background_downloads.transfer.throttle import LEAST, Throttle
+
+DATA = pattern(200_000)
+HARDLY = 1  # bytes a second: the first piece takes an hour
+
+
+class Time:
+    """Stands still but for those who sleep."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.touched = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def touch(self) -> None:
+        self.touched += 1
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+class Endless:
+    """A body that always has more."""
+
+    def __init__(self) -> None:
+        self.pieces: list[int] = []
+
+    def read(self, view: memoryview, control: object, /) -> int:
+        self.pieces.append(len(view))
+        return len(view)
+
+
+def read(throttle: Throttle, size: int, time: Time) -> int:
+    return throttle.read(Endless(), memoryview(bytearray(size)), time)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", [50_000, 1 << 20, 1 << 40])
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+def test_what_was_read_takes_the_time_that_the_limit_says(time: Time, limit: int, size: int) -> None:
+    throttle = Throttle(limit, lambda: time.now)
+    count = sum(read(throttle, size, time) for _ in range(20))
+    read(throttle, 1, time)
+    assert time.now - 1000.0 == pytest.approx(count / limit)
+
+
+def test_workers_share_one_line(time: Time) -> None:
+    throttle = Throttle(8 * LEAST, lambda: time.now)
+    for _ in range(16):  # whoever it is
+        read(throttle, LEAST, time)
+    assert throttle._free - 1000.0 == pytest.approx(2.0)
+
+
+def test_time_in_which_nothing_came_is_not_saved_up(time: Time) -> None:
+    throttle = Throttle(LEAST, lambda: time.now)
+    read(throttle, LEAST, time)
+    time.now += 3600.0
+    read(throttle, LEAST, time)
+    read(throttle, LEAST, time)
+    assert time.now == pytest.approx(1000.0 + 3600.0 + 1.0)
+
+
+def test_without_a_limit_nobody_waits(time: Time) -> None:
+    throttle = Throttle(0, lambda: time.now)
+    assert [read(throttle, 1 << 20, time) for _ in range(9)] == [1 << 20] * 9
+    assert (time.now, time.touched) == (1000.0, 0)
+
+
+def test_waiting_for_the_limit_is_no_stall(time: Time) -> None:
+    throttle = Throttle(100, lambda: time.now)
+    read(throttle, LEAST, time)
+    read(throttle, LEAST, time)
+    assert time.touched >= 400
+
+
+def test_a_new_limit_counts_for_those_who_wait(time: Time) -> None:
+    throttle = Throttle(HARDLY, lambda: time.now)
+
+    class Impatient(Time):
+        def sleep(self, seconds: float) -> None:
+            time.now += seconds
+            throttle.limit = 1 << 30
+
+    read(throttle, LEAST, time)
+    read(throttle, LEAST, Impatient())
+    assert time.now < 1001.0
+
+
+@pytest.mark.parametrize(("limit", "piece"), [(80_000, 10_000), (1, LEAST), (1 << 40, 1 << 20), (0, 1 << 20)])
+def test_a_low_limit_reads_in_small_pieces(time: Time, limit: int, piece: int) -> None:
+    assert read(Throttle(limit, lambda: time.now), 1 << 20, time) == piece
+
+
+def test_a_limit_is_lifted_while_downloads_run(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=30.0, connections=2, speed_limit=HARDLY))
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, 1)
+    driver.look()
+    assert driver.progress[job.uid].received < len(DATA)
+    driver.host.set_speed(0)
+    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert driver.host.settings.speed_limit == 0
+
+
+def test_a_limit_is_set_while_downloads_run(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=30.0, connections=2))
+    first = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    finished(driver.run(first))
+    driver.host.set_speed(HARDLY)
+    job = new_job(server.add("/b.bin", body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, 1)
+    assert isinstance(driver.stop(job), Halted)
+    driver.host.set_speed(0)
+    assert finished(driver.run(job)).read_bytes() == DATA
+
+
+def test_who_waits_for_the_limit_is_stopped_at_once_and_goes_on_where_it_was(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(Settings(timeout=30.0, connections=1, speed_limit=HARDLY))
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    driver.submit(job)
+    driver.until_received(job, 1)
+    assert isinstance(driver.stop(job), Halted)
+    driver.host.set_speed(0)
+    assert finished(driver.run(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
+
+
+def test_a_download_that_waits_for_the_limit_is_not_ended_as_stalled(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_thread_driver(Settings(timeout=0.3, connections=1, speed_limit=2 * LEAST))
+    job = new_job(server.add("/a.bin", body=DATA[: 3 * LEAST]), tmp_path)
+    assert finished(driver.run(job)).read_bytes() == DATA[: 3 * LEAST]
+    assert len(server.requests) == 1

@@ -1,0 +1,65 @@
+"""A limit to how many bytes a second all connections of a host bring together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from .control import Control
+
+SLICES = 8  # of a second's bytes that are read at once, so that a slow limit comes in small pieces
+LEAST = 4096  # bytes that are read at once, at least
+LOOK = 0.1  # seconds between two looks whether the limit is another one
+
+
+class Readable(Protocol):
+    """A body, or what stands for one."""
+
+    def read(self, view: memoryview, control: Control, /) -> int:
+        """Read into `view`; how many bytes, 0 at the end."""
+
+
+class Throttle:
+    """What was read takes its time on one line that all workers share. Any thread."""
+
+    def __init__(self, limit: int = 0, now: Callable[[], float] = time.monotonic) -> None:
+        """`limit` is in bytes a second; 0: none."""
+        self._now = now
+        self._lock = threading.Lock()
+        self._limit = limit
+        self._free = 0.0  # when all that was read so far may have been read
+        self._changes = 0
+
+    @property
+    def limit(self) -> int:
+        """Bytes a second, 0 for as many as come. May be set while workers wait: they go by the new one."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        with self._lock:
+            if limit != self._limit:
+                self._limit, self._free = limit, 0.0
+                self._changes += 1
+
+    def read(self, body: Readable, buffer: memoryview, control: Control) -> int:
+        """Read from a body once its turn has come, a small piece where the limit is low.
+
+        Raises what the body's `read` and `Control.sleep` do; nothing was read then.
+        """
+        if not (limit := self._limit):
+            return body.read(buffer, control)
+        self._wait(control)
+        count = body.read(buffer[: max(LEAST, limit // SLICES)], control)
+        with self._lock:
+            self._free = max(self._free, self._now()) + count / limit
+        return count
+
+    def _wait(self, control: Control) -> None:
+        """Until what was read so far may have been: others may read on meanwhile, and wait the longer."""
+        end, changes = self._free, self._changes
+        while (left := end - self._now()) > 0 and changes == self._changes:
+            control.sleep(min(left, LOOK))
+            control.touch()  # it is we who wait, and no server that stalls
