@@ -164,10 +164,15 @@ class YieldingHost:
         self._threads.submit(entry.job)
 
     def _share(self, child: ProcessHost) -> None:
-        """What is open here counts towards the limit, and one connection at least is the child's."""
-        theirs = max(1, self.settings.connections - self._threads.busy)
+        """What is open here counts towards the limit, and one connection at least is the child's.
+
+        What is paused gives its own up where the child has a download for it.
+        """
+        limit, moved = self.settings.connections, len(self._ledger.at(_Place.CHILD))
+        stays = len(self._ledger) - moved
+        theirs = max(1, limit - self._threads.busy, min(moved, limit - stays))
         child.resize(theirs)
-        self._threads.resize(self.settings.connections - theirs)
+        self._threads.resize(limit - theirs)
 
     def _let_go(self, child: ProcessHost) -> None:
         is_needed = self._held.is_set() or self._ledger.at(_Place.CHILD)

@@ -249,6 +249,28 @@ def test_each_connection_that_stays_behind_is_one_less_for_the_child_until_it_is
         assert finished(driver.outcome(job)).read_bytes() == DATA
 
 
+def test_what_is_paused_gives_its_connection_up_for_what_the_child_has(
+    new_held_driver: Callable[..., HeldDriver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_held_driver(3)
+    paused = [driver.halted(serve_held(server, f"{n}.bin")[0], tmp_path, HALF) for n in range(2)]
+    fixed, rest = start_fixed(driver, server, tmp_path)
+    driver.hold()
+    gate = server.gate()
+    others = [new_job(server.add(f"/{n}", stall_before_headers(gate), body=DATA), tmp_path) for n in "ab"]
+    driver.submit(*others)
+    driver.until_reached(gate, 2)
+    gate.open()
+    for job in others:
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+    driver.let_go()
+    rest.open()
+    assert finished(driver.outcome(fixed)).read_bytes() == DATA
+    assert len(server.requests_for("/fixed.bin")) == 1
+    for job in paused:
+        assert finished(driver.run(job)).read_bytes() == DATA
+
+
 def test_the_child_has_all_connections_once_what_stayed_behind_has_ended(
     driver: HeldDriver, server: Server, tmp_path: Path
 ) -> None:
