@@ -162,7 +162,8 @@ def test_four_downloads_have_four_connections_while_blender_renders(
 def test_what_waits_beside_a_render_says_so_and_shows_no_speed(threads: Downloads, server: Server) -> None:
     gate, data = server.gate(), body("fixed.bin")
     threads.start(server.add("/fixed.bin", drip(50_000, gate), body=data, etag=None, last_modified=None))
-    gate.step(2)
+    threads.wait_progress(50_000 / SIZE)
+    gate.step()  # a speed is what comes after the first bytes were seen
     threads.b.wait("session().rows.at(0).speed > 0")
     threads.b.run("begin(wait)")
     threads.b.wait("session().rows.at(0).progress.text == 'held while rendering'")
