@@ -127,7 +127,7 @@ REFUSED_WITH = {
     400: "The server does not understand this link (400). Check the link, or copy it again from the page",
     401: "This download needs a user name and a password (401)."
     " Copy a link from the page where you are signed in",
-    403: "The server does not allow this download (403). The link may have expired: get a new link",
+    403: "The server does not allow this download (403). Get a new link: this one may have expired",
     404: "There is no file at this link (404). Check the link, or copy it again from the page",
     407: "The proxy asks for a user name and a password (407)."
     " Write them into its address in the proxy settings of this computer",
