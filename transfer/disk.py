@@ -91,6 +91,8 @@ def prepare_folder(directory: str) -> None:
     if not directory or "\0" in directory:
         raise TransferError("Choose a folder to download to")
     folder = portable.reach(directory)
+    if os.access(os.path.join(folder, ""), os.W_OK | os.X_OK):  # there, a folder, and ours to write to
+        return
     with explained(directory):
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")

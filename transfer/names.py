@@ -6,6 +6,7 @@ system; a text made here for people holds no user, password or query.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os.path
 import re
@@ -49,6 +50,8 @@ _OWN = rf"(?i){PART_TAIL}(\.json~?)?\Z"  # partial files, sidecars, and those th
 _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
 _HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
+# No user, query, escape, capital in the host or odd port: in most links there is nothing to be mended.
+_BARE = r"(?a)https?://(?=[^/]{1,250}/)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*(?::[1-9][0-9]{0,3})?/[\w.~/-]*"
 _LONE_PERCENT = r"%(?![0-9A-Fa-f]{2})"
 _DOTS = r"(\.\.?)(?:/|(?=[?#])|\Z)"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:"
@@ -79,6 +82,8 @@ def check(url: str) -> None:
 
     :raises TransferError: it cannot; the sentence names neither user nor password nor query.
     """
+    if _is_bare(url):
+        return
     if not url:
         raise TransferError("This link is empty")
     if re.search(_NOT_IN_LINKS, url):
@@ -95,6 +100,8 @@ def shown(url: str) -> str:
 
     Characters that cannot be seen are percent-encoded, so it still leads to the same place.
     """
+    if _is_bare(url):
+        return url
     try:
         parts = _split(url)
         if not parts.netloc:
@@ -116,6 +123,8 @@ def quoted(url: str) -> str:
 
     :raises TransferError: it is too long, or its host or port cannot be read.
     """
+    if _is_bare(url):
+        return url
     parts = _split(url)
     login, at, _ = parts.netloc.rpartition("@")
     netloc = _escaped(login, _LOGIN_SAFE) + at + _place(parts)
@@ -153,6 +162,11 @@ _PLAIN = re.compile(
     rf"https?://{_LABEL}(\.{_LABEL}){{,5}}(:[1-9][0-9]{{,3}})?/[!$%&'()*+,./:;=?@\w~-]{{,2000}}", re.ASCII
 )
 """Links that need no closer look; most of ten thousand are."""
+
+
+def _is_bare(url: str) -> bool:
+    """Whether a link is shown and sent as it stands."""
+    return len(url) <= URL_LENGTH and re.fullmatch(_BARE, url) is not None
 
 
 def _link(entry: str) -> Link:
@@ -260,6 +274,7 @@ _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
 )
+_SAFE = r"[A-Za-z0-9_][A-Za-z0-9_-]{7,199}(?:\.[A-Za-z0-9]{1,20})?"  # longer than what is reserved
 _EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
 _TOKEN = r"[\w!#$%&'*+.^`|~-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"(?=\s*(?:;|\Z))'
@@ -397,6 +412,8 @@ def safe(name: str) -> str:
     the names and characters Windows keeps for itself, no dot, dash or space first, no dot or space
     last. Empty if nothing is left. Safe names stay as they are.
     """
+    if re.fullmatch(_SAFE, name):
+        return name
     if len(name) > 2 * NAME_SIZE:  # normalizing takes quadratic time, and the middle is cut anyway
         name = name[:NAME_SIZE] + name[-NAME_SIZE:]
     name = re.sub(_DROPPED, "", unicodedata.normalize("NFC", name))
@@ -424,6 +441,7 @@ def from_disposition(header: str) -> str:
     return _last_component(extended) or _last_component(_value(parameters.get("filename", "")))
 
 
+@functools.lru_cache(maxsize=64)  # of one link it is asked several times
 def from_url(url: str) -> str:
     """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
     try:

@@ -355,6 +355,23 @@ def test_where_a_reference_leads(reference: str, target: str) -> None:
     assert names.resolved("http://u:p@h//a/./x?q=/y", reference) == target
 
 
+bare_link = st.from_regex(names._BARE, fullmatch=True)
+
+
+@given(bare_link)
+def test_links_that_are_taken_as_they_stand_would_come_out_so(url: str) -> None:
+    parts = names._split(url)
+    assert f"{parts.scheme}://{names._place(parts)}{parts.path}" == url
+    assert names._escaped(parts.path, "/") == parts.path
+    names.check(url)
+    assert names.quoted(url) == names.shown(url) == url
+
+
+@given(st.from_regex(names._SAFE, fullmatch=True))
+def test_names_that_are_taken_as_they_stand_are_safe(name: str) -> None:
+    assert is_safe(name)
+
+
 @given(any_text | url_like)
 def test_quoted_is_ascii_without_spaces_or_says_why_not(url: str) -> None:
     try:
