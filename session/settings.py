@@ -100,7 +100,7 @@ def _path_of_link(link: str) -> str:
     from urllib.parse import unquote
 
     host, slash, path = link[7:].partition("/") if link[5:7] == "//" else ("", link[5:6], link[6:])
-    path = unquote(slash + path, errors="surrogateescape")
+    host, path = (unquote(text, errors="surrogateescape") for text in (host, slash + path))
     return portable.path_of_link("" if host.lower() == "localhost" else host, path) or link
 
 

@@ -38,7 +38,21 @@ WINDOWS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_child.py::test_one_process_one_pipe_and_nothing_else",
         "tests/engine/test_child.py::test_it_does_not_import_what_knows_blender",
     ),
+    "Windows' names are Unicode: there are none that are only bytes": (
+        "tests/wheel/test_folders.py::*utf_8*",
+        "tests/wheel/test_folders.py::test_a_folder_beside_the_blend_file",
+    ),
+    "Windows has drives and shares, and its users' folders stand side by side": (
+        "tests/wheel/test_folders.py::test_a_folder_that_is_not_absolute_is_a_sentence?C:*dl?",
+        "tests/wheel/test_folders.py::test_a_folder_that_is_not_absolute_is_a_sentence?*server*share?",
+        "tests/wheel/test_folders.py::test_a_folder_that_is_not_absolute_is_a_sentence?file://elsewhere/relative?",
+        "tests/wheel/test_folders.py::test_a_folder_that_is_not_absolute_is_a_sentence?~nobody*",
+    ),
+    "Windows names its own Downloads folder, not the desktop's": (
+        "tests/wheel/test_folders.py::test_no_folder_means_the_one_of_the_preferences_or_the_systems_own*",
+    ),
     "Windows sends Ctrl-C to a console, and the child has none": (
+        "tests/wheel/test_executed.py::test_ctrl_c_cancels_joins_and_leaves_what_the_next_blender_finds",
         "tests/engine/test_child.py::test_ctrl_c_in_the_terminal_is_not_for_it",
     ),
     "Windows keeps certificates in a store, and in no file": (

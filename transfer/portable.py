@@ -289,19 +289,24 @@ def is_absolute(path: str) -> bool:
 
     Windows' `C:dl` and `\dl` do not: they begin in a drive's working folder, and on the current drive.
     """
+    if not IS_WINDOWS:
+        return path.startswith("/")
     drive, rest = os.path.splitdrive(path)
-    if IS_WINDOWS:
-        return bool(drive) and (rest[:1] in ("\\", "/") or drive[:2] in ("\\\\", "//"))
-    return rest.startswith("/")
+    drive = drive.replace("/", "\\").removeprefix(_LONG)
+    names_a_share = drive.startswith(("\\\\", "UNC\\")) and len(drive.strip("\\").split("\\")) > 1
+    return names_a_share or (drive[1:2] == ":" and rest[:1] in ("\\", "/"))
 
 
 def path_of_link(host: str, path: str) -> str:
     """The path that a `file:` link's decoded parts name (RFC 8089); empty where it is on another machine.
 
-    On Windows a drive stands first (`/C:/dl`, in old links `/C|/dl`), and another machine has shares.
+    On Windows a drive stands first (`/C:/dl`, in old links `/C|/dl`, in many `C:` in the host's place),
+    and another machine has shares.
     """
     if not IS_WINDOWS:
         return "" if host else path
+    if host[1:2] == ":":
+        return host + path
     return f"//{host}{path}" if host else re.sub(r"^/([A-Za-z])[:|]", r"\1:", path)
 
 

@@ -225,7 +225,8 @@ def windows_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     ("path", "is_whole"),
     [
         (r"C:\dl", True), ("C:/dl", True), ("C:\\", True), (r"\\server\share\dl", True),
-        (r"\\server\share", True), (r"\\?\C:\dl", True), ("C:dl", False), ("C:", False), (r"\dl", False),
+        (r"\\server\share", True), (r"\\?\C:\dl", True), ("//server/share/dl", True), (r"\\server", False),
+        ("//server", False), (r"\\?\UNC\server\share", True), ("C:dl", False), ("C:", False), (r"\dl", False),
         ("/dl", False), ("dl", False), ("", False), (".", False), (r"..\dl", False),
     ],
 )  # fmt: skip
@@ -255,7 +256,7 @@ def test_paths_are_reached_in_their_long_form_and_told_plainly(
     ("host", "path", "named"),
     [
         ("", "/C:/dl/a b", "C:/dl/a b"), ("", "/c|/dl", "c:/dl"), ("", "/dl", "/dl"),
-        ("server", "/share/dl", "//server/share/dl"),
+        ("server", "/share/dl", "//server/share/dl"), ("C:", "/dl", "C:/dl"), (r"C:\dl\x", "", r"C:\dl\x"),
     ],
 )  # fmt: skip
 def test_file_links_name_drives_and_shares(windows_paths: None, host: str, path: str, named: str) -> None:

@@ -37,7 +37,9 @@ class Blender:
         if not self.module:
             return [str(self.program), "--command", "extension", *map(str, arguments)]
         tool = "bpy/*/scripts/addons_core/bl_pkg/cli/blender_ext.py"
-        found = next(self.module.parents[1].glob(f"lib/python*/site-packages/{tool}"), None)
+        # An environment's own packages, or those of the Windows that wine.py makes.
+        places = (f"lib/python*/site-packages/{tool}", f"packages/{tool}")
+        found = next(filter(None, (next(self.module.parents[1].glob(place), None) for place in places)), None)
         if not found:
             raise Trouble(f"{self.name} lacks Blender's extension tool ({tool}).")
         return [str(self.module), str(found), *map(str, arguments)]

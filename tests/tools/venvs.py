@@ -5,7 +5,6 @@ An environment is taken only with its stamp, which is written last: a run that w
 
 import contextlib
 import ctypes
-import fcntl
 import glob
 import hashlib
 import os
@@ -133,6 +132,8 @@ def _is_complete(folder: Path, stamp: str) -> bool:
 @contextlib.contextmanager
 def lock(name: str) -> Iterator[None]:
     """One maker at a time. The system opens the lock when its holder dies."""
+    import fcntl  # a test under Wine imports this module, and makes nothing
+
     with open(cache_folder() / f".{name}.lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
