@@ -9,21 +9,22 @@ import signal
 from pathlib import Path
 
 
-def children() -> list[int]:
-    """Children of this process, of every thread of it; one that nobody waited for counts too."""
+def children(pid: int | None = None) -> list[int]:
+    """Children of a process (this one), of every thread of it; one that nobody waited for counts too."""
+    pid = pid or os.getpid()
     if not Path("/proc/self/task", str(os.getpid()), "children").exists():
-        return _children_by_scan()
+        return _children_by_scan(pid)
     found: list[int] = []
-    for task in Path("/proc/self/task").glob("*/children"):
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread may have ended meanwhile
             found += map(int, task.read_text().split())
     return found
 
 
-def _children_by_scan() -> list[int]:
+def _children_by_scan(pid: int) -> list[int]:
     """For kernels without CONFIG_PROC_CHILDREN."""
     processes = Path("/proc").glob("[0-9]*/stat")
-    return [int(stat.parent.name) for stat in processes if _parent(stat) == os.getpid()]
+    return [int(stat.parent.name) for stat in processes if _parent(stat) == pid]
 
 
 def _parent(stat: Path) -> int:

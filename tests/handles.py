@@ -49,12 +49,13 @@ class _Process(ctypes.Structure):
     ]
 
 
-def children() -> list[int]:
-    """Children of this process. What has ended is in no list."""
+def children(pid: int | None = None) -> list[int]:
+    """Children of a process (this one). What has ended is in no list."""
+    pid = pid or os.getpid()
     return [
         process.th32ProcessID
         for process in _processes()
-        if process.th32ParentProcessID == os.getpid() and process.szExeFile.lower() not in _SYSTEMS_OWN
+        if process.th32ParentProcessID == pid and process.szExeFile.lower() not in _SYSTEMS_OWN
     ]
 
 

@@ -42,10 +42,11 @@ def no_blender(package: str, root: str, user_folder: str) -> None:
     module.__path__ = [root]
     sys.modules[package] = module
     bpy = mock.MagicMock(name="bpy")
-    bpy.types = types.SimpleNamespace(PropertyGroup=object, Operator=object)
+    bpy.types = types.SimpleNamespace(PropertyGroup=object, Operator=object, UIList=mock.MagicMock())
     bpy.app.version = (5, 2, 0)
     bpy.utils.extension_path_user = lambda *args, **options: user_folder
-    sys.modules["bpy"] = bpy
+    for name, part in (("bpy", bpy), ("bpy.app", bpy.app), ("bpy.app.handlers", bpy.app.handlers)):
+        sys.modules[name] = part
     importlib.import_module(package + ".session").open_session()
 
 

@@ -16,13 +16,13 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import random
 import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from leaks import children, kill, wait_gone
 from server import Generated, Server, drip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,10 +138,38 @@ class Life(Protocol):
     """A process."""
 
     pid: int
-    output: IO[str]
+    output: Lines
 
     def end(self) -> None:
         """Kill it, and wait until it is gone."""
+
+
+class Lines:
+    """What a process says, line by line, for somebody who does not wait for ever."""
+
+    def __init__(self, output: IO[str]) -> None:
+        self._output = output
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, name="server-lines", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._output:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def next(self, seconds: float) -> str | None:
+        """The next line; an empty one at the end, None where none comes in time."""
+        try:
+            return self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def close(self) -> list[str]:
+        """What it said and nobody has heard. The process has ended."""
+        self._reader.join()
+        self._output.close()
+        return [line for line in list(self._lines.queue) if line]
 
 
 class Started:
@@ -151,7 +180,7 @@ class Started:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         )
         assert self._process.stdout
-        self.pid, self.output = self._process.pid, self._process.stdout
+        self.pid, self.output = self._process.pid, Lines(self._process.stdout)
 
     def end(self) -> None:
         self._process.kill()
@@ -162,11 +191,11 @@ class Forked:
     """One that was forked from a Blender that had started before."""
 
     def __init__(self, pid: int, output: IO[str]) -> None:
-        self.pid, self.output = pid, output
+        self.pid, self.output = pid, Lines(output)
 
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            kill(self.pid)
         _wait_gone([self.pid])
 
 
@@ -217,7 +246,7 @@ def home_without_blender(folder: Path, python: Path, pace: Pace) -> Home:
     code.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, code)
-    for name in ("transfer", "session"):
+    for name in ("transfer", "hosts", "session"):
         shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
     quicken(code, pace)
     return Home(python=python, folder=folder, has_blender=False, pace=pace)
@@ -357,11 +386,10 @@ class Round:
         try:
             yield life
         finally:
-            children = _children(life.pid)
+            started = children(life.pid)
             life.end()
-            _wait_gone(children)
-            self.log += [f"  {line}" for line in life.output.read().splitlines()]
-            life.output.close()
+            _wait_gone(started)
+            self.log += [f"  {line.rstrip()}" for line in life.output.close()]
 
     def _kill(self, life: Life, host: str, most: int) -> int:
         """Kill the process, and perhaps its child before; returns how many kills that were."""
@@ -385,15 +413,15 @@ class Round:
 
     def _kill_child(self, life: Life) -> int:
         self._sleep(life, self.rng.uniform(0.1, self.home.pace.life))
-        children = _children(life.pid)
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        started = children(life.pid)
+        for child in started:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it had ended
+                kill(child)
             self.log.append("killed the child")
             self.found.kills["the child alone"] += 1
-        _wait_gone(children)
-        self.losses += len(children)
-        return len(children)
+        _wait_gone(started)
+        self.losses += len(started)
+        return len(started)
 
     def _sleep(self, life: Life, seconds: float) -> None:
         """Until then, or until it has ended; read what it says."""
@@ -402,9 +430,7 @@ class Round:
     def _read_until(self, life: Life, word: str | None, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if not select.select([life.output], [], [], left)[0]:
-                break
-            line = life.output.readline()
+            line = life.output.next(left)
             if not line:
                 break
             self.log.append(f"  {line.rstrip()}")
@@ -516,7 +542,8 @@ class Round:
 
 def part_name(url: str, directory: str) -> str:
     """What the partial file of one of our links is called."""
-    mark = hashlib.sha256(f"{url}\0{os.path.normpath(directory)}".encode()).hexdigest()[:8]
+    place = os.path.normcase(os.path.normpath(directory))
+    mark = hashlib.sha256(f"{url}\0{place}".encode()).hexdigest()[:8]
     return f"{url.rpartition('/')[2]}.{mark}.part"
 
 
@@ -528,33 +555,16 @@ def _same(content: bytes, wanted: bytes) -> int:
     )
 
 
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found += map(int, task.read_text().split())
-    return found
-
-
 def _wait_gone(pids: list[int]) -> None:
     end = time.monotonic() + CHILD_LEAVES
-    while alive := [pid for pid in pids if _is_alive(pid)]:
-        if time.monotonic() > end:
-            raise DamageError(f"a child lives on: {alive}")
-        time.sleep(0.01)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    if alive := [pid for pid in pids if not wait_gone(pid, max(0.0, end - time.monotonic()))]:
+        raise DamageError(f"a child lives on: {alive}")
 
 
 # -- Many rounds.
 
 
-def kill(
+def kill_often(
     homes: list[Home],
     folder: Path,
     *,
@@ -602,7 +612,7 @@ def main() -> None:
         for number, python in enumerate(order["blenders"])
     ]
     try:
-        found = kill(homes, folder, kills=order["kills"], seed=order["seed"], tell=_tell)
+        found = kill_often(homes, folder, kills=order["kills"], seed=order["seed"], tell=_tell)
     finally:
         for origin in _origins.values():
             origin.kill()
