@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from ctypes import wintypes
 
 _SNAP_PROCESSES = 0x2
-_STEP = 4  # between two handles' numbers
-_GAP = 256  # numbers in a row that are free: then no more come
+_ALL_HANDLES, _TOO_SMALL = 64, 0xC0000004  # SystemExtendedHandleInformation, STATUS_INFO_LENGTH_MISMATCH
 _UNKNOWN, _DISK, _CONSOLE, _PIPE = range(4)  # kinds of handles; sockets are pipes, too
 _NAMES = {_CONSOLE: "device", _PIPE: "pipe or socket"}
 _INVALID = ctypes.c_void_p(-1).value
@@ -49,6 +48,21 @@ class _Process(ctypes.Structure):
     ]
 
 
+class _Handle(ctypes.Structure):
+    """SYSTEM_HANDLE_TABLE_ENTRY_INFO_EX."""
+
+    _fields_ = [
+        ("Object", ctypes.c_void_p),
+        ("UniqueProcessId", ctypes.c_size_t),
+        ("HandleValue", ctypes.c_size_t),
+        ("GrantedAccess", wintypes.ULONG),
+        ("CreatorBackTraceIndex", wintypes.USHORT),
+        ("ObjectTypeIndex", wintypes.USHORT),
+        ("HandleAttributes", wintypes.ULONG),
+        ("Reserved", wintypes.ULONG),
+    ]
+
+
 def children(pid: int | None = None) -> list[int]:
     """Children of a process (this one). What has ended is in no list."""
     pid = pid or os.getpid()
@@ -71,15 +85,12 @@ def descriptors() -> dict[int, str]:
     Not the standard streams: whoever captures them gives them new handles now and then. Nor the folder
     that the process is in, which Windows holds open.
     """
-    found, number, free = {}, 0, 0
-    while free < _GAP:
-        number += _STEP
-        kind = _kernel.GetFileType(number)
-        free = free + 1 if kind == _UNKNOWN else 0
-        if kind != _UNKNOWN:
-            found[number] = _path(number) if kind == _DISK else _NAMES[kind]
-            if found[number].removeprefix("\\\\?\\") == os.getcwd():
-                del found[number]
+    found = {}
+    for handle in _handles():
+        if (kind := _kernel.GetFileType(handle)) != _UNKNOWN:
+            found[handle] = _path(handle) if kind == _DISK else _NAMES[kind]
+            if found[handle].removeprefix("\\\\?\\") == os.getcwd():
+                del found[handle]
     for stream in range(3):
         with contextlib.suppress(OSError):
             found.pop(msvcrt.get_osfhandle(stream), None)
@@ -117,6 +128,20 @@ def _opened(pid: int, rights: int) -> Iterator[int | None]:
     finally:
         if process:
             _kernel.CloseHandle(process)
+
+
+def _handles() -> list[int]:
+    """All handles of this process, of whatever kind."""
+    query = ctypes.windll.ntdll.NtQuerySystemInformation
+    size = 1 << 16
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        if query(_ALL_HANDLES, buffer, size, None) & 0xFFFFFFFF != _TOO_SMALL:
+            break
+        size *= 2
+    count = ctypes.c_size_t.from_buffer(buffer).value
+    table = (_Handle * count).from_buffer(buffer, 2 * ctypes.sizeof(ctypes.c_size_t))
+    return [entry.HandleValue for entry in table if entry.UniqueProcessId == os.getpid()]
 
 
 def _path(handle: int) -> str:

@@ -34,6 +34,9 @@ WINDOWS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_part.py::test_what_does_not_hold_is_no_leftover?a pipe for a sidecar?",
         "tests/engine/test_store.py::*?a pipe?",
     ),
+    "Windows lists no command beside a process, and none that has ended": (
+        "tests/test_server.py::test_leak_check_names_a_child_living_or_not_waited_for",
+    ),
     "Windows does not tell what another process has open and mapped": (
         "tests/engine/test_child.py::test_one_process_one_pipe_and_nothing_else",
         "tests/engine/test_child.py::test_it_does_not_import_what_knows_blender",

@@ -1,9 +1,9 @@
 """make test: every suite that can run here, then what ran, what could not and why, then one line of counts.
 
 SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
-SUITE=matrix, which is not among them, tests imports in more versions of Blender. Under
-Wine each file is a suite of its own, since a test that hangs there ends its Python; not chosen by name, only
-what differs on Windows runs there.
+SUITE=matrix, which is not among them, tests imports in more versions of Blender. Of Windows only what differs
+there is tested where SUITE does not name it. Under Wine a file has a Python of its own, which a test that
+hangs ends.
 """
 
 import contextlib
@@ -28,21 +28,24 @@ sys.path.append(str(ROOT / "tests" / "window"))
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, MATRIX, blender_venv, engine_venv, find_python, matrix_venv
 from wine import lending, wine
+from wine import set_up as set_up_wine
 
 KINDS = ("engine", "wheel", "window", "windows")
 ALSO = ("matrix",)  # only where it is asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 WINDOWS_PART = (
-    "tests/engine/test_portable.py tests/engine/test_part.py tests/engine/test_child.py",
+    "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py",
     "tests/wheel/test_executed.py",
 )
+PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
-DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "windows": 600, "matrix": 900}
+DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "matrix": 900, "windows": 900, "wine": 900}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
-WINDOWS_NAME = "windows, Python 3.13 and Blender 5.2 under Wine"
+PLAYED_NAME = "engine, Windows' rules for files played on Linux"
+WINE_NAME = "windows, Python 3.13 and Blender 5.2 under Wine"
 OLD_REQUESTS = "Python 3.11 with requests 2.27, as in Blender 4.2"
 HARNESS_TESTS = "tests/window/test_harness.py"
 PEERS = {  # the package by its command
@@ -174,8 +177,9 @@ def tool() -> int:
 
 def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
     """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
-    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in KINDS + ALSO}
-    lanes = [by_kind["engine"], *([window] for window in by_kind["window"]), by_kind["windows"]]
+    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in DEADLINE}
+    lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
+    lanes.append([*by_kind["wine"], *by_kind["windows"]])
     lanes.append(by_kind["matrix"])
     for number, wheel in enumerate(by_kind["wheel"]):  # short: after the windows
         lanes[-1 - number % len(lanes)].append(wheel)
@@ -219,9 +223,23 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
         python = next(iter(environments.values()))
         suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
     if "windows" in kinds and environments:
-        python = next(iter(environments.values()))
-        tests = WINDOWS_PART if not os.environ.get("SUITE") else _files_for_windows()
-        suites.append(Suite(kind="windows", name=WINDOWS_NAME, python=python, tests=tests))
+        suites += _windows(next(iter(environments.values())), report)
+    return suites
+
+
+def _windows(python: Path, report: Report) -> list[Suite]:
+    """Windows' rules for files, played on Linux, and Windows' own Python under Wine."""
+    whole = bool(os.environ.get("SUITE"))
+    played = ENGINE_TESTS[:1] if whole else PLAYED_PART
+    rules = {"PLAY_WINDOWS": "1"}
+    suites = [Suite(kind="windows", name=PLAYED_NAME, python=python, tests=played, environment=rules)]
+    try:
+        set_up_wine(python)
+    except Trouble as trouble:
+        report.add_missing([f"{WINE_NAME}: {trouble}"])
+    else:
+        tests = _files_for_windows() if whole else WINDOWS_PART
+        suites.append(Suite(kind="wine", name=WINE_NAME, python=python, tests=tests))
     return suites
 
 
@@ -315,7 +333,7 @@ def _by_version(suite: Suite) -> list[Suite]:
 
 def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
     started = time.monotonic()
-    if suite.kind == "windows":
+    if suite.kind == "wine":
         result, output = _run_under_wine(suite, running)
     else:
         result, output = _run_pytest(suite, [str(suite.python)], running)

@@ -30,6 +30,7 @@ FILES = TOOLS / "windows-python.sha256"
 PINS = (PACKAGES, PACKED_PYTHON, UNPACKER, FILES, Path(__file__))
 PINNED = ("--no-deps", "--require-hashes")
 NOT_UNDER_WINE = "_wmi.pyd"  # Wine 8 lacks a function that it wants, and without it Python does well
+WITHOUT_COPY = "import _winapi\n\nvars(_winapi).pop('CopyFile2', None)\n"  # Wine 8 lacks what shutil asks for
 SEARCHED = "python313.zip\n.\n../packages\nimport site\n"  # where that Python finds its modules
 BOOT_DEADLINE = 300  # seconds
 
@@ -66,7 +67,7 @@ class Wine:
 @contextlib.contextmanager
 def wine(python: Path) -> Iterator[Wine]:
     """Windows, with what a run changes in it gone at the end. `python` has pip. Raises Trouble."""
-    folder = _folder(python)
+    folder = set_up(python)
     with tempfile.TemporaryDirectory(prefix="wine-", dir=cache_folder(), ignore_cleanup_errors=True) as own:
         prefix = Path(own, "prefix")
         # Links: a file that is changed there is written anew.
@@ -118,8 +119,8 @@ def lending(python: Path, folder: Path, windows: Wine) -> Iterator[dict[str, str
         yield lent | {"TEST_RESETTING_URL": server.stdout.readline().strip()}
 
 
-def _folder(python: Path) -> Path:
-    """Where it is, made if need be."""
+def set_up(python: Path) -> Path:
+    """Where it is, made if need be. Raises Trouble."""
     if not LOADER.exists():
         apt_install("wine64")
     folder = cache_folder() / "windows"
@@ -140,6 +141,7 @@ def _make(folder: Path, python: Path) -> None:
     # Without numpy, which Blender's module names and Wine 8 cannot load; only glTF and the like miss it.
     wheels = ["--platform=win_amd64", f"--python-version={PYTHON}", "--implementation=cp"]
     _install(python, PACKAGES, folder / "packages", *wheels, "--ignore-requires-python")
+    (folder / "packages" / "sitecustomize.py").write_text(WITHOUT_COPY)
     _make_prefix(folder)
 
 
