@@ -211,12 +211,16 @@ def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
 def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> http.client.HTTPResponse:
     """Send one request more over a connection, as `http.client` does it."""
     plain: Any = connection
-    plain.putrequest("GET", _current.target, skip_accept_encoding=True)
-    for name, value in fields.items():
-        plain.putheader(name, value)
-    plain.endheaders()
-    # urllib3's own would make an answer of its kind.
-    return http.client.HTTPConnection.getresponse(plain)
+    try:
+        plain.putrequest("GET", _current.target, skip_accept_encoding=True)
+        for name, value in fields.items():
+            plain.putheader(name, value)
+        plain.endheaders()
+        # urllib3's own would make an answer of its kind.
+        return http.client.HTTPConnection.getresponse(plain)
+    except BaseException:
+        connection.close()
+        raise
 
 
 class Headers(dict[str, str]):
