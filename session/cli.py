@@ -6,6 +6,7 @@ https://docs.blender.org/api/current/bpy.utils.html#bpy.utils.register_cli_comma
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 COMMAND = "downloads"
 ALL_THERE, NOT_ALL, WRONG_USE, INTERRUPTED = 0, 1, 2, 130  # exit codes; the last one as a shell has it
 OFFLINE = "Online access required to download. Start Blender with --online-mode"
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+RATE = r"(\d{1,9}(?:\.\d{1,9})?)([kmg]?)(i?)(?:b(?:/s)?)?"  # 500k, 2M, 1.5MiB/s
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -71,8 +72,8 @@ def _is_there(row: Download) -> bool:
 
 
 def _settings(options: argparse.Namespace) -> Any:
-    ours = settings()
-    return replace(ours, connections=options.jobs) if options.jobs else ours
+    chosen = {"connections": options.jobs, "speed_limit": options.limit}
+    return replace(settings(), **{name: value for name, value in chosen.items() if value})
 
 
 def _read(words: Sequence[str]) -> str:
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=_count, metavar="N", help="connections at once (default: Blender's own limit)")
     choices = [choice.value.lower() for choice in IfExists]
     add("--if-exists", choices=choices, default="rename", type=str.lower, help="(default: %(default)s)")
+    add("--limit", type=_rate, metavar="RATE", help="bytes a second for all together, as 500k or 1.5MiB")
     add("--json", action="store_true", help="tell what happens in lines of JSON")
     return parser
 
@@ -107,3 +109,12 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:4]) <= 256:
         raise argparse.ArgumentTypeError("a number from 1 to 256")
     return int(text)
+
+
+def _rate(text: str) -> int:
+    match = re.fullmatch(RATE, text.strip().lower())
+    power = "kmg".find(match[2]) + 1 if match and match[2] else 0
+    rate = round(float(match[1]) * (1024 if match[3] else 1000) ** power) if match else 0
+    if rate < 1:
+        raise argparse.ArgumentTypeError("bytes a second, such as 500k, 2M or 1.5MiB")
+    return rate

@@ -96,6 +96,8 @@ def test_no_more_connections_than_jobs(run: Run, server: Server, tmp_path: Path)
         (["--help"], 0, "Exit code: 0 if all are there"),
         ([], 2, "URL"),
         (["--jobs", "0", "http://a/b"], 2, "a number from 1 to 256"),
+        (["--limit", "fast", "http://a/b"], 2, "bytes a second, such as 500k"),
+        (["--limit", "0", "http://a/b"], 2, "bytes a second, such as 500k"),
         (["--if-exists", "never", "http://a/b"], 2, "invalid choice"),
         (["ftp://example.org/a"], 1, "ftp://example.org/a"),
         (["http://localhost/a#sha256=12"], 1, "checksum"),
@@ -107,6 +109,15 @@ def test_wrong_use_is_said_and_asks_nobody(
 ) -> None:
     assert run(*arguments) == code
     assert said in " ".join("".join(capfd.readouterr()).split())
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [("500", 500), ("500k", 500_000), ("2M", 2_000_000), ("1.5MiB/s", 1_572_864)]
+)
+def test_a_rate_is_written_as_people_write_it(extension: Extension, rate: str, expected: int) -> None:
+    cli = importlib.import_module(f"{extension.package}.session.cli")
+    options = cli._parser().parse_args(["--limit", rate, "http://a/b"])
+    assert cli._settings(options).speed_limit == expected
 
 
 def test_offline_it_names_the_option(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
