@@ -333,6 +333,22 @@ def test_edit_mode_is_never_disturbed(served: Callable[..., Any]) -> None:
     assert len(bpy.context.scene.objects) == 2
 
 
+def test_a_scene_of_another_file_is_left_alone(served: Callable[..., Any], tmp_path: Path) -> None:
+    row = served("rock.obj", when_done="NOTHING")
+    bpy.context.scene.name = "Theirs"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "theirs.blend"), copy=True)
+    own = bpy.context.scene
+    own.name = "Own"
+    with bpy.data.libraries.load(str(tmp_path / "made" / "theirs.blend"), link=True) as (_, target):
+        target.scenes = ["Theirs"]
+    bpy.context.window.scene = bpy.data.scenes["Theirs"]
+    with pytest.raises(RuntimeError, match="belongs to another file"):
+        bpy.ops.downloads.import_file(uid=row.uid)
+    bpy.context.window.scene = own
+    assert bpy.ops.downloads.import_file(uid=row.uid) == {"FINISHED"}
+    assert own.objects
+
+
 def test_a_file_that_is_gone_says_so(served: Callable[..., Any]) -> None:
     row = served("rock.obj", when_done="NOTHING")
     Path(row.filepath).unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from blender import Blender
-from downloading import Downloads
+from downloading import MODULE, Downloads, wait_open
 from server import Server
 from test_panel import INSIDE, press
 from test_render import prepare
@@ -202,6 +202,22 @@ def test_nothing_lands_in_a_file_that_it_was_not_asked_for(downloads: Downloads,
         downloads.wait_over()
         assert b.eval("objects()") == []
         downloads.act("clear")
+
+
+def test_disabling_gives_up_what_waits(downloads: Downloads, server: Server) -> None:
+    b = downloads.b
+    b.run("mode('EDIT')")
+    import_one(downloads, server)
+    b.wait("notes()[0].startswith('Waiting')")
+    downloads.wait_over()
+    b.run(f"import addon_utils; addon_utils.disable({MODULE!r}, default_set=True)")
+    try:
+        assert b.eval("[each for each in bpy.app.handlers.load_post if 'Importing' in repr(each)]") == []
+    finally:
+        b.run(f"addon_utils.enable({MODULE!r}, default_set=True)")
+        b.run("mode('OBJECT')")
+    wait_open(b)
+    assert b.eval("objects()") == []
 
 
 def test_it_lands_in_the_collection_that_was_active_at_the_start(
