@@ -5,6 +5,8 @@ The files are made by Blender itself, by each version that the tests run in.
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 import warnings
 import zipfile
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import pytest
 from mathutils import Vector
-from server import Server
 
 if TYPE_CHECKING:
     from conftest import Extension
@@ -72,9 +73,23 @@ def by(operator: Any, **options: object) -> Callable[[Path], None]:
     return make
 
 
+GLTF = """
+import bpy, sys
+bpy.ops.wm.read_homefile(use_empty=True)
+bpy.ops.mesh.primitive_cube_add(location=(0.5, 0.0, 0.0))
+bpy.ops.export_scene.gltf(filepath=sys.argv[1], export_format="GLB")
+"""
+
+
+def make_gltf(path: Path) -> None:
+    """In a process of its own: Blender 4.2 as a module crashes when it ends after writing one."""
+    subprocess.run([sys.executable, "-c", GLTF, path], capture_output=True, timeout=100)
+    assert path.stat().st_size
+
+
 MODELS: dict[str, Callable[[Path], None]] = {
     "rock.blend": save_blend,
-    "rock.glb": by(bpy.ops.export_scene.gltf, export_format="GLB"),
+    "rock.glb": make_gltf,
     "rock.obj": by(bpy.ops.wm.obj_export),
     "rock.stl": by(bpy.ops.wm.stl_export),
     "rock.ply": by(bpy.ops.wm.ply_export),
@@ -110,18 +125,42 @@ def _quiet(installed: Extension) -> Iterator[None]:
     assert [str(warning.message) for warning in said if str(installed.folder) in warning.filename] == []
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A server of this folder, in a process of its own: below Python 3.12 threads beside Blender's
+    operators crash it, and a server of ours would be some.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        port = re.search(r"port (\d+)", process.stdout.readline())
+        assert port
+        yield f"http://127.0.0.1:{port[1]}", folder
+        process.terminate()
+
+
 @pytest.fixture
-def served(extension: Extension, server: Server, tmp_path: Path) -> Callable[..., Any]:
-    """Serves a file of this name and starts its download; returns its row, the file's scene being empty."""
+def made(site: tuple[str, Path], tmp_path: Path) -> Path:
+    """Where a test makes what is downloaded."""
+    folder = site[1] / tmp_path.name
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def served(extension: Extension, site: tuple[str, Path], made: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Downloads a file of this name, which is made if it is not there; returns its row."""
     empty()
-    (tmp_path / "made").mkdir()
 
     def download(name: str, when_done: str = "IMPORT", data: bytes | None = None) -> Any:
-        path = tmp_path / "made" / name
-        if data is None and not path.exists():
+        path = made / name
+        if data is not None:
+            path.write_bytes(data)
+        elif not path.exists():
             make(path)
-        url = server.add(f"/{name}", body=path.read_bytes() if data is None else data)
         bpy.context.scene.cursor.location = CURSOR
+        url = f"{site[0]}/{made.name}/{name}"
         bpy.ops.downloads.start(urls=url, directory=str(tmp_path), when_done=when_done)
         return bpy.context.window_manager.downloads.items[-1]
 
@@ -183,19 +222,15 @@ def test_a_blend_file_brings_its_collections_and_what_is_in_none(served: Callabl
     assert not bpy.data.libraries
 
 
-def test_a_blend_file_without_collections_brings_its_objects(
-    served: Callable[..., Any], tmp_path: Path
-) -> None:
-    save_blend(tmp_path / "made" / "rock.blend", collected=False)
+def test_a_blend_file_without_collections_brings_its_objects(served: Callable[..., Any], made: Path) -> None:
+    save_blend(made / "rock.blend", collected=False)
     empty()
     served("rock.blend")
     assert {found.name for found in bpy.context.scene.objects} == {"One", "Two", "Three"}
 
 
-def test_a_blend_file_with_marked_assets_brings_those_only(
-    served: Callable[..., Any], tmp_path: Path
-) -> None:
-    save_blend(tmp_path / "made" / "rock.blend", marked=True)
+def test_a_blend_file_with_marked_assets_brings_those_only(served: Callable[..., Any], made: Path) -> None:
+    save_blend(made / "rock.blend", marked=True)
     empty()
     served("rock.blend")
     (two,) = bpy.context.scene.objects
@@ -204,9 +239,9 @@ def test_a_blend_file_with_marked_assets_brings_those_only(
 
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_blend_file_is_linked_where_the_preferences_say_so(
-    extension: Extension, served: Callable[..., Any], tmp_path: Path, marked: bool
+    extension: Extension, served: Callable[..., Any], marked: bool, made: Path
 ) -> None:
-    save_blend(tmp_path / "made" / "rock.blend", marked=marked)
+    save_blend(made / "rock.blend", marked=marked)
     empty()
     preferences = bpy.context.preferences.addons[extension.package].preferences
     preferences.append_or_link = "LINK"
@@ -225,35 +260,35 @@ def test_a_blend_file_is_linked_where_the_preferences_say_so(
     assert instance.location == CURSOR
 
 
-def test_a_blend_file_with_materials_keeps_them(served: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_blend_file_with_materials_keeps_them(served: Callable[..., Any], made: Path) -> None:
     bpy.data.materials.new("Granite").use_fake_user = True
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "stone.blend"), copy=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(made / "stone.blend"), copy=True)
     empty()
     assert served("stone.blend").note == ""
     assert bpy.data.materials["Granite"].use_fake_user
 
 
 def test_bone_shapes_and_sources_of_instances_stay_out_of_the_scene(
-    served: Callable[..., Any], tmp_path: Path
+    served: Callable[..., Any], made: Path
 ) -> None:
     source = bpy.data.collections.new("Source")
     source.objects.link(bpy.data.objects.new("Hidden", None))
     instance = bpy.data.objects.new("Instance", None)
     instance.instance_type, instance.instance_collection = "COLLECTION", source
     bpy.context.scene.collection.objects.link(instance)
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "rig.blend"), copy=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(made / "rig.blend"), copy=True)
     empty()
     served("rig.blend")
     assert [found.name for found in bpy.context.scene.objects] == ["Instance"]
 
 
-def test_a_script_in_a_blend_file_does_not_run(served: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_script_in_a_blend_file_does_not_run(served: Callable[..., Any], made: Path) -> None:
     cube()
     script = bpy.data.texts.new("evil.py")
     script.write("import bpy; bpy.data.meshes.new('Evil')")
     script.use_module = True
     bpy.context.object["script"] = script
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "evil.blend"), copy=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(made / "evil.blend"), copy=True)
     empty()
     served("evil.blend")
     assert bpy.context.scene.objects
@@ -263,9 +298,9 @@ def test_a_script_in_a_blend_file_does_not_run(served: Callable[..., Any], tmp_p
 # -- Where it goes.
 
 
-def test_it_goes_into_the_collection_that_is_active(served: Callable[..., Any], tmp_path: Path) -> None:
+def test_it_goes_into_the_collection_that_is_active(served: Callable[..., Any], made: Path) -> None:
     for name in ("rock.obj", "rock.blend", "rock.svg"):
-        make(tmp_path / "made" / name)
+        make(made / name)
     chosen = bpy.data.collections.new("Chosen")
     bpy.context.scene.collection.children.link(chosen)
     bpy.context.view_layer.active_layer_collection = bpy.context.view_layer.layer_collection.children[
@@ -333,13 +368,13 @@ def test_edit_mode_is_never_disturbed(served: Callable[..., Any]) -> None:
     assert len(bpy.context.scene.objects) == 2
 
 
-def test_a_scene_of_another_file_is_left_alone(served: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_scene_of_another_file_is_left_alone(served: Callable[..., Any], made: Path) -> None:
     row = served("rock.obj", when_done="NOTHING")
     bpy.context.scene.name = "Theirs"
-    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "made" / "theirs.blend"), copy=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(made / "theirs.blend"), copy=True)
     own = bpy.context.scene
     own.name = "Own"
-    with bpy.data.libraries.load(str(tmp_path / "made" / "theirs.blend"), link=True) as (_, target):
+    with bpy.data.libraries.load(str(made / "theirs.blend"), link=True) as (_, target):
         target.scenes = ["Theirs"]
     bpy.context.window.scene = bpy.data.scenes["Theirs"]
     with pytest.raises(RuntimeError, match="belongs to another file"):
@@ -365,8 +400,9 @@ def zipped(path: Path, *files: Path, under: str = "") -> None:
             archive.write(file, f"{under}{file.name}")
 
 
-def test_an_archive_is_unpacked_and_its_model_imported(served: Callable[..., Any], tmp_path: Path) -> None:
-    made = tmp_path / "made"
+def test_an_archive_is_unpacked_and_its_model_imported(
+    served: Callable[..., Any], tmp_path: Path, made: Path
+) -> None:
     for name in ("rock.glb", "rock.png", "rock.jpg"):
         make(made / name)
     zipped(made / "rocks.zip", made / "rock.glb", made / "rock.png", made / "rock.jpg", under="rocks/")
@@ -378,8 +414,7 @@ def test_an_archive_is_unpacked_and_its_model_imported(served: Callable[..., Any
     assert len(list(tmp_path.glob("rocks*"))) == 2  # it is not unpacked again
 
 
-def test_an_archive_with_several_models_says_so(served: Callable[..., Any], tmp_path: Path) -> None:
-    made = tmp_path / "made"
+def test_an_archive_with_several_models_says_so(served: Callable[..., Any], made: Path) -> None:
     make(made / "rock.obj")
     (made / "stone.obj").write_bytes((made / "rock.obj").read_bytes())
     zipped(made / "rocks.zip", made / "rock.obj", made / "stone.obj")
@@ -388,8 +423,7 @@ def test_an_archive_with_several_models_says_so(served: Callable[..., Any], tmp_
     assert not bpy.context.scene.objects
 
 
-def test_of_one_model_in_several_types_one_is_imported(served: Callable[..., Any], tmp_path: Path) -> None:
-    made = tmp_path / "made"
+def test_of_one_model_in_several_types_one_is_imported(served: Callable[..., Any], made: Path) -> None:
     for name in ("rock.glb", "rock.obj", "rock.stl"):
         make(made / name)
     zipped(made / "rocks.zip", *sorted(made.iterdir()))
@@ -397,8 +431,7 @@ def test_of_one_model_in_several_types_one_is_imported(served: Callable[..., Any
     assert len(bpy.context.scene.objects) == 1
 
 
-def test_an_add_on_is_not_installed(served: Callable[..., Any], tmp_path: Path) -> None:
-    made = tmp_path / "made"
+def test_an_add_on_is_not_installed(served: Callable[..., Any], made: Path) -> None:
     (made / "__init__.py").write_text("raise SystemExit")
     (made / "blender_manifest.toml").write_text('id = "evil"')
     zipped(made / "evil.zip", made / "__init__.py", made / "blender_manifest.toml")
