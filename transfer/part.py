@@ -480,15 +480,16 @@ class Part:
         if portable.moves_open_files:
             yield
             return
-        mark = self._look()
-        self._unlock()
+        self.release()
         try:
             yield
         finally:
             if os.path.lexists(self.path):
                 with suppress(OSError, TransferError):
                     self._fd = _locked(self.path)
-                    if self._look() != mark:
+                    if self._look() == self._mark:
+                        self._mark = ()
+                    else:
                         self._unlock()
 
     def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> Path | None:
