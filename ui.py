@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .workers import Download
 
 importers = Lazy(".session.importers", __package__)
+links = Lazy(".session.links", __package__)
 names = Lazy(".transfer.names", __package__)
 portable = Lazy(".transfer.portable", __package__)
 records = Lazy(".session.records", __package__)
 settings = Lazy(".session.settings", __package__)
-texts = Lazy(".session.links", __package__)
 words = Lazy(".session.words", __package__)
 
 ROWS = 5  # of the list, at least
@@ -148,7 +148,7 @@ def _start_text(urls: str) -> str:
     """What the button says. Without a link it opens a dialog: the dots say so, as everywhere in Blender."""
     if not urls.strip():
         return "Download..."
-    count = texts.count_links(urls)
+    count = links.count_links(urls)
     return f"Download {count} Files" if count > 1 else "Download"
 
 

@@ -19,6 +19,7 @@ from test_lifecycle import HELD, SIZE, body, check_files, hold, serve, start_hel
 from x11 import ESCAPE, N
 
 RENDER_SECONDS = float(os.environ.get("BACKGROUND_DOWNLOADS_RENDERS", "5"))
+SHORT_RENDERS = int(os.environ.get("BACKGROUND_DOWNLOADS_SHORT_RENDERS", "5"))
 
 RENDERS = """
 go_on, rendered, seen = threading.Event(), [], []
@@ -334,3 +335,35 @@ def test_cycles_renders_scripted_drivers_while_files_come_down(
     assert b.quit() == 0
     for word in ("Traceback", "Segmentation", "crash"):
         assert word not in b.console
+
+
+SHORT = """
+def render_often(count):
+    'Writes to the scene after each: Blender 4.3 forbids it for good once a panel was drawn too often.'
+    for number in range(count):
+        with in_view3d():
+            bpy.ops.render.render("INVOKE_DEFAULT")
+        while renders():
+            yield
+        yield from events_until_it_is_over()
+        scene["renders"] = number + 1
+"""
+
+
+@pytest.mark.timeout(SHORT_RENDERS * 10 + 240)
+def test_short_renders_beside_the_open_list_leave_python_able_to_write(
+    blender_factory: BlenderFactory, server: Server, tmp_path: Path
+) -> None:
+    """BACKGROUND_DOWNLOADS_SHORT_RENDERS=300 is what a plain panel does not outlive in Blender 4.3."""
+    b = blender_factory(online=True, size=(1000, 700))
+    prepare(b, tmp_path)
+    b.run(SHORT)
+    b.steps("show_tab(view3d(), 'Downloads')")
+    d = Downloads(b, tmp_path / "files", "threads")
+    d.start(server.add("/a.bin", drip(16 << 10, 0.02), body=Generated(1 << 34, 1)))
+    d.wait("RUNNING")
+    b.steps(f"render_often({SHORT_RENDERS})", deadline=SHORT_RENDERS * 10 + 120)
+    assert b.eval("scene['renders']") == SHORT_RENDERS
+    assert "Writing to ID classes" not in b.console
+    d.act("cancel")
+    d.wait("CANCELLED")
