@@ -18,9 +18,7 @@ REDRAWS = 0.1  # seconds between two redraws, at least
 REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
 SLOWEST = 2.0  # seconds between two redraws, at most
 CHANGE_SHOWS = 1.0  # seconds until a row that began or ended is drawn, at most
-# Likewise while Blender renders: a panel drawn ten times a second then can leave Blender 4.3's Python
-# unable to write for the rest of the session.
-RENDER_REDRAWS = 1.0
+RENDER_REDRAWS = 1.0  # likewise while Blender renders: see `calm`
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 
 

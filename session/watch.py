@@ -14,7 +14,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..workers import Status
-from . import current, peek
+from . import calm, current, peek
 
 if TYPE_CHECKING:
     from .registering import Registered
@@ -35,6 +35,7 @@ def register(enabled: Registered) -> None:
     enabled.timer(_watchdog, WATCH_INTERVAL)
     enabled.timer(_adopt, ADOPT_AFTER)
     enabled.undo(bpy.app.timers.unregister, _again)
+    enabled.undo(calm.end)
 
 
 @persistent
@@ -57,6 +58,7 @@ def _load_post(*_: Any) -> None:
 def _render_init(*_: Any) -> None:
     """On the render's thread, in an interactive render; ticks see its end, and those that began before us."""
     if session := peek():
+        calm.begin()
         session.hold(True)
 
 
@@ -96,6 +98,8 @@ def _watchdog() -> float:
 
 def _look(session: Session) -> None:
     """Close a run whose operator Blender has freed without telling; copy and store what no tick does."""
+    if not bpy.app.is_job_running("RENDER"):
+        calm.end()
     run = session.run
     if run and time.monotonic() - run.beat > MISSED and not operator_lives():
         session.pause_all(run)
