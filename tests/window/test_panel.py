@@ -162,7 +162,7 @@ def tooltips(*drawn_by):
             values = {"uid": 0, "index": -1, **vars(type(offer)), **vars(offer)}
             words = type("Values", (), values)
             text = cls.description(bpy.context, words) if hasattr(cls, "description") else ""
-            text = text or cls.bl_rna.description
+            text = text or cls.__doc__
             found.setdefault(text, []).append(repr((offer.idname, values["uid"], values.get("which"))))
     return found
 
