@@ -163,7 +163,8 @@ def tooltips(*drawn_by):
             words = type("Values", (), values)
             text = cls.description(bpy.context, words) if hasattr(cls, "description") else ""
             text = text or cls.__doc__
-            found.setdefault(text, []).append(repr((offer.idname, values["uid"], values.get("which"))))
+            what = values["uid"] != 0, values.get("which"), values.get("direction")
+            found.setdefault(text, []).append(repr((offer.idname, *what)))
     return found
 
 
