@@ -5,6 +5,8 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -44,6 +46,32 @@ def parse_fragment(fragment: str) -> Digest | None:
         if re.fullmatch(_UNKNOWN, field):
             raise TransferError("The kind of checksum after # is not known: use sha256, or remove it")
     return None
+
+
+def told(headers: Mapping[str, str], *, is_whole: bool) -> Digest | None:
+    """What a server says by itself of the whole file that it sends, not encoded; None if nothing.
+
+    Of several the one that is surest, and quick. What cannot be read is nothing.
+
+    :param is_whole: whether the answer brings all of it, and not a range.
+    """
+    texts = [headers.get(name, "") for name in ("Repr-Digest", "Digest")]  # RFC 9530, RFC 3230
+    if headers.get("x-goog-stored-content-encoding", "identity").lower() in ("", "identity"):
+        texts.append(headers.get("x-goog-hash", ""))  # else of what is unpacked on its way
+    if is_whole:
+        texts.append(f"md5={headers.get('Content-MD5', '')}")  # RFC 1864: of just this body
+    texts.append(f"sha256={headers.get('X-Linked-Etag', '')}")  # where the file lies elsewhere, its address
+    found: dict[str, str] = {}
+    for match in re.finditer(_TOLD, ", ".join(texts)):
+        found.setdefault(match[1].lower().replace("-", ""), match[2])
+    for name in ("sha256", "sha512", "sha384", "sha1", "sha", "md5"):
+        with suppress(TransferError):
+            if name in found:
+                return _digest("sha1" if name == "sha" else name, found[name])
+    return None
+
+
+_TOLD = r"""(?i)(?:^|[,\s])(md5|sha(?:-?(?:1|256|384|512))?)=[:"]*([a-z0-9+/_-]{22,128}=*)[:"]*(?=[,;\s]|$)"""
 
 
 def new_hash(algorithm: str) -> Hash:

@@ -397,6 +397,7 @@ class Transfer:
                 elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
                     response.close()
                     return skipped
+                self._part.expect(digest.told(head.headers, is_whole=verdict is not Verdict.RANGE))
                 segment.body = body
                 return None
             case Verdict.UNCHANGED:
@@ -563,7 +564,7 @@ class Transfer:
         """Compare the digest. Raises TransferError; _AskAgain where in one piece it may be right."""
         if self._part.is_expected(control, buffer):
             return
-        if self._trust in (Trust.SEVERAL, Trust.PROVEN):
+        if self._trust in (Trust.SEVERAL, Trust.PROVEN) or (self._part.told and self._trust is Trust.ONE):
             self._trust, self._tries = Trust.ALONE, retry.Tries()
             self._tries.begin(time.monotonic())
             self._clear()
@@ -632,6 +633,8 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
 
 def _published(job: Job, part: Part, name: str, note: str, control: Control) -> Finished | Skipped:
     """Give the file its name. Skipped: SKIP found it taken. Raises TransferError, OSError."""
+    if part.told and not note:
+        note = f"Verified by the {part.told.algorithm} that the server sent"
     is_update = job.if_exists is IfExists.UPDATE
     validator, size = part.received.validator, part.received.size or 0
     mtime = answers.timestamp(validator.last_modified) if is_update else None
@@ -674,9 +677,10 @@ def _follow(
     client: Client, control: Control, url: str, headers: dict[str, str], check: Callable[[], None]
 ) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
-    cookies = client.no_cookies()
+    cookies, linked = client.no_cookies(), ""
     for _ in range(MAX_REDIRECTS + 1):
         response = client.get(url, headers, control, cookies=cookies)
+        linked = response.headers.setdefault("x-linked-etag", linked)
         if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
             return response
         response.close()

@@ -172,7 +172,7 @@ class Part:
         """
         self._fd = _locked(old)
         self._read_sidecar(_sidecar(old), None)
-        if self._digest:  # the same file has another validator elsewhere
+        if self._about["digest"]:  # the same file has another validator elsewhere
             self.received.validator = Validator()
         self._save()
         with self._let_go():
@@ -249,12 +249,12 @@ class Part:
     @property
     def can_resume(self) -> bool:
         """Without validator or digest nothing proves that the rest belongs to what is there."""
-        return not self.received.encoded and bool(self.received.validator or self._digest)
+        return not self.received.encoded and bool(self.received.validator or self._about["digest"])
 
     @property
     def can_be_split(self) -> bool:
         """A weak validator proves nothing of bytes that are not compared (RFC 9110, section 15.3.7.3)."""
-        return not self.received.encoded and bool(self.received.validator.if_range or self._digest)
+        return not self.received.encoded and bool(self.received.validator.if_range or self._about["digest"])
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`."""
@@ -308,6 +308,7 @@ class Part:
         self._disown()
         with self.lock:
             self.received = Received()
+        self._digest = None if self.told else self._digest
         os.ftruncate(self.fd, 0)
         self._restart_hash()
 
@@ -333,6 +334,18 @@ class Part:
     def _restart_hash(self) -> None:
         self.hashed = 0
         self._hash = digest.new_hash(self._digest.algorithm) if self._digest else None
+
+    def expect(self, told: Digest | None) -> None:
+        """Have the file checked by what the server says of it, if nobody has asked for more."""
+        if told and not (self._digest or self.received.encoded):
+            with self.placing:
+                self._digest = told
+                self._restart_hash()
+
+    @property
+    def told(self) -> Digest | None:
+        """What the server says by itself of the whole file, where nothing else is expected."""
+        return None if self._about["digest"] else self._digest
 
     def hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
         """Read from the disk what the digest has not seen while it came."""
