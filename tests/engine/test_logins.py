@@ -29,7 +29,8 @@ def sent(server: Server) -> bytes | None:
 
 @pytest.fixture
 def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HOME", "USERPROFILE"):  # the second is Windows'
+        monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.delenv("NETRC", raising=False)
     return tmp_path / ".netrc"
 
