@@ -6,6 +6,7 @@ in `session.words`; here is where it goes.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache, lru_cache
@@ -159,7 +160,8 @@ def _default_folder() -> str:
 @cache
 def _own_folder() -> str:
     """The system's Downloads folder, which is not looked up for each drawing."""
-    return records.readable(portable.downloads_folder())
+    path, home = portable.downloads_folder(), os.path.expanduser("~")
+    return records.readable("~" + path[len(home) :] if path.startswith(os.path.join(home, "")) else path)
 
 
 def _draw_offline(layout: Any, context: Any, reason: str) -> None:
