@@ -844,7 +844,7 @@ def test_planted_links_are_never_written_through(fetch: Fetcher, server: Server,
     assert (tmp_path / "a (1).bin").read_bytes() == DATA
     victims[3].write_text("precious")
     part.symlink_to(victims[3])
-    assert failed(fetch(url, tmp_path)) == f"A link is in the way in the folder “{tmp_path}”"
+    assert "A shortcut is in the way in the folder" in failed(fetch(url, tmp_path))
     assert {victim.read_text() for victim in victims} == {"precious"}
 
 
