@@ -82,7 +82,7 @@ WINE: dict[str, tuple[str, ...]] = {
     "Wine is slow with the first TLS connection: the second for which another download waits passes unseen": (
         "tests/engine/test_yielding.py::test_a_phase_before_the_body_is_begun_again_in_the_child",
     ),
-    "Wine's select shows no hang-up behind bytes that nobody has read, so the test's server does not see it": (
+    "Wine's select shows no hang-up behind bytes that nobody has read, and the server misses it": (
         "tests/engine/test_hosts.py::test_stop_in_the_tls_handshake*",
     ),
     "Wine calls a write to a full disk an invalid argument": (
