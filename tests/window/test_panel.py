@@ -554,7 +554,8 @@ def test_offline_the_buttons_are_grey_and_the_panel_says_why(offline: Blender, s
 def test_the_preferences_say_what_automatic_means(b: Blender) -> None:
     draws = """
 notes = Notes()
-preferences = type("Preferences", (), {"layout": notes, "workers": "AUTOMATIC", "directory": ""})()
+fields = dict.fromkeys(["directory", "speed_limit", "append_or_link", "resume_at_start"])
+preferences = type("Preferences", (), {"layout": notes, "workers": "AUTOMATIC", **fields})()
 part("ui").DOWNLOADS_preferences.draw(preferences, bpy.context)
 """
     b.run(draws)
