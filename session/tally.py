@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ..workers import Download, Status
 
@@ -17,8 +17,8 @@ class Tally:
     skipped: int = 0
     cancelled: int = 0
     failed: int = 0
-    last_error: str = ""
-    """What failed last, and why."""
+    stopped: dict[int, str] = field(default_factory=dict)
+    """By its uid, what failed, and why; what was cancelled has no word. Each may be tried again."""
     bytes: int = 0
     """In the files that are finished."""
     fetched: int = 0
@@ -44,6 +44,11 @@ class Tally:
         return self.finished + self.skipped + self.cancelled + self.failed
 
     @property
+    def last_error(self) -> str:
+        """What failed last, and why."""
+        return next(filter(None, reversed(self.stopped.values())), "")
+
+    @property
     def sentence(self) -> str:
         """The report at the end of a run."""
         counts = {
@@ -57,7 +62,12 @@ class Tally:
         return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
 
     def count(self, row: Download) -> None:
-        """A download has ended for now."""
+        """A download has another status; one that is tried again counts once."""
+        why = self.stopped.pop(row.uid, None)
+        if why:
+            self.failed -= 1
+        elif why is not None:
+            self.cancelled -= 1
         match row.status:
             case Status.FINISHED:
                 self.finished += 1
@@ -66,9 +76,10 @@ class Tally:
                 self.skipped += 1
             case Status.CANCELLED:
                 self.cancelled += 1
+                self.stopped[row.uid] = ""
             case Status.FAILED:
                 self.failed += 1
-                self.last_error = f"{row.name}: {row.error}"
+                self.stopped[row.uid] = f"{row.name}: {row.error}"
 
     def measure(self, seconds: float) -> None:
         """Look at what was fetched, so long after the last time."""
@@ -77,9 +88,9 @@ class Tally:
 
     def end(self, paused: int) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
-        ended = replace(self, paused=paused)
+        ended, fresh = replace(self, paused=paused), Tally()
         for each in fields(self):
-            setattr(self, each.name, each.default)
+            setattr(self, each.name, getattr(fresh, each.name))
         return ended
 
 

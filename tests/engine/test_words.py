@@ -183,6 +183,19 @@ def test_the_end_of_a_run_names_what_failed() -> None:
     assert tally.sentence == "1 downloaded, 5 paused, 1 failed: paid.zip: The link has expired"
 
 
+@pytest.mark.parametrize("stopped", [Status.FAILED, Status.CANCELLED])
+def test_a_download_that_is_tried_again_counts_once(stopped: Status) -> None:
+    tally, download, other = Tally(), row(stopped, error="Busy"), row(Status.FAILED, name="b", error="Lost")
+    other.uid = download.uid + 1
+    tally.count(other)
+    tally.count(download)
+    for status in (Status.QUEUED, Status.RUNNING, Status.FINISHED):
+        download.status = status
+        tally.count(download)
+    assert tally.sentence == "1 downloaded, 1 failed: b: Lost"
+    assert (tally.ended, tally.end(0).ended, tally.ended) == (2, 2, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [
