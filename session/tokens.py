@@ -50,12 +50,12 @@ class Tokens:
         host, token = host_of(host), token.strip()
         if not token or len(token) > LONGEST or not token.isascii() or not token.isprintable():
             raise TransferError("This is not a token. Copy it again from your account's page on the server")
-        self._write(self._read() | {host: token})
+        self._write(self._read_anew() | {host: token})
         return host
 
     def remove(self, host: str) -> None:
         """Forget a server's token. Raises TransferError."""
-        self._write({other: token for other, token in self._read().items() if other != host})
+        self._write({other: token for other, token in self._read_anew().items() if other != host})
 
     def _read(self) -> dict[str, str]:
         if self._known is None:
@@ -65,6 +65,11 @@ class Tokens:
             except (OSError, ValueError, AttributeError, TypeError, RecursionError, TransferError):
                 self._known = {}
         return self._known
+
+    def _read_anew(self) -> dict[str, str]:
+        """Before a change: another Blender may have changed the file, and what it did stays."""
+        self._known = None
+        return self._read()
 
     def _write(self, known: dict[str, str]) -> None:
         try:

@@ -176,6 +176,16 @@ def test_a_file_that_cannot_be_read_holds_no_token(tmp_path: Path, garbage: byte
     assert Tokens(lambda: tmp_path).hosts == ()
 
 
+def test_what_another_blender_did_to_the_tokens_stays(tmp_path: Path) -> None:
+    ours, theirs = Tokens(lambda: tmp_path), Tokens(lambda: tmp_path)
+    ours.add("a.example", TOKEN)
+    assert theirs.hosts == ("a.example",)
+    ours.add("b.example", TOKEN)
+    ours.remove("a.example")
+    theirs.add("c.example", TOKEN)
+    assert Tokens(lambda: tmp_path).hosts == theirs.hosts == ("b.example", "c.example")
+
+
 def test_a_folder_that_cannot_be_had_is_a_sentence() -> None:
     def folder() -> Path:
         raise FileNotFoundError
