@@ -293,8 +293,9 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
     for_all = "Stop every download that is not finished; what was received is kept for a retry"
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        rows = self.several(*UNDER_WAY)
-        if bpy.app.background or not rows or len(rows) == 1:
+        is_one = self.uid or self.index != -1
+        rows = [] if is_one else [row for row in current().rows if row.status in UNDER_WAY]
+        if bpy.app.background or len(rows) <= 1:
             return self.execute(context)
         return context.window_manager.invoke_confirm(
             self,
@@ -328,6 +329,8 @@ class _Restarts(_OnRows):
 
     def restart(self, *statuses: Status) -> set[str]:
         result = self.each(current().queue, *statuses)
+        if result == {"CANCELLED"}:  # there is no such row, as was reported
+            return result
         cut = next((row for row in self.several(*statuses) or () if row.is_cut), None)
         if cut:
             self.report({"WARNING"}, f"{cut.name}: {cut.error}")

@@ -97,7 +97,7 @@ class Importing:
         :raises ImportProblem: why that cannot be, in a sentence.
         """
         if not os.path.isfile(row.filepath):
-            raise ImportProblem("The file is not there any more. Retry downloads it again")
+            raise ImportProblem("The file is not there any more. Copy its link and download it again")
         if not importers.can_import(row.filepath):
             raise ImportProblem("Blender has no importer for this type of file")
         if obstacle := _obstacle(minds_tools=False):

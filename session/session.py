@@ -422,8 +422,11 @@ class Session:
 
     def discard_leftovers(self, *leftovers: records.Lying) -> None:
         """Delete partial files that no list has, unless somebody has them open."""
+        self.look_for_leftovers()  # a download may have taken one up since
+        found = {(each.directory, each.name) for each in self.leftovers or ()}
         for each in leftovers:
-            discard_leftover(each.directory, each.name)
+            if (each.directory, each.name) in found:
+                discard_leftover(each.directory, each.name)
         self.look_for_leftovers()
 
     def resume_all(self) -> None:

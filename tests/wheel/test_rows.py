@@ -247,3 +247,23 @@ def test_a_new_start_takes_what_was_asked_to_stop(rows: List, held: Any) -> None
     assert (old, new.status) == (held, "QUEUED")
     let_go(rows, held)
     assert (list(rows.session.rows), len(rows.files())) == ([new], 1)
+
+
+def test_a_leftover_that_a_download_has_taken_up_is_not_deleted(rows: List) -> None:
+    name = rows.leave_part()
+    rows.session.store.folders.use(str(rows.folder), [])
+    bpy.ops.downloads.find_leftovers()
+    assert [each.name for each in rows.session.leftovers] == [name]
+    (row,) = rows.add(URL)
+    rows.session.pause(row)
+    bpy.ops.downloads.delete_leftovers(directory=str(rows.folder), name=name)
+    assert rows.files() == [name]
+    assert rows.session.leftovers == []
+
+
+@pytest.mark.parametrize("operator", ["cancel", "pause", "resume", "retry", "remove", "replace_link"])
+@pytest.mark.parametrize("how", ["EXEC_DEFAULT", "INVOKE_DEFAULT"])
+def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, how: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        getattr(bpy.ops.downloads, operator)(how, uid=99)
+    assert str(caught.value).count("There is no such download") == 1
