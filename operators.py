@@ -730,8 +730,15 @@ class DOWNLOADS_OT_add_token(bpy.types.Operator):
         except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        _tell_tokens()
         self.report({"INFO"}, f"The token for {host} is kept. Press Retry where it was missing")
         return {"FINISHED"}
+
+
+def _tell_tokens() -> None:
+    """A run that goes on shows servers what is known now, too."""
+    if host := current().host:
+        host.set_tokens(settings.tokens.pairs)
 
 
 class DOWNLOADS_OT_remove_token(bpy.types.Operator):
@@ -749,6 +756,7 @@ class DOWNLOADS_OT_remove_token(bpy.types.Operator):
         except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        _tell_tokens()
         return {"FINISHED"}
 
 

@@ -18,6 +18,7 @@ from .messages import (
     Look,
     Resize,
     SetSpeed,
+    SetTokens,
     Stop,
     Store,
     Submit,
@@ -88,6 +89,8 @@ class _Server:
                 self._gather(command)
             case SetSpeed(bytes_a_second=limit):
                 self._host.set_speed(limit)
+            case SetTokens(tokens=tokens):
+                self._host.set_tokens(tokens)
             case Resize(connections=connections):
                 self._host.resize(connections)
             case Dismiss():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..transfer.job import Job
@@ -54,6 +54,11 @@ class SetSpeed:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTokens:
+    tokens: tuple[tuple[str, str], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Dismiss:
     pass
 
@@ -68,7 +73,7 @@ class Look:
     """Answered once."""
 
 
-Command = Submit | Stop | HangUp | Forget | Store | Resize | SetSpeed | Dismiss | Leave | Look
+Command = Submit | Stop | HangUp | Forget | Store | Resize | SetSpeed | SetTokens | Dismiss | Leave | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +87,7 @@ def weight(command: Command) -> int:
     match command:
         case Submit(job=job):
             return 500 + len(job.url) + len(job.directory)
+        case SetTokens(tokens=tokens):
+            return 100 + sum(len(host) + len(token) for host, token in tokens)
         case _:
             return 100

@@ -17,7 +17,19 @@ from ..transfer.fetch import Carried
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
-from .messages import Command, Dismiss, Forget, HangUp, Resize, SetSpeed, Stop, Store, Submit, weight
+from .messages import (
+    Command,
+    Dismiss,
+    Forget,
+    HangUp,
+    Resize,
+    SetSpeed,
+    SetTokens,
+    Stop,
+    Store,
+    Submit,
+    weight,
+)
 from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE
 from .vocabulary import POLL, Ended, Event, Report, Started, State
@@ -88,6 +100,11 @@ class ProcessHost:
         if limit != self.settings.speed_limit:
             self.settings = replace(self.settings, speed_limit=limit)
             self._post(SetSpeed(limit))
+
+    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
+        if tokens != self.settings.tokens:
+            self.settings = replace(self.settings, tokens=tokens)
+            self._post(SetTokens(tokens))
 
     def store(self, path: str, data: bytes) -> None:
         self._mail = _Mail(path, data)

@@ -77,6 +77,7 @@ class Worker(threading.Thread):
         assert self.control
         try:
             self._client = self._client or self._host.new_client()
+            self._client.learn(self._host.settings.tokens)
             return transfer.run(self.control, self._client, buffer, helps=self.helps)
         except Stopped:
             return Halted()
@@ -225,6 +226,9 @@ class ThreadHost:
     def set_speed(self, limit: int) -> None:
         self.settings = replace(self.settings, speed_limit=limit)
         self.connections.throttle.limit = limit
+
+    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
+        self.settings = replace(self.settings, tokens=tokens)
 
     def resize(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped ones are closed."""

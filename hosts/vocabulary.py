@@ -56,6 +56,9 @@ class Host(Protocol):
         """Let so many bytes a second come from now on, 0 for as many as do; where some run in another
         process meanwhile, so many in each of the two."""
 
+    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
+        """Show these access tokens (server, token) for what begins, or is tried again, from now on."""
+
     def submit(self, job: Job) -> None:
         """Run a download, or go on with one that was stopped. It ends with one `Ended`.
 

@@ -192,6 +192,12 @@ class YieldingHost:
         if self._child:
             self._child.set_speed(limit)
 
+    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
+        self.settings = replace(self.settings, tokens=tokens)
+        self._threads.set_tokens(tokens)
+        if self._child:
+            self._child.set_tokens(tokens)
+
     # -- The ends.
 
     def dismiss(self, *, keep: bool = False) -> None:

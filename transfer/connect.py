@@ -79,11 +79,17 @@ class Client:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = requests.Session()
         self._adapter = _Adapter(trust)
-        self._tokens = dict(settings.tokens)
+        self._tokens = settings.tokens
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()  # guards the two below
         self._route = ""
         self._idle: _Interruptible | None = None
+
+    def learn(self, tokens: tuple[tuple[str, str], ...]) -> None:
+        """Have these access tokens from now on. Its worker's thread, between two downloads."""
+        if tokens != self._tokens:
+            self._tokens = tokens
+            self._hosts.clear()
 
     def get(
         self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
@@ -152,7 +158,7 @@ class Client:
         key = _place(url)
         host = self._hosts.get(key)
         if not host:
-            host = self._hosts[key] = _Host(self._session, self._adapter, url, self._tokens)
+            host = self._hosts[key] = _Host(self._session, self._adapter, url, dict(self._tokens))
         return host
 
     def _claim(self, route: str) -> _Interruptible | None:

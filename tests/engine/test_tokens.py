@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 from driving import Driver, Failed, Settings, failed, finished, new_job
-from server import Certificates, Server, after, cut_after, first, pattern, redirect, status
+from server import (
+    Certificates,
+    Server,
+    after,
+    cut_after,
+    first,
+    pattern,
+    redirect,
+    stall_before_headers,
+    status,
+)
 
 from background_downloads.session.tokens import Tokens, host_of
 from background_downloads.transfer.job import TransferError
@@ -81,6 +91,24 @@ def test_a_link_with_a_user_of_its_own_counts_more(
     url = secure.url("/a.bin", user="me:p4ss")
     finished(new_thread_driver(settings(secure)).run(new_job(url, tmp_path)))
     assert [text.split()[0] for text in authorizations(secure) if text] == ["Basic"]
+
+
+def test_a_retry_shows_a_token_that_was_added_while_others_run(
+    new_driver: Callable[..., Driver], secure: Server, tmp_path: Path
+) -> None:
+    gate = secure.gate()
+    other = new_job(secure.add("/other.bin", stall_before_headers(gate), body=DATA), tmp_path)
+    job = new_job(secure.add("/a.bin", first(1, status(401)), body=DATA), tmp_path)
+    driver = new_driver(settings())
+    driver.submit(other)
+    assert "token" in failed(driver.run(job))
+    driver.host.set_tokens(settings(secure).tokens)
+    finished(driver.run(job))
+    asked = [request.headers["Authorization"] for request in secure.requests if "/a.bin" in request.target]
+    assert asked == [None, f"Bearer {TOKEN}"]
+    assert driver.host.settings == settings(secure)
+    gate.open()
+    finished(driver.outcome(other))
 
 
 @pytest.mark.parametrize("code", [401, 403])
