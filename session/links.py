@@ -51,10 +51,18 @@ _ENCODED = r"=[0-9A-F]{2}"  # quoted-printable (RFC 2045, section 6.7): all but 
 _NOT_ENCODED = r"=(?![0-9A-F]{2}|\r?\n|\Z)|=\r?\n(?:[Hh][Tt]{2}[Pp]|\r?\n|\Z)"
 _ESCAPED = r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|([nrt])|([^\w\s\\]|_))"  # JSON's, Markdown's, LaTeX's
 _ENTITY = r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+_BARE = (
+    r"(?i)(?=[!-~]+\Z)https?://(?!.*(?:[^/?=:&#%]https?:|&amp;|,[\w-]+(?:\.[\w-]+)+/))"
+    r"[^<>\"'`\\(){}\[\]]*[^<>\"'`\\(){}\[\],;.:!?*&|]"
+)
+"""A link between white space with nothing that may be a sentence's, a list's or a language's around it."""
 
 
 def find_links(text: str) -> list[str]:
     """Every http(s) link of a text, once each, in their order; with its query and its fragment."""
+    words = text.split()
+    if words and all(re.fullmatch(_BARE, word) for word in words):
+        return list(dict.fromkeys(words))  # a list that needs no reading: odd links stay as they are
     text = _plain(_unwrapped(text))
     links: dict[str, None] = {}
     end = 0  # of the last link

@@ -321,3 +321,19 @@ def test_a_broken_link_file_gives_none(tmp_path_factory: pytest.TempPathFactory,
     path = tmp_path_factory.mktemp("links", numbered=True) / "rock.webloc"
     path.write_bytes(data)
     assert links.find_links(links.read_links(str(path))) == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://h.example/a.obj,b.obj",
+        "https://h.example/a.zip,v2?x=1",
+        "https://h.example/f?x=&copy;y",
+        "https://h.example/f?sig=YWJj=",
+        "https://web.archive.org/web/2020/https://h.example/a.zip",
+        "http://h.example/a;b/c",
+    ],
+)
+def test_a_list_of_nothing_but_links_is_taken_as_it_stands(link: str) -> None:
+    assert links.find_links(link) == [link]
+    assert links.find_links(f"{link}\nhttps://h.example/other.zip {link}") == [link, "https://h.example/other.zip"]
