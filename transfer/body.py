@@ -74,7 +74,7 @@ class Body:
 
     def finish(self, timeout: float) -> None:
         """All was read: let the client that made the connection send another request over it."""
-        if not self._framed or self._stream.rest or not self._plain.is_over:
+        if not self._framed or self._stream.is_ahead or not self._plain.is_over:
             self.close()
             return
         self._stream.hand_back(timeout)
@@ -97,6 +97,15 @@ class _Stream:
             self._socket.settimeout(0.0)
             with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
                 self.rest = bytes(file.peek())
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether more has come than was taken: over TLS the system cannot tell, it is decrypted already."""
+        if self.rest or not self._is_tls:
+            return bool(self.rest)
+        if hasattr(self._socket, "pending"):
+            return bool(self._socket.pending())
+        return bool(self._socket.sslobj.pending() or self._socket.incoming.pending)
 
     def insist_on_end(self) -> None:
         """Only the end of the connection will tell the length: over TLS it must be a signed one."""

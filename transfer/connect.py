@@ -114,7 +114,7 @@ class Client:
     def _send(self, url: str, host: _Host, fields: dict[str, str], control: Control) -> Answer:
         idle = self._claim(host.route)
         _current.control, _current.target = control, host.root + "/" + url.split("/", 3)[3]
-        control.reused = False
+        control.reused = idle is not None
         try:
             with control.guarding():
                 message = _ask(idle, fields) if idle else self._ask_first(url, host, fields)
@@ -532,8 +532,6 @@ class _Interruptible(_AsWritten):
         if self.wire:  # a connection that was kept has not been attached yet
             _current.control.enter(Phase.REQUEST)
             _current.control.attach(self.wire)
-            _current.control.reused = self.wire.requests > 0
-            self.wire.requests += 1
         super().putrequest(method, url, *args, **options)
 
     def close(self) -> None:

@@ -65,8 +65,6 @@ class Wire:
     def __init__(self, sock: socket.socket) -> None:
         self._lock = threading.Lock()  # close() gives the number back: never shut down someone else's
         self._sock = sock.dup()
-        self.requests = 0
-        """Requests sent over the connection so far."""
 
     def shutdown(self) -> None:
         """End the connection for both sides. Any thread."""

@@ -15,10 +15,13 @@ from driving import Clock, Driver, Fetcher, Halted, Phase, Settings, failed, fin
 from server import (
     Certificates,
     Connection,
+    Exchange,
+    Gate,
     Proxy,
     Server,
     SocketServer,
     cut_after,
+    cut_before_headers,
     drip,
     drip_headers,
     endless_headers,
@@ -34,7 +37,7 @@ from server import (
 )
 
 from background_downloads.hosts import threads
-from background_downloads.transfer import connect
+from background_downloads.transfer import connect, retry
 
 DATA = pattern(200_000)
 UNTRUSTED = {
@@ -654,3 +657,63 @@ def test_openssl_is_not_told_to_trust_anybody() -> None:
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert trust.proxy_context().check_hostname
+
+
+# -- What comes over a kept connection.
+
+
+def over_tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
+    certificates, server = (request.getfixturevalue(name) for name in ("certificates", "tls_server"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    return server  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    is_tls: bool,
+    before: int,
+) -> None:
+    monkeypatch.setattr(retry, "TRIES", 1)
+    server = over_tls(request, monkeypatch) if is_tls else server
+    for number in range(before):
+        finished(fetch(server.add(f"/{number}.bin", body=DATA), tmp_path))
+    url = server.add("/last.bin", first(1, cut_before_headers), body=DATA)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert server.connections.accepted == 2
+
+
+def with_another(gate: Gate) -> Callable[[Exchange], None]:
+    """A body that is longer than was said, by a whole answer of its own."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        exchange.wait(gate)
+        exchange.send(b"body" + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
+
+    return behave
+
+
+@pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
+def test_what_follows_a_body_is_not_taken_for_the_next_answer(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    thread_driver: Driver,
+    server: Server,
+    tmp_path: Path,
+    is_tls: bool,
+) -> None:
+    server = over_tls(request, monkeypatch) if is_tls else server
+    gate = server.gate()
+    job = new_job(server.add("/1.bin", with_another(gate)), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_phase(job, Phase.BODY)
+    gate.open()
+    assert finished(thread_driver.outcome(job)).read_bytes() == b"body"
+    job = new_job(server.add("/2.bin", body=DATA), tmp_path)
+    assert finished(thread_driver.run(job)).read_bytes() == DATA
