@@ -31,23 +31,32 @@ class Clerk:
     def store(self, path: str, data: bytes) -> None:
         """Write a file; only the last one that has not been begun counts."""
         with self._changed:
-            self._unwritten = path, data
-            self._wake()
+            if self._wake():
+                self._unwritten = path, data
+                return
+        self._write(path, data)
 
     def do(self, chore: Callable[[], None]) -> None:
         """Do it soon, after the chores before it."""
         with self._changed:
-            self._chores.append(chore)
-            self._wake()
+            if self._wake():
+                self._chores.append(chore)
+                return
+        chore()
 
-    def _wake(self) -> None:
+    def _wake(self) -> bool:
+        """Have a thread look for what there is to do; False: none can be started, so do it yourself."""
         if not self._running:
             self.join()  # one that left just now has nothing to do any more
-            self._thread = threading.Thread(target=self._run, name="downloads-0", daemon=True)
-            self._thread.start()
-            self._running = True
+            thread = threading.Thread(target=self._run, name="downloads-0", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread, self._running = thread, True
         self._leaving = False
         self._changed.notify_all()
+        return True
 
     def settle(self) -> None:
         """Wait until all chores are done."""

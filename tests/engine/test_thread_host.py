@@ -81,17 +81,33 @@ def test_a_worker_that_dies_ends_its_download(
     assert finished(thread_driver.run(job)).read_bytes() == DATA
 
 
+def no_start(self: Any) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_where_no_thread_can_be_started_the_download_fails(
     thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(self: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
     job = new_job(server.add("/a.bin", body=DATA), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
+        patch.setattr(threading.Thread, "start", no_start)
         assert "another thread" in failed(thread_driver.run(job))
     assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_where_no_thread_can_be_started_the_disk_is_waited_for(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stored = tmp_path / "downloads", tmp_path / "list"
+    forgotten = thread_driver.halted(server.add("/a.bin", stall_after(50_000), body=DATA), folder, 50_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_start)
+        thread_driver.host.forget(forgotten.uid)
+        thread_driver.host.store(str(stored), b"all")
+        assert stored.read_bytes() == b"all"
+        assert len(list(folder.glob("*.json"))) == 1
+    # What asks the disk first would otherwise wait for ever for what nobody does.
+    assert finished(thread_driver.run(new_job(server.add("/b.bin", body=DATA), folder))).read_bytes() == DATA
 
 
 def test_no_more_workers_than_connections(
