@@ -141,6 +141,7 @@ class Client:
 
     def _ask_first(self, url: str, host: _Host, fields: dict[str, str]) -> http.client.HTTPResponse:
         """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
+        _current.control.check()
         request = _request(url, fields)
         raw: Any = self._adapter.send(
             request, stream=True, timeout=self._timeout, proxies=host.proxies

@@ -168,7 +168,6 @@ class Control:
     @contextmanager
     def guarding(self) -> Iterator[None]:
         """While libraries own the socket: `attach` what is to be shut down; let go of it at the end."""
-        self.check()
         self.was_cut = False
         try:
             yield

@@ -38,6 +38,8 @@ from server import (
 
 from background_downloads.hosts import threads
 from background_downloads.transfer import connect, retry
+from background_downloads.transfer.control import Control, Waker
+from background_downloads.transfer.job import Stopped
 
 DATA = pattern(200_000)
 UNTRUSTED = {
@@ -686,6 +688,21 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
     url = server.add("/last.bin", first(1, cut_before_headers), body=DATA)
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     assert server.connections.accepted == 2
+
+
+def test_one_that_was_asked_to_stop_just_before_leaves_no_connection_open(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    finished(fetch(server.add("/1.bin", body=DATA), tmp_path))
+    transfer = fetch.transfer(new_job(server.add("/2.bin", body=DATA), tmp_path))
+    waker = Waker()
+    control = Control(waker)
+    control.stop()
+    with pytest.raises(Stopped):
+        transfer.run(control, fetch.client, memoryview(bytearray(1000)))
+    waker.close()
+    server.wait_open(0)
+    assert [request.path for request in server.requests] == ["/1.bin"]
 
 
 def with_another(gate: Gate) -> Callable[[Exchange], None]:
