@@ -179,6 +179,7 @@ OURS = [
     ".hosts.status",
     ".operators",
     ".session",
+    ".session.calm",
     ".session.lazily",
     ".session.registering",
     ".session.state",
