@@ -40,7 +40,7 @@ WINDOWS_PART = (
 PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
-DEADLINE = {"engine": 900, "wheel": 900, "window": 1500, "matrix": 900, "windows": 900, "wine": 900}
+DEADLINE = {"engine": 2400, "wheel": 1200, "window": 2400, "matrix": 1200, "windows": 1200, "wine": 1200}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
@@ -179,10 +179,10 @@ def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
     """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
     by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in DEADLINE}
     lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
-    lanes.append([*by_kind["wine"], *by_kind["windows"]])
-    lanes.append(by_kind["matrix"])
-    for number, wheel in enumerate(by_kind["wheel"]):  # short: after the windows
-        lanes[-1 - number % len(lanes)].append(wheel)
+    rest = [[suite] for kind in ("matrix", "wheel") for suite in by_kind[kind]]
+    rest.append([*by_kind["wine"], *by_kind["windows"]])  # they share one Wine
+    for number, suites in enumerate(rest):  # short: after the windows
+        lanes[-1 - number % len(lanes[1:] or lanes)] += suites
     return lanes
 
 
