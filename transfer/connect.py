@@ -230,6 +230,12 @@ def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> http.client.H
         raise
 
 
+SAID_ONCE = frozenset(
+    ("content-disposition", "content-range", "content-type", "etag", "last-modified", "location")
+)
+"""Fields that are no lists: servers behind servers say them twice."""
+
+
 class Headers(dict[str, str]):
     """Header fields by their names in lower case; several of one name are a list (RFC 9110, section 5.3)."""
 
@@ -237,7 +243,11 @@ class Headers(dict[str, str]):
         super().__init__()
         for name, value in fields:
             key = name.lower()
-            self[key] = f"{super().__getitem__(key)}, {value}" if super().__contains__(key) else value
+            known = super().get(key)
+            if known is None or (key in SAID_ONCE and known.strip() == value.strip()):
+                self[key] = value
+            else:
+                self[key] = f"{known}, {value}"
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())

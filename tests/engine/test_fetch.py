@@ -34,6 +34,7 @@ from driving import (
 from server import (
     LAST_MODIFIED,
     Server,
+    add_headers,
     after,
     bad_chunks,
     basic_auth,
@@ -221,6 +222,16 @@ def test_the_name_of_the_link_counts_before_that_of_the_redirect(
 def test_redirects_are_followed(fetch: Fetcher, server: Server, tmp_path: Path, code: int) -> None:
     server.add("/b.bin", body=DATA)
     assert finished(fetch(server.add("/a.bin", redirect("/b.bin", code)), tmp_path)).read_bytes() == DATA
+
+
+def test_what_a_server_says_twice_is_said_once(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    server.add("/b%20c.bin", body=DATA)
+    twice = [("Location", "/b%20c.bin"), ("Location", "/b%20c.bin")]
+    url = server.add("/a.bin", status(302, twice))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    named = [("Content-Disposition", 'attachment; filename="d.bin"')] * 2
+    url = server.add("/e.bin", add_headers(*named), body=DATA)
+    assert finished(fetch(url, tmp_path)).name == "d.bin"
 
 
 def test_twenty_redirects_and_no_more(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
