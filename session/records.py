@@ -245,9 +245,9 @@ def decode_folders(data: bytes) -> dict[str, list[str]]:
         if about["version"] != VERSION:
             raise ValueError("another version")
         return {
-            _text(path): [name for name in removed if is_part_name(_text(name))]
+            path: [name for name in removed if is_part_name(_text(name))]
             for path, removed in about["folders"]
-            if _is_folder(path)
+            if _is_folder(_text(path))
         }
     except (TypeError, KeyError) as error:
         raise ValueError("no list of folders") from error

@@ -10,7 +10,7 @@ import pytest
 from blender import PROJECT, Blender, build_extension
 from downloading import INSIDE, Downloads
 from roots import Installation
-from server import Server, drip
+from server import Server, stall_after
 from test_lifecycle import SIZE, body, check_files, start_held
 
 sys.path.append(str(PROJECT / "tests" / "tools"))  # at the end: these tools have names that others have too
@@ -50,13 +50,15 @@ def test_no_thread_of_ours_is_in_blender_while_it_is_invoked(
     watched: Blender, server: Server, tmp_path: Path
 ) -> None:
     d = Downloads(watched, tmp_path / "files", host=None)
-    later = server.add("/later.bin", drip(SIZE // 20, 0.01), body=body("later.bin"))
+    other = server.gate()
+    later = server.add("/later.bin", stall_after(SIZE // 2, other), body=body("later.bin"))
     _, gate = start_held(d, server, later)
     assert len(d.children()) == 1
     d.act("pause")
     d.wait("PAUSED")
     d.act("resume")
     gate.open()
+    other.open()
     d.wait("FINISHED")
     d.wait_over()
     check_files(d, "held.bin", "later.bin")

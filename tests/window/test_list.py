@@ -124,7 +124,7 @@ def test_what_is_no_link_is_an_error(downloads: Downloads, server: Server) -> No
 WRONG_LINKS = {
     "": "Give one link",
     "http://a/1 http://a/2": "Give one link",
-    "ftp://a/1": "Only http and https links",
+    "ftp://a/1": "No link found. Copy a link that begins with https://",
     "http://user:secret@a:b/": "its server or its port cannot be read",
 }
 

@@ -649,14 +649,15 @@ def test_while_blender_renders_the_list_is_drawn_once_a_second(b: Blender, serve
     download(b, url)
     b.wait(f"state().items[0].progress == {HELD / SIZE}")
     assert b.eval("[redraws(0.5) + redraws(0.4), redraws(0.2), redraws(0.9), redraws(0.2)]") == [0, 1, 0, 1]
-    b.run("mirror.time, mirror.is_rendering, mirror.tag_redraw = kept")
+    b.run("drawing.time, drawing.is_rendering, drawing.tag_redraw = kept")
     gate.open()
     wait_statuses(b, "FINISHED")
 
 
 STOPPED_CLOCK = """
-mirror, tags = part("session.mirror"), []
-kept = mirror.time, mirror.is_rendering, mirror.tag_redraw
+paced, tags = part("session").current().mirror._redraws, []
+drawing = part("session.redraws")
+kept = drawing.time, drawing.is_rendering, drawing.tag_redraw
 
 class Clock:
     now = 1e6
@@ -664,12 +665,12 @@ class Clock:
     def monotonic(self):
         return self.now
 
-mirror.time, mirror.is_rendering, mirror.tag_redraw = Clock(), lambda: True, lambda: tags.append(1)
-part("session").current().mirror._redrawn = mirror.time.now
+drawing.time, drawing.is_rendering, drawing.tag_redraw = Clock(), lambda: True, lambda: tags.append(1)
+paced._drawn_at = drawing.time.now
 
 def redraws(seconds):
     'How often the list is drawn when this time has passed and a row has changed.'
-    mirror.time.now += seconds
+    drawing.time.now += seconds
     tags.clear()
     session = part("session").current()
     for _ in range(3):
