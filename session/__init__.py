@@ -51,6 +51,12 @@ def imports() -> Importing:
     return _importing
 
 
+def file_opened() -> None:
+    """Blender has another file open."""
+    if _importing:
+        _importing.opened()
+
+
 def _asked(row: Download) -> None:
     if row.when_done == "IMPORT":
         imports().asked(row)

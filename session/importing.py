@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import bpy
-from bpy.app.handlers import persistent
 
 from ..workers import Download
 from . import importers, libraries
@@ -59,11 +58,9 @@ class Importing:
         self._notes: dict[int, str] = {}  # what rows said before this said more, by their uids
         self._unpacked: dict[tuple[str, int], str] = {}  # folders, by archive and its time
         self._timer = self._look  # one object, by which Blender knows it
-        bpy.app.handlers.load_post.append(self._opened)
 
     def close(self) -> None:
         """The add-on is being disabled."""
-        bpy.app.handlers.load_post.remove(self._opened)
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
         for pending in self._pending:
@@ -232,8 +229,7 @@ class Importing:
             row.note = text
             self._session.changed(row)
 
-    @persistent
-    def _opened(self, *_: Any) -> None:
+    def opened(self) -> None:
         """Another file is open: nothing lands in one that it was not asked for."""
         self._asked.clear()
         for pending in list(self._pending):

@@ -14,7 +14,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from ..workers import Status
-from . import calm, current, peek
+from . import calm, current, file_opened, peek
 
 if TYPE_CHECKING:
     from .registering import Registered
@@ -50,6 +50,7 @@ def _load_post(*_: Any) -> None:
         return
     session.mirror.rebuild()
     session.mirror.restore_fields()
+    file_opened()
     if session.tally.goes_on:  # Blender counts anew until it autosaves
         session.tally.began = time.monotonic()
 
