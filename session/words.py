@@ -23,8 +23,6 @@ Measure = Callable[[str], float]
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 GUESSED = 10  # times as many files as those whose size is known may be thought to be as large
 MEASURED = 2.0  # seconds after which a speed is worth telling
-# In an error: what servers say of signed links that have expired, or what we say ourselves.
-EXPIRED = r"\((?:401|403|404|410)\)|new link|Replace Link"
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
@@ -121,11 +119,6 @@ def state(row: Download) -> str:
     if phase is Phase.BODY:
         return f"stalled for {idle:.0f} s" if idle >= STALLED else ""
     return phase.value
-
-
-def asks_for_link(row: Download) -> bool:
-    """Whether another link would help a download that failed more than another try."""
-    return row.status is Status.FAILED and (row.is_cut or bool(re.search(EXPIRED, row.error)))
 
 
 def line(row: Download, room: Room = Room.FULL) -> tuple[str, ...]:

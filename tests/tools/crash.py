@@ -6,17 +6,14 @@ SEED= chooses the damage, SEEDS= how many seeds from there on are tried; a faili
 import os
 import subprocess
 
-from common import ROOT, Trouble, clean_environment, main, say
-from venvs import blender_pythons, blender_venv
+from common import ROOT, clean_environment, main, say
+from venvs import newest_blender_venv
 
 TESTS = "tests/engine/test_crash.py"
 
 
 def tool() -> int:
-    versions = blender_pythons()
-    if not versions:
-        raise Trouble("There is no Python 3.11 or 3.13 here, on the PATH or under pyenv.")
-    python = blender_venv(versions[0])
+    python = newest_blender_venv()
     first = int(os.environ.get("SEED") or 0)
     failed = []
     for seed in range(first, first + int(os.environ.get("SEEDS") or 3)):

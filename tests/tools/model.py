@@ -6,17 +6,14 @@ All traces with one cut at most, and COUNT of those with two, which SEED chooses
 import os
 import subprocess
 
-from common import ROOT, Trouble, clean_environment, main, say
-from venvs import blender_pythons, blender_venv
+from common import ROOT, clean_environment, main, say
+from venvs import newest_blender_venv
 
 TESTS = "tests/engine/test_model.py"
 
 
 def tool() -> int:
-    versions = blender_pythons()
-    if not versions:
-        raise Trouble("There is no Python 3.11 or 3.13 here, on the PATH or under pyenv.")
-    python = blender_venv(versions[0])
+    python = newest_blender_venv()
     seed, count = os.environ.get("SEED") or "0", os.environ.get("COUNT") or "2000"
     more = {"BACKGROUND_DOWNLOADS_MODEL": "all", "BACKGROUND_DOWNLOADS_SEED": seed}
     environment = clean_environment(**more, BACKGROUND_DOWNLOADS_COUNT=count)

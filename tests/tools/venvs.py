@@ -89,6 +89,14 @@ def matrix_venv(blender: str) -> Path:
     return venv(f"venv-matrix-{blender}", MATRIX[blender], requirements, what)
 
 
+def newest_blender_venv() -> Path:
+    """The same for the preferred one of the Pythons here. Raises Trouble where there is none."""
+    versions = blender_pythons()
+    if not versions:
+        raise Trouble("There is no Python 3.11 or 3.13 here, on the PATH or under pyenv.")
+    return blender_venv(versions[0])
+
+
 def engine_venv() -> Path:
     """The Python of an environment without Blender, with the oldest requests that Blender bundles."""
     return venv("venv-3.11-engine", "3.11", TOOLS / "requirements-engine-3.11.txt", "the engine's tests")
