@@ -18,6 +18,7 @@ from .session.state import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
 from .workers import Status
 
 if TYPE_CHECKING:
+    from .session.records import Lying
     from .session.registering import Registered
     from .session.session import Session
     from .transfer.names import Link
@@ -31,6 +32,7 @@ names = Lazy(".transfer.names", __package__)
 records = Lazy(".session.records", __package__)
 run = Lazy(".session.run", __package__)
 settings = Lazy(".session.settings", __package__)
+space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
 words = Lazy(".session.words", __package__)
 
@@ -460,7 +462,7 @@ def _draw_partial(operator: Any, rows: list[Download]) -> None:
     what = f"“{rows[0].name}” is not finished" if len(rows) == 1 else f"{len(rows)} downloads leave the list"
     column = operator.layout.column()
     column.label(text=what, translate=False)
-    column.prop(operator, "delete_partial", text=f"Delete the {words.size(received_by(rows))} Received")
+    column.prop(operator, "delete_partial", text=f"Delete the {space.amount(received_by(rows))} Received")
 
 
 def received_by(rows: Iterable[Download]) -> int:
@@ -504,8 +506,13 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return {"FINISHED"}
 
     def _rows(self) -> list[Download]:
-        statuses = self.which.split("_AND_")
-        return [row for row in current().rows if self.which == "ALL" or row.status.value in statuses]
+        return removed_by(self.which)
+
+
+def removed_by(which: str) -> list[Download]:
+    """The rows that Remove All takes out."""
+    statuses = which.split("_AND_")
+    return [row for row in current().rows if which == "ALL" or row.status.value in statuses]
 
 
 class DOWNLOADS_OT_clear(bpy.types.Operator):
@@ -788,12 +795,26 @@ class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
     def description(cls, context: Any, properties: Any) -> str:
         return "" if properties.name else "Delete every partial file that was found"
 
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        found = self._meant()
+        if self.name or not found or bpy.app.background:
+            return self.execute(context)
+        return context.window_manager.invoke_confirm(
+            self,
+            event,
+            title="Delete All Partial Files?",
+            message=f"{space.amount(sum(each.size for each in found))} that were received will be gone",
+            confirm_text="Delete",
+        )
+
     def execute(self, context: Any) -> set[str]:
+        current().discard_leftovers(*self._meant())
+        return {"FINISHED"}
+
+    def _meant(self) -> list[Lying]:
         one = self.directory, self.name
         found = current().leftovers or ()
-        meant = [each for each in found if not self.name or (each.directory, each.name) == one]
-        current().discard_leftovers(*meant)
-        return {"FINISHED"}
+        return [each for each in found if not self.name or (each.directory, each.name) == one]
 
 
 class DOWNLOADS_OT_paste(bpy.types.Operator):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import blf
 import bpy
 
-from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by
+from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by, removed_by
 from .session import current, peek
 from .session.lazily import Lazy
 from .session.state import SHOW
@@ -32,6 +32,7 @@ names = Lazy(".transfer.names", __package__)
 portable = Lazy(".transfer.portable", __package__)
 records = Lazy(".session.records", __package__)
 settings = Lazy(".session.settings", __package__)
+space = Lazy(".transfer.space", __package__)
 words = Lazy(".session.words", __package__)
 
 ROWS = 5  # of the list, at least
@@ -448,6 +449,7 @@ def _draw_for_all(layout: Any) -> None:
 
 
 def _draw_remove(layout: Any, text: str, which: str) -> None:
+    text = _with_dots(text, removed_by(which))
     layout.operator("downloads.remove_all", text=text, icon="TRASH").which = which
 
 
@@ -543,11 +545,11 @@ def _draw_tokens(layout: Any) -> None:
     head = box.row()
     head.label(text="Access Tokens", icon="KEYINGSET")
     head.operator("downloads.add_token", text="Add...", icon="ADD")
-    for host in settings.tokens.hosts:
+    for host in settings.tokens.known:
         line = box.row()
         line.label(text=host, translate=False)
         line.operator("downloads.remove_token", text="", icon="X").host = host
-    if not settings.tokens.hosts:
+    if not settings.tokens.known:
         box.label(text="None. Some servers want one before they give a file")
 
 
@@ -561,13 +563,13 @@ def _draw_leftovers(layout: Any) -> None:
     for each in found[:LEFTOVERS]:
         line = box.row()
         age = f"{words.left(each.age)} old"
-        line.label(text=f"{each.title}, {words.size(each.size)}, {age}", translate=False)
+        line.label(text=f"{each.title}, {space.amount(each.size)}, {age}", translate=False)
         line.label(text=records.readable(each.directory), icon="FILE_FOLDER", translate=False)
         delete = line.operator("downloads.delete_leftovers", text="", icon="TRASH")
         delete.directory, delete.name = each.directory, each.name
     if found:
-        size = words.size(sum(each.size for each in found))
-        box.operator("downloads.delete_leftovers", text=f"Delete All {len(found)}, {size}", icon="TRASH")
+        size = space.amount(sum(each.size for each in found))
+        box.operator("downloads.delete_leftovers", text=f"Delete All {len(found)}, {size}...", icon="TRASH")
     else:
         box.label(text="None found")
 

@@ -38,6 +38,11 @@ class Tokens:
         return tuple(sorted(self._read()))
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """The same for what draws, which reads no file: none until somebody has read it."""
+        return tuple(sorted(self._known or ()))
+
+    @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """For the workers: server, token. Never show it."""
         return tuple(sorted(self._read().items()))

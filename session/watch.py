@@ -68,9 +68,10 @@ def _adopt() -> float | None:
     if bpy.app.background:
         return None
     from ..transfer.job import TransferError
-    from .settings import folder, preferences
+    from .settings import folder, preferences, tokens
     from .store import RETRY
 
+    _ = tokens.hosts  # reads them: what draws may not
     looked_into = []
     with suppress(TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(folder(""))

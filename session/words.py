@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from ..transfer.job import Phase
+from ..transfer.space import amount, scaled
 from ..workers import Download, Status
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ Measure = Callable[[str], float]
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 GUESSED = 10  # times as many files as those whose size is known may be thought to be as large
 MEASURED = 2.0  # seconds after which a speed is worth telling
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
 NAMES = {
@@ -40,15 +40,9 @@ NAMES = {
 # -- Numbers.
 
 
-def size(count: float) -> str:
-    """Bytes as Blender writes them: ``12.3 MiB``."""
-    number, unit = _scaled(count)
-    return f"{number} {unit}"
-
-
 def portion(received: int, whole: int) -> str:
     """How many bytes of how many: ``34.1 of 100 MiB``, the unit said once."""
-    (some, unit), all_of_it = _scaled(received), size(whole)
+    (some, unit), all_of_it = scaled(received), amount(whole)
     return f"{some} of {all_of_it}" if all_of_it.endswith(f" {unit}") else f"{some} {unit} of {all_of_it}"
 
 
@@ -62,15 +56,6 @@ def left(seconds: float) -> str:
     unit, word = next((unit, word) for most, unit, word in LENGTHS if seconds <= most)
     number = max(1, round(seconds / unit)) if unit > 1 else max(5, 5 * math.ceil(seconds / 5))
     return f"{number} {word}"
-
-
-def _scaled(count: float) -> tuple[str, str]:
-    for unit in UNITS:
-        if count < 999.5 or unit == UNITS[-1]:
-            break
-        count /= 1024
-    digits = 0 if unit == "B" or count >= 99.95 else 1
-    return f"{count:.{digits}f}", unit
 
 
 # -- One download.
@@ -128,7 +113,7 @@ def line(row: Download, room: Room = Room.FULL) -> tuple[str, ...]:
     """
     if row.status in (Status.FINISHED, Status.SKIPPED):
         known = row.size or row.received
-        return (f"{state(row)}, {size(known)}", state(row)) if known else (state(row),)
+        return (f"{state(row)}, {amount(known)}", state(row)) if known else (state(row),)
     words = state(row)
     if not words:
         return (_pace_of(row, room),)
@@ -141,12 +126,12 @@ def received(row: Download) -> str:
     """What is there of an unfinished download."""
     if not row.received:
         return "Nothing was received yet"
-    return f"{portion(row.received, row.size) if row.size else size(row.received)} received"
+    return f"{portion(row.received, row.size) if row.size else amount(row.received)} received"
 
 
 def _amount(row: Download, room: Room) -> str:
     if not row.size:
-        return size(row.received)
+        return amount(row.received)
     return portion(row.received, row.size) if room is Room.FULL else percent(fraction(row))
 
 
@@ -155,7 +140,7 @@ def _pace_of(row: Download, room: Room) -> str:
     parts = [_amount(row, room)]
     if row.measured >= MEASURED:
         if room <= (Room.PACE if row.size else Room.LEFT):
-            parts.append(f"{size(row.speed)}/s")
+            parts.append(f"{amount(row.speed)}/s")
         if room <= Room.LEFT and row.size and row.speed >= 1.0:
             parts.append(f"{left(max(0, row.size - row.received) / row.speed)} left")
     return ", ".join(parts)

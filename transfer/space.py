@@ -10,6 +10,8 @@ from typing import Protocol
 from . import portable
 from .job import TransferError
 
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 class Wants(Protocol):
     """A download that runs."""
@@ -51,11 +53,17 @@ class Space:
             self._wants.pop(download, None)
 
 
-def amount(count: int) -> str:
-    """Bytes as Blender writes them."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
+def amount(count: float) -> str:
+    """Bytes as Blender writes them: ``12.3 MiB``."""
+    number, unit = scaled(count)
+    return f"{number} {unit}"
+
+
+def scaled(count: float) -> tuple[str, str]:
+    """The number and the unit of so many bytes: at most three digits before the point, and three in all."""
+    for unit in UNITS:
+        if count < 999.5 or unit == UNITS[-1]:
+            break
+        count /= 1024
+    digits = 0 if unit == "B" or count >= 99.95 else 1
+    return f"{count:.{digits}f}", unit

@@ -11,6 +11,7 @@ from background_downloads.session import words
 from background_downloads.session.tally import Tally, smoothed
 from background_downloads.session.words import Room
 from background_downloads.transfer.job import Phase
+from background_downloads.transfer.space import amount
 from background_downloads.workers import Download, Status
 
 MIB = 1 << 20
@@ -38,7 +39,7 @@ def receiving(**values: object) -> Download:
     ],
 )
 def test_sizes_are_written_as_blender_writes_them(count: float, text: str) -> None:
-    assert words.size(count) == text
+    assert amount(count) == text
 
 
 def test_a_portion_says_the_unit_once() -> None:
