@@ -12,6 +12,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from ..transfer.ahead import Look
 from ..transfer.connections import Connections
 from ..transfer.control import Control, Waker
 from ..transfer.fetch import BUFFER, Carried, Transfer, log_defect
@@ -22,6 +23,7 @@ from ..transfer.job import (
     Job,
     Outcome,
     Phase,
+    Seen,
     Settings,
     Skipped,
     Stopped,
@@ -72,7 +74,7 @@ class Worker(threading.Thread):
                 self._host.connections.end(self._client)
             self._host.leave(self)
 
-    def _run(self, transfer: Transfer, buffer: memoryview) -> Outcome | None:
+    def _run(self, transfer: Transfer | Look, buffer: memoryview) -> Outcome | None:
         """How the transfer ended; None: others go on with it."""
         assert self.control
         try:
@@ -114,7 +116,7 @@ class ThreadHost:
         self._clerk = Clerk()
         self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
-        self._transfers: dict[int, Transfer] = {}  # submitted, and not forgotten since
+        self._transfers: dict[int, Transfer | Look] = {}  # submitted, and not forgotten since
         self._ledger = Ledger(_Place)
         self._helped: deque[int] = deque()  # those that idle workers may help with
         self._workers: set[Worker] = set()
@@ -142,9 +144,12 @@ class ThreadHost:
                 return
             if known:  # the link was replaced
                 self._do(known.close)
-            self._transfers[job.uid] = Transfer(
-                job, self.settings, self._space, self.connections, carried=carried
-            )
+            self._transfers[job.uid] = self._new(job, carried)
+
+    def _new(self, job: Job, carried: Carried | None) -> Transfer | Look:
+        if job.looks:
+            return Look(job, self.settings)
+        return Transfer(job, self.settings, self._space, self.connections, carried=carried)
 
     @property
     def _idle(self) -> int:
@@ -356,7 +361,7 @@ class ThreadHost:
             self._trust = self._trust or Trust()
         return Client(self.settings, self._trust)
 
-    def take(self, worker: Worker) -> Transfer | None:
+    def take(self, worker: Worker) -> Transfer | Look | None:
         """Wait for the next transfer; None when the worker shall leave."""
         with self._changed:
             if worker.abandoned:
@@ -373,15 +378,15 @@ class ThreadHost:
         self._clerk.settle()  # the download that this one replaces may have the file still
         return transfer
 
-    def _take_next(self, worker: Worker) -> Transfer:
+    def _take_next(self, worker: Worker) -> Transfer | Look:
         entry = next(iter(self._pending.values()))
         self._ledger.start(entry, _Place.TAKEN)
         return self._assign(worker, entry.uid, helps=False)
 
-    def _take_helped(self, worker: Worker) -> Transfer:
+    def _take_helped(self, worker: Worker) -> Transfer | Look:
         return self._assign(worker, self._helped.popleft(), helps=True)
 
-    def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer:
+    def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer | Look:
         worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
         if self._taken[uid].is_stopping:
             worker.control.stop()
@@ -396,7 +401,7 @@ class ThreadHost:
             if not outcome:
                 return
             entry = self._taken[uid]
-            if isinstance(outcome, (Finished, Skipped)):
+            if isinstance(outcome, (Finished, Skipped, Seen)):
                 self._transfers.pop(uid).close()
             self._end(entry, outcome)
 

@@ -21,6 +21,7 @@ from ..transfer.job import (
     Outcome,
     Phase,
     Progress,
+    Seen,
     Skipped,
     TransferError,
 )
@@ -469,7 +470,7 @@ def _visible(progress: Progress) -> tuple[object, ...]:
 def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
     """Write into a record how it ended; returns the status that this means."""
     match outcome:
-        case Halted():
+        case Halted() | Seen():  # a look is no row's
             return Status.CANCELLED
         case Failed(error=error):
             row.error = records.readable(error)

@@ -85,8 +85,8 @@ class Transfer:
     ) -> None:
         """`carried`: what another process gave away, for this one to go on with."""
         self.job = job
-        self.name = names.from_url(job.url) or names.FALLBACK
-        self.size: int | None = None
+        self.name = job.called or names.from_url(job.url) or names.FALLBACK
+        self.size = job.size
         self._settings = settings
         self._space = space or Space()
         memory = carried.memory if carried else None
@@ -222,7 +222,7 @@ class Transfer:
         part = self._part
         if not part.open(control.sleep):
             self.hang_up()
-        self.size = part.received.size
+        self.size = part.received.size or self.size
         self._tries.furthest = max(self._tries.furthest, self.received)
         if part.can_resume:
             part.hash_up_to(part.received.ranges.head(), control, buffer)
@@ -357,7 +357,7 @@ class Transfer:
         with self._segments.lock:
             self._tries.request()
         try:
-            response = _follow(client, control, self.job.url, headers, self._check_time)
+            response = follow(client, control, self.job.url, headers, self._check_time)
         except (Stopped, CalledBack):
             with self._segments.lock:
                 self._tries.requests -= 1  # interrupted by us: not a try
@@ -673,7 +673,7 @@ def _range(
     return Asked(segment.offset, new_from, if_range), headers
 
 
-def _follow(
+def follow(
     client: Client, control: Control, url: str, headers: dict[str, str], check: Callable[[], None]
 ) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""

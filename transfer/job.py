@@ -95,6 +95,14 @@ class Job:
 
     Not compared: once it was taken over it says nothing any more.
     """
+    called: str = field(default="", compare=False)
+    """What the server called the file when it was last asked; it counts until the server says it again."""
+    size: int | None = field(default=None, compare=False)
+    """Likewise how many bytes it has."""
+    looks: bool = False
+    """Only to look what it is, and to write nothing: it ends with `Seen`."""
+    reads: int = 0
+    """For a look: how many bytes of the file may be read and told; 0: none."""
     done: str = field(default="", compare=False)
     """A private file that is told when the download is in place, since the list on the disk is late."""
 
@@ -168,6 +176,20 @@ class Skipped:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a server says of a file that nobody has asked it to send."""
+
+    name: str
+    """Safe, as that of a download."""
+    size: int | None = None
+    """Bytes, where it tells."""
+    content_type: str = ""
+    """The header as it came."""
+    data: bytes = field(default=b"", repr=False)
+    """What was read of it, if that was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """It cannot be done; what was received is kept."""
@@ -181,7 +203,7 @@ class Halted:
     """It was asked to stop, and did; what was received is kept."""
 
 
-Outcome = Finished | Skipped | Failed | Halted
+Outcome = Finished | Skipped | Seen | Failed | Halted
 
 
 class TransferError(Exception):

@@ -59,7 +59,7 @@ def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
             raise RuntimeError(f"could not fetch {url}") from error
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "_follow", fail)
+        patch.setattr(fetch, "follow", fail)
         assert "unforeseen" in failed(thread_driver.run(new_job(url, tmp_path)))
     assert "RuntimeError" in caplog.text
     assert "in _ask" in caplog.text

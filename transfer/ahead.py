@@ -1,0 +1,117 @@
+"""A look at a link before anything is downloaded: what it is called, how large it is, of which type.
+
+A host runs a look in the place of a download: with the same connections, passwords, proxies and rules
+for names, and stopped in the same way. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import answers, content, names
+from .answers import Head
+from .body import Body
+from .control import Control
+from .fetch import Carried, follow
+from .job import Job, Phase, Progress, Seen, Settings, TransferError, TryAgain
+
+if TYPE_CHECKING:
+    from .connect import Answer, Client
+
+_ONE_BYTE = {"Range": "bytes=0-0"}
+TOO_LONG = "This list is too long to be shown. Download it as a file"
+
+
+class Look:
+    """One look; a worker runs it once. To a host it is a `fetch.Transfer` that never has anything to keep."""
+
+    received = connections = 0
+
+    def __init__(self, job: Job, settings: Settings) -> None:
+        self.job = job
+        self.controls: list[Control] = []
+        self._settings = settings
+
+    def run(self, control: Control, client: Client, buffer: memoryview, *, helps: bool = False) -> Seen:
+        """Ask for the first byte; where a server does not like that, for all, and read none of it.
+
+        Blocks. Raises Stopped, TransferError.
+        """
+        names.check(self.job.url)
+        self.controls = [control]
+        try:
+            if not self.job.reads and (seen := self._ask(control, client, buffer, _ONE_BYTE)):
+                return seen
+            seen = self._ask(control, client, buffer, {})
+            assert seen
+            return seen
+        finally:
+            self.controls = []
+
+    def _ask(
+        self, control: Control, client: Client, buffer: memoryview, headers: dict[str, str]
+    ) -> Seen | None:
+        """None: it may go better without these headers."""
+        try:
+            answer = follow(client, control, self.job.url, headers, control.check)
+        except TryAgain:
+            if headers:
+                return None
+            raise
+        try:
+            head = Head.of(answer)
+            if headers and head.status in answers.NO_RANGES:
+                return None
+            if head.status not in (200, 203, 206):
+                raise answers.refusal(head)
+            return self._seen(head, self._read(answer, control, buffer) if self.job.reads else b"")
+        finally:
+            answer.close()
+
+    def _seen(self, head: Head, data: bytes) -> Seen:
+        name = head.name_for(self.job.url)
+        is_encoded = head.is_encoded(name)  # also where it cannot be undone, which is better known now
+        if content.is_html(head.content_type):
+            content.judge(b"<html>", name, head.content_type, asked=names.extension_in(self.job.url))
+        size = head.length
+        if head.status == 206:
+            size = head.span[2] if head.span else None
+        return Seen(name=name, size=None if is_encoded else size, content_type=head.content_type, data=data)
+
+    def _read(self, answer: Answer, control: Control, buffer: memoryview) -> bytes:
+        """All of a short body. Raises TransferError where it is longer than asked for."""
+        control.enter(Phase.BODY)
+        body, data = Body(answer, names.from_url(self.job.url)), bytearray()
+        while count := body.read(buffer, control):
+            data += buffer[:count]
+            if len(data) > self.job.reads:
+                raise TransferError(TOO_LONG)
+        return bytes(data)
+
+    # -- What a host asks of a transfer.
+
+    def progress(self, now: float) -> Progress:
+        """Where it is."""
+        phases = [control.phase for control in self.controls]
+        return Progress(phase=phases[0] if phases else Phase.IDLE)
+
+    def decline(self, control: Control) -> None:
+        """Nobody helps with it."""
+
+    def call_back(self) -> bool:
+        """It has one worker only."""
+        return False
+
+    def help_wanted(self, now: float) -> int:
+        """None."""
+        return 0
+
+    def hang_up(self) -> None:
+        """It keeps no connection."""
+
+    def close(self) -> None:
+        """It keeps nothing."""
+
+    def carry(self) -> Carried | None:
+        """Nobody else goes on with it."""
+        return None
