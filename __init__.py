@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
 import sys
 from contextlib import suppress
 
 import bpy
 
 from . import operators, session, ui
-from .session import state, watch
+from .session import state, watch, wired
 from .session.registering import Registered
 
 _enabled: Registered | None = None
@@ -21,7 +20,6 @@ def register() -> None:
     global _enabled
     if not importlib.util.find_spec("requests"):
         raise ImportError("Background Downloads needs Python's “requests”, which this Blender came without")
-    _ignore_sigpipe()
     _take_over()
     with Registered() as enabled:
         state.register(enabled)
@@ -29,6 +27,7 @@ def register() -> None:
         session.open_session()
         enabled.callback(session.close_session)
         watch.register(enabled)
+        wired.register(enabled)
         ui.register(enabled)
         _enabled = enabled.pop_all()
 
@@ -46,12 +45,6 @@ def let_go() -> bool:
     if enabled:
         enabled.close()
     return enabled is not None
-
-
-def _ignore_sigpipe() -> None:
-    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
-        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def _take_over() -> None:

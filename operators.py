@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -12,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .session import current, imports, watch
+from .session import current, modal, watch
 from .session.lazily import Lazy
+from .session.online import is_online
 from .session.state import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
+from .session.wired import imports
 from .workers import Status
 
 if TYPE_CHECKING:
     from .session.records import Lying
     from .session.registering import Registered
     from .session.session import Session
+    from .session.tally import Tally
     from .transfer.names import Link
     from .workers import Download
 
@@ -30,20 +32,18 @@ desktop = Lazy(".session.desktop", __package__)
 job = Lazy(".transfer.job", __package__)
 names = Lazy(".transfer.names", __package__)
 records = Lazy(".session.records", __package__)
-run = Lazy(".session.run", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
 words = Lazy(".session.words", __package__)
 
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
-LINGER = 0.1  # seconds between two looks whether the operator has ended
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
-class DOWNLOADS_OT_start(bpy.types.Operator):
+class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     """Download files in the background while Blender stays usable"""
 
     bl_idname = "downloads.start"
@@ -64,7 +64,6 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
     when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
 
     _is_invoked = False
-    _run: Any = None
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -109,17 +108,10 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
             session.mirror.flush()
         if problems:
             self.report({"WARNING"}, _shortened(problems))
-        if session.run:
-            return {"FINISHED"}
-        if not session.wants_run:
-            if not problems:
-                self.report({"WARNING"}, texts.NOT_FOUND)
-            return {"CANCELLED"}
-        window = context.window_manager.windows[0]
-        with context.temp_override(window=window):  # the timer ticks only where the handler is
-            self._run = run.Run(session, window)
-            context.window_manager.modal_handler_add(self)
-        return {"RUNNING_MODAL"}
+        result = self.begin(context)
+        if result == {"CANCELLED"} and not problems:
+            self.report({"WARNING"}, texts.NOT_FOUND)
+        return result
 
     def _empty_field(self, context: Any) -> None:
         """The panel's button started with what its field says, and that is in the list now."""
@@ -127,53 +119,12 @@ class DOWNLOADS_OT_start(bpy.types.Operator):
         if state.urls == self.urls:
             state.urls = ""
 
-    def modal(self, context: Any, event: Any) -> set[str]:
-        if self._run and self._run.is_closed:
-            return {"CANCELLED"}  # the add-on was disabled
-        if event.type != "TIMER" or not self._run:
-            return {"PASS_THROUGH"}
-        if reason := offline_reason():
-            return self._pause_all({"WARNING"}, f"Downloads were paused. {reason}")
-        try:
-            if self._run.tick():
-                return {"PASS_THROUGH"}
-        except BaseException as error:  # also KeyboardInterrupt, which ends the operator like any other
-            return self._broken(error)
-        return self._end()
-
-    def _end(self) -> set[str]:
-        session = current()
-        if self._run and self._run.is_interrupted:
-            session.tally.began = time.monotonic()
-            watch.start_again()
-            return {"FINISHED"}
-        tally = session.end_tally()
-        session.mirror.flush()
+    def over(self, tally: Tally) -> None:
+        current().mirror.flush()
         self.report({"WARNING" if tally.failed else "INFO"}, tally.sentence)
-        return {"FINISHED"}
 
-    def _broken(self, error: BaseException) -> set[str]:
-        """A defect; told without its message, which may hold a link's secrets."""
-        import traceback
-
-        traceback.print_tb(error.__traceback__)
-        name = type(error).__name__
-        what = f"Downloads were paused: something unforeseen went wrong ({name})"
-        return self._pause_all({"ERROR"}, f"{what}. What was received is kept: press Resume")
-
-    def _pause_all(self, kind: set[str], sentence: str) -> set[str]:
-        """Close through the same door, keep the rows, say why."""
-        if self._run:
-            current().pause_all(self._run)
+    def say(self, kind: set[str], sentence: str) -> None:
         self.report(kind, sentence)
-        return {"CANCELLED"}
-
-    def cancel(self, context: Any) -> None:
-        """Blender takes the operator away: a file load, its window closed, quit."""
-        if self._run and not self._run.is_closed:  # as it is where the add-on was disabled before
-            self._run.close(forced=True)
-            current().interrupted(Status.QUEUED)
-            watch.start_again()
 
     # -- Executed.
 
@@ -204,29 +155,6 @@ def _shortened(problems: list[str]) -> str:
     if not more:
         return problems[0]
     return f"{problems[0].rstrip('.')}. {more} more {'link' if more == 1 else 'links'} cannot be used either"
-
-
-def offline_reason() -> str:
-    """Why Blender may not use the network, said as its own extensions client does; empty where it may."""
-    if bpy.app.online_access:
-        return ""
-    if is_offline_forced():
-        return "Online access required to download. Launch Blender without --offline-mode"
-    return "Online access required to download. Enable online access in System preferences"
-
-
-def is_offline_forced() -> bool:
-    """Whether the command line said so, and no preference can change it."""
-    app = bpy.app
-    name = "online_access_override" if hasattr(app, "online_access_override") else "online_access_overriden"
-    return not app.online_access and bool(getattr(app, name, False))
-
-
-def is_online(operator: Any) -> bool:
-    """Whether Blender may use the network; where not, the operator's button says why."""
-    if reason := offline_reason():
-        operator.poll_message_set(reason)
-    return not reason
 
 
 def links_of(text: str) -> tuple[list[Link], list[str]]:
@@ -833,6 +761,7 @@ class DOWNLOADS_OT_paste(bpy.types.Operator):
         return {"FINISHED"}
 
 
+_start = modal.Lingering(DOWNLOADS_OT_start)
 _CLASSES = (
     DOWNLOADS_OT_cancel,
     DOWNLOADS_OT_pause,
@@ -860,9 +789,7 @@ _CLASSES = (
 
 def register(enabled: Registered) -> None:
     """Register the operators."""
-    enabled.callback(_remove_start)
-    if _add_start():
-        bpy.app.timers.register(_add_start, first_interval=LINGER, persistent=True)
+    _start.register(enabled)
     enabled.classes(*_CLASSES)
     enabled.command("downloads", _command)
 
@@ -870,43 +797,3 @@ def register(enabled: Registered) -> None:
 def _command(arguments: list[str]) -> int:
     """`blender --command downloads …`"""
     return cli.run(arguments)
-
-
-# The modal operator of a run that was closed lives until its window's next event. If its class went, or
-# another took its place before that, Blender 4.3 would crash when the next modal operator begins.
-
-_events: list[Any] = []  # timers that make such an event
-
-
-def _add_start() -> float | None:
-    if bpy.app.timers.is_registered(_unregister_start):  # disabled during a run, a moment ago
-        bpy.app.timers.unregister(_unregister_start)
-        _remove_events()
-        return None
-    if watch.operator_lives():  # of another copy: one from another repository, or before an update
-        return LINGER
-    bpy.utils.register_class(DOWNLOADS_OT_start)
-    return None
-
-
-def _remove_start() -> None:
-    if bpy.app.timers.is_registered(_add_start):
-        bpy.app.timers.unregister(_add_start)
-    elif _unregister_start():
-        bpy.app.timers.register(_unregister_start, first_interval=LINGER, persistent=True)
-        manager = bpy.context.window_manager
-        _events.extend(manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows)
-
-
-def _unregister_start() -> float | None:
-    if watch.operator_lives():
-        return LINGER
-    _remove_events()
-    with suppress(RuntimeError):  # somebody else has done it
-        bpy.utils.unregister_class(DOWNLOADS_OT_start)
-    return None
-
-
-def _remove_events() -> None:
-    while _events:
-        bpy.context.window_manager.event_timer_remove(_events.pop())

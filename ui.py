@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import blf
 import bpy
 
-from .operators import UNDER_WAY, is_offline_forced, offline_reason, received_by, removed_by
+from .operators import UNDER_WAY, received_by, removed_by
 from .session import current, peek
 from .session.lazily import Lazy
+from .session.online import is_offline_forced, offline_reason
 from .session.state import SHOW
 from .workers import Status
 

@@ -1,76 +1,57 @@
 """What a run is, inside Blender. Everything in these rooms is the main thread's.
 
-There is one `Session`, from `open_session` (the add-on is enabled) to `close_session` (disabled). It is
-made when it is first needed, and what it is made of is imported then: enabling costs nothing.
+There is one queue of downloads, from `open_session` (the add-on is enabled) to `close_session` (disabled). It
+is made when it is first needed, and what it is made of is imported then: enabling costs nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..workers import Download
-    from .importing import Importing
-    from .session import Session
+OPERATOR = "downloads.start"  # the extension's one modal operator
 
-_is_open = False
-_session: Session | None = None
-_importing: Importing | None = None
+_operator = OPERATOR
+_make: Callable[[], Any] | None = None
+_queue: Any = None
 
 
-def current() -> Session:
-    """The session. Raises RuntimeError while the add-on is not enabled."""
-    global _session
-    if not _is_open:
-        raise RuntimeError("Background Downloads is not enabled")
-    if _session is None:
-        from .session import Session
-
-        _session = Session()
-        _session.on_asked, _session.on_finished = _asked, _finished
-    return _session
+def current() -> Any:
+    """The extension's `Session`, or a copy's `Queue`. Raises RuntimeError while the add-on is not enabled."""
+    global _queue
+    if _make is None:
+        raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
+    if _queue is None:
+        _queue = _make()
+    return _queue
 
 
-def peek() -> Session | None:
-    """The session, if there was need of it yet."""
-    return _session
+def peek() -> Any:
+    """The same, if there was need of it yet, or None."""
+    return _queue
 
 
-def open_session() -> None:
-    """Allow a session; `Session.open` follows when Blender is ready."""
-    global _is_open
-    _is_open = True
+def operator() -> tuple[str, str]:
+    """The two halves of the name of the operator that a run lives in: ``downloads`` and ``start``."""
+    category, _, name = _operator.partition(".")
+    return category, name
 
 
-def imports() -> Importing:
-    """What imports finished files; begins with the first one."""
-    from .importing import Importing
-
-    global _importing
-    _importing = _importing or Importing(current())
-    return _importing
+def open_session(make: Callable[[], Any] | None = None, idname: str = OPERATOR) -> None:
+    """Allow a queue, by default the extension's list; `Session.open` follows when Blender is ready."""
+    global _make, _operator
+    _make, _operator = make or _session, idname
 
 
-def file_opened() -> None:
-    """Blender has another file open."""
-    if _importing:
-        _importing.opened()
+def _session() -> Any:
+    from .wired import session
 
-
-def _asked(row: Download) -> None:
-    if row.when_done == "IMPORT":
-        imports().asked(row)
-
-
-def _finished(row: Download) -> None:
-    imports().finished(row)
+    return session()
 
 
 def close_session() -> None:
-    """End the session."""
-    global _is_open, _session, _importing
-    if _session:
-        _session.close()
-    if _importing:  # after the last files that became finished
-        _importing.close()
-    _is_open, _session, _importing = False, None, None
+    """End it: no thread, child, connection or lock is left."""
+    global _make, _queue
+    if _queue:
+        _queue.close()
+    _make, _queue = None, None

@@ -14,7 +14,7 @@ from ..transfer.job import Outcome, Settings
 from ..transfer.names import Link
 from ..workers import Download, Ended, ProcessHost, ThreadHost
 from . import settings as preferred
-from .session import Session, settle
+from .session import Session
 from .terminal import Counter, Teller
 
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
@@ -74,7 +74,7 @@ def run_blocking(session: Session, rows: list[Download], teller: Teller, setting
         finally:
             host.shut()
     for row in rows:  # only now: keeping an ETag asks Blender for a folder
-        row.status = settle(row, outcomes[row.uid], session.etags)
+        row.status = session.settle(row, outcomes[row.uid])
     return not interrupted
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 
 from ..workers import Ended, ProcessHost, Report, Started, YieldingHost
-from .session import Host, Session
+from .queue import Host, Queue
 from .settings import connections, is_rendering, settings, wants_process
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
@@ -21,9 +21,9 @@ AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited l
 class Run:
     """Downloads what is QUEUED until nothing is; `tick` it, and `close` it on every path."""
 
-    def __init__(self, session: Session, window: Any) -> None:
-        self._session = session
-        self.host = _host(session)
+    def __init__(self, queue: Queue, window: Any) -> None:
+        self._queue = queue
+        self.host = _host(queue)
         self.beat = time.monotonic()
         """When it was last ticked, in seconds of `time.monotonic`."""
         self._submitted: set[int] = set()
@@ -36,11 +36,11 @@ class Run:
         """Whether it is closed for a moment, so that Blender can autosave, and shall start again."""
         self.is_closed = False
         self._stack = ExitStack()
-        self._stack.callback(self._leave_session)
+        self._stack.callback(self._leave_queue)
         self._ticking = _Timers(window)
         self._stack.callback(self._ticking.stop)
-        session.run = self
-        session.tally.began = session.tally.began or self.beat
+        queue.run = self
+        queue.tally.began = queue.tally.began or self.beat
 
     def has(self, uid: int) -> bool:
         """Whether the row was handed to a worker."""
@@ -54,7 +54,7 @@ class Run:
 
     def spare(self) -> None:
         """Let the workers go at once where all that they have was asked to stop, and nothing waits."""
-        is_waiting = self._session.rows.is_waiting or self.is_interrupted
+        is_waiting = self._queue.rows.is_waiting or self.is_interrupted
         if self._submitted <= self._stopping and not is_waiting:
             self._take(self.host.poll(), time.monotonic())
             self._is_leaving = True
@@ -71,7 +71,7 @@ class Run:
         if now - self.beat < self._ticking.pace / 2:  # other people's timers reach us too
             return True
         self.beat = now
-        self._session.hold(is_rendering())
+        self._queue.hold(is_rendering())
         self._take(self.host.poll(), now)
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt()
@@ -79,14 +79,14 @@ class Run:
         if not self._submitted:
             return self._leave(now)
         self._ticking.hasten(bool(self._stopping))
-        self._session.mirror.tick(now)
-        self._session.store.flush(now, self.host)
+        self._queue.show(now)
+        self._queue.keep(now)
         return True
 
     def _is_autosave_late(self, now: float) -> bool:
         """Whether Blender waits for us to autosave: it does not while a modal operator runs."""
         files = bpy.context.preferences.filepaths
-        late = self._session.tally.began + files.auto_save_time * 60.0 + AUTOSAVE_LATE
+        late = self._queue.tally.began + files.auto_save_time * 60.0 + AUTOSAVE_LATE
         if now < late or not files.use_auto_save_temporary_files:
             return False
         return bpy.data.is_dirty and not _others_run()
@@ -107,27 +107,27 @@ class Run:
             match event:
                 case Started(uid=uid):
                     self._started.add(uid)
-                    self._session.started(uid)
+                    self._queue.started(uid)
                 case Ended(uid=uid, outcome=outcome):
                     ended += 1
                     self._submitted.discard(uid)
                     self._started.discard(uid)
                     self._stopping.discard(uid)
-                    self._session.ended(uid, outcome)
+                    self._queue.ended(uid, outcome)
         self._ahead = 2 * ended  # small files end faster than we tick
         for uid, progress in report.progress.items():
-            self._session.progressed(uid, progress, now - self._looked)
+            self._queue.progressed(uid, progress, now - self._looked)
         self._looked = now
 
     def _feed(self) -> None:
         """Keep the workers busy until the next tick."""
         room = connections() + self._ahead - len(self._submitted)
-        if room <= 0 or self._is_leaving or not self._session.rows.is_waiting:
+        if room <= 0 or self._is_leaving or not self._queue.rows.is_waiting:
             return
-        waiting = (row for row in self._session.rows.queued() if row.uid not in self._submitted)
+        waiting = (row for row in self._queue.rows.queued() if row.uid not in self._submitted)
         for row in list(_first(waiting, room)):
             self._submitted.add(row.uid)
-            self.host.submit(self._session.job(row))
+            self.host.submit(self._queue.job(row))
 
     def _leave(self, now: float) -> bool:
         """Let the workers go, without waiting for them. False once they are gone."""
@@ -136,8 +136,8 @@ class Run:
             self.host.dismiss()
             self._ticking.hasten(True)
         elif not self.host.is_quiet():
-            self._session.mirror.tick(now)
-        elif self._session.rows.is_waiting:  # somebody added downloads meanwhile
+            self._queue.show(now)
+        elif self._queue.rows.is_waiting:  # somebody added downloads meanwhile
             self._is_leaving = False
         else:
             self.close()
@@ -150,12 +150,12 @@ class Run:
         with self._stack.pop_all():
             self._take(self.host.close(forced=forced, keep=keep), time.monotonic())
 
-    def _leave_session(self) -> None:
-        if self._session.run is self:
-            self._session.run = None
+    def _leave_queue(self) -> None:
+        if self._queue.run is self:
+            self._queue.run = None
         if isinstance(self.host, ProcessHost) and not self.is_interrupted:
-            self._session.host = None
-        self._session.flush()
+            self._queue.host = None
+        self._queue.flush()
 
 
 def _first(rows: Iterable[Download], count: int) -> Iterator[Download]:
@@ -201,12 +201,12 @@ class _Timers:
         bpy.context.window_manager.event_timer_remove(self._timers.pop())
 
 
-def _host(session: Session) -> Host:
+def _host(queue: Queue) -> Host:
     """The host of a run: the one that keeps stopped transfers, while it is of the right kind."""
     wanted = ProcessHost if wants_process() else YieldingHost
     now = settings()
-    if session.host and (type(session.host) is not wanted or session.host.settings != now):
-        session.host.shut(forced=True)
-        session.host = None
-    session.host = session.host or wanted(now)
-    return session.host
+    if queue.host and (type(queue.host) is not wanted or queue.host.settings != now):
+        queue.host.shut(forced=True)
+        queue.host = None
+    queue.host = queue.host or wanted(now)
+    return queue.host

@@ -1,86 +1,31 @@
-"""The session owns the list and what outlives a run: stopped transfers, counts, the copy that scripts read.
+"""The session is the queue as people see it: a list, which the disk keeps and scripts read a copy of.
 
 Everything here is the main thread's.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from dataclasses import replace
 
 from ..transfer import names
-from ..transfer.job import (
-    Failed,
-    Finished,
-    Halted,
-    IfExists,
-    Job,
-    Outcome,
-    Phase,
-    Progress,
-    Seen,
-    Skipped,
-    TransferError,
-)
+from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, TransferError
 from ..transfer.part import discard_leftover
-from ..workers import Download, ProcessHost, Status, YieldingHost
+from ..workers import Download, Status
 from . import records
 from .mirror import Mirror
-from .rows import Rows
+from .queue import Intent, Queue
 from .store import Etags, Store
-from .tally import Tally, smoothed
 
-Host = YieldingHost | ProcessHost
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
 
-class Running(Protocol):
-    """What the session needs of a run; `run.Run` is one."""
-
-    is_closed: bool
-    beat: float
-    """When it was last ticked, in seconds of `time.monotonic`."""
-
-    def has(self, uid: int) -> bool:
-        """Whether the row was handed to a worker."""
-
-    def stop(self, uid: int) -> None:
-        """Have a worker let go of a row."""
-
-    def spare(self) -> None:
-        """Let the workers go where nothing is left for them."""
-
-    def recall(self) -> None:
-        """Take back what was handed over ahead of time: the order has changed."""
-
-    def close(self, *, forced: bool = False) -> None:
-        """Join every worker and release all."""
-
-
-@dataclass(slots=True, frozen=True)
-class Intent:
-    """What becomes of a row once its worker has let go of it; the last wish counts."""
-
-    status: Status | None
-    """None: out of the list."""
-    link: names.Link | None = None
-    """The link that it has then, where that is another one."""
-    delete: bool = False
-    """Whether its partial file goes too."""
-
-
-class Session:
-    """The list of downloads and its one writer."""
+class Session(Queue):
+    """The list of downloads."""
 
     def __init__(self) -> None:
-        self.rows = Rows()
-        self.run: Running | None = None
-        self.host: Host | None = None
-        """Stays between runs while it keeps stopped transfers."""
-        self.tally = Tally()
+        super().__init__()
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
@@ -90,12 +35,10 @@ class Session:
         """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
         self.on_finished: Callable[[Download], None] = _nobody
         """Told of each row that became FINISHED or SKIPPED, invoked or executed; may write its `note`."""
-        self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
-
-    @property
-    def wants_run(self) -> bool:
-        """Whether one is to be started: rows wait, or an interrupted one has to come to its end."""
-        return not self.run and (self.rows.is_waiting or self.tally.goes_on)
+        self.on_opened: Callable[[], None] = _nothing
+        """Told when Blender has another file open."""
+        self.on_closed: Callable[[], None] = _nothing
+        """Told at the end, after the last files that became finished."""
 
     # -- Changing the list.
 
@@ -135,7 +78,7 @@ class Session:
             elif old:
                 old_rows.append(old)
             rows.append(self._new(link, directory, if_exists, when_done))
-        self._drop(*old_rows)
+        self.drop(*old_rows)
         self.store.folders.use(directory, [row.url for row in rows])
         if rows:
             self.mirror.activate(rows[0])
@@ -170,27 +113,19 @@ class Session:
         self.on_asked(row)
         return row
 
-    def adopt(self, rows: Iterable[Download]) -> None:
-        """Put records into the list as they are."""
-        for row in rows:
-            self.rows.append(row)
-            self.changed(row)
-
-    def _drop(self, *rows: Download, delete: bool = False) -> None:
-        """Take rows that no worker has out of the list; `delete` what they received."""
-        self.rows.drop(rows)
-        for row in rows:
-            if delete:  # before it is forgotten, which keeps what there is
-                self._delete_parts(row)
-            elif row.is_unfinished:
-                self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
-            if self.host:
-                self.host.forget(row.uid)
-            self.store.forget(row.uid)
+    def drop(self, *rows: Download, delete: bool = False) -> None:
+        super().drop(*rows, delete=delete)
         if len(rows) == 1:
             self.mirror.drop(rows[0].uid)
         elif rows:
             self.mirror.reorder()
+
+    def dropped(self, row: Download, *, delete: bool) -> None:
+        if delete:
+            self._delete_parts(row)
+        elif row.is_unfinished:
+            self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
+        self.store.forget(row.uid)
 
     def _delete_parts(self, row: Download) -> None:
         if not row.is_cut:
@@ -211,45 +146,27 @@ class Session:
     def flush(self) -> None:
         """Show and keep at once what people asked for, as far as it is little; timers do the rest."""
         self.mirror.flush()
-        if self.run:
-            self.run.spare()
-        else:
+        super().flush()
+        if not self.run:
             self.store.settle(time.monotonic())
-
-    def has_worker(self, row: Download) -> bool:
-        """Whether the row was handed to one that has not let go of it yet."""
-        return self.run is not None and self.run.has(row.uid)
 
     def changed(self, row: Download) -> None:
         """A row differs from what scripts and the disk have."""
         self.mirror.touch(row.uid)
         self.store.touch(row)
 
-    def put(self, row: Download, status: Status) -> None:
-        """Change a row's status."""
-        if row.status is status:
-            return
-        self.rows.put(row, status)
-        if self.tally.goes_on:
-            self.tally.count(row)
-        self.changed(row)
-
     # -- What people ask for.
 
     def pause(self, row: Download) -> None:
         """Stop a row, to go on with it later."""
-        self._stop(row, Status.PAUSED)
-
-    def cancel(self, row: Download) -> None:
-        """Stop a row for good; what it received stays for a retry."""
-        self._stop(row, Status.CANCELLED)
+        self.stop(row, Intent(Status.PAUSED))
 
     def remove(self, *rows: Download, delete: bool) -> None:
         """Take rows out of the list, cancelling them first; `delete` their partial files."""
         run = self.run
         for row in (row for row in rows if run and run.has(row.uid)):
-            self._stop(row, None, delete=delete)
-        self._drop(*(row for row in rows if not run or not run.has(row.uid)), delete=delete)
+            self.stop(row, Intent(None, delete=delete))
+        self.drop(*(row for row in rows if not run or not run.has(row.uid)), delete=delete)
 
     def queue(self, row: Download) -> None:
         """Have a stopped row go on; not one whose link nobody knows any more."""
@@ -289,7 +206,7 @@ class Session:
     def clear(self) -> int:
         """Take the rows that are done out of the list. Returns how many."""
         done = [row for row in self.rows if not row.is_unfinished]
-        self._drop(*done)
+        self.drop(*done)
         return len(done)
 
     def move(self, row: Download, direction: str) -> None:
@@ -300,104 +217,64 @@ class Session:
         self.store.reorder(self.rows)
         self.mirror.move(row.uid, place)
 
-    def _stop(self, row: Download, then: Status | None, *, delete: bool = False) -> None:
-        old = self._intents.get(row.uid)
-        intent = Intent(then, old.link if old else None, delete)
-        if self.run and self.has_worker(row):
-            self._intents[row.uid] = intent
-            self.run.stop(row.uid)
-        else:
-            self._become(row, intent)
-
-    def _become(self, row: Download, intent: Intent) -> None:
-        if intent.status is None:
-            self._drop(row, delete=intent.delete)
-            return
-        self.put(row, intent.status)
-        if self.host and intent.status is Status.CANCELLED:
-            self.host.hang_up(row.uid)
+    def stop(self, row: Download, intent: Intent) -> None:
+        if (old := self._intents.get(row.uid)) and not intent.link:
+            intent = replace(intent, link=old.link)
+        super().stop(row, intent)
 
     # -- What workers tell.
 
-    def started(self, uid: int) -> None:
-        """A worker has taken the row."""
-        if row := self.rows.find(uid):
-            self.put(row, Status.RUNNING)
+    def moved(self, row: Download) -> None:
+        self.mirror.touch(row.uid)
 
-    def progressed(self, uid: int, progress: Progress, seconds: float) -> None:
-        """Copy the counters of a running row, `seconds` after the last time."""
-        if not (row := self.rows.find(uid)):
-            return
-        if progress.phase is Phase.IDLE:  # it waits for its turn, or until a render is over
-            row.speed = row.measured = 0.0
-        elif row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
-            fetched = max(0, progress.received - row.received)
-            row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
-            self.tally.fetched += fetched
-        seen, row.progress = row.progress, progress
-        if _visible(seen) != _visible(progress):
-            self.mirror.touch(uid)
-
-    def ended(self, uid: int, outcome: Outcome) -> None:
-        """The terminal event of a row."""
-        intent = self._intents.pop(uid, Intent(Status.QUEUED))
-        if not (row := self.rows.find(uid)):
-            return
+    def concluded(self, row: Download, outcome: Outcome, intent: Intent) -> None:
         if intent.link and isinstance(outcome, (Halted, Failed)):
             self._relink(row, intent.link)
             outcome = Halted()
         if row.partial and not row.has_file(row.partial):
             row.partial = ""  # it was taken over
+        super().concluded(row, outcome, intent)
         if isinstance(outcome, Halted):
-            self._become(row, intent)
-        else:
-            had = row.received
-            self.put(row, settle(row, outcome, self.etags))
-            self.tally.fetched += max(0, row.received - had)
-            if not row.is_unfinished:
-                self.on_finished(row)
-                self._discard_earlier(row)
-            if intent.status is None:
-                self._drop(row, delete=intent.delete)
+            return
+        if not row.is_unfinished:
+            self.on_finished(row)
+            self._discard_earlier(row)
+        if intent.status is None:
+            self.drop(row, delete=intent.delete)
 
-    def end_tally(self) -> Tally:
-        """The counts of the run that has ended; the next one counts anew."""
-        return self.tally.end(self.rows.counts[Status.PAUSED])
+    def settle(self, row: Download, outcome: Outcome) -> Status:
+        if isinstance(outcome, Finished) and outcome.have:
+            self.etags.keep(row.url, row.directory, outcome.have)
+        return super().settle(row, outcome)
 
-    def interrupted(self, status: Status) -> None:
-        """A run was closed before its end: what it had not finished becomes QUEUED or PAUSED."""
-        for row in [row for row in self.rows if row.status in (Status.QUEUED, Status.RUNNING)]:
-            self.put(row, status)
+    # -- A run's life.
 
-    def pause_all(self, run: Running) -> None:
-        """Close a run before its end, for good: what it had not finished is PAUSED."""
-        run.close(forced=True)
-        self.interrupted(Status.PAUSED)
-        self.end_tally()
+    def show(self, now: float) -> None:
+        self.mirror.tick(now)
+
+    def keep(self, now: float) -> None:
+        self.store.flush(now, self.host)
+
+    def rest(self, now: float) -> None:
+        if self.mirror.is_stale:
+            self.mirror.flush()
+        self.store.flush(now, None)
+
+    def give_up(self) -> None:
+        super().give_up()
         self.mirror.flush()
 
-    def job(self, row: Download) -> Job:
-        """What a worker is told of a row."""
-        have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
-        return Job(
-            uid=row.uid,
-            url=row.url,
-            directory=row.directory,
-            if_exists=row.if_exists,
-            digest=row.digest,
-            have=have,
-            partial=row.partial,
-            done=self.store.done if row in self.rows else "",
-        )
+    def file_closing(self) -> None:
+        self.mirror.remember_fields()
 
-    def hold(self, is_held: bool) -> None:
-        """Have no thread of ours in this process while Blender renders. Any thread; does not wait."""
-        host = self.host
-        if isinstance(host, YieldingHost):
-            if is_held:
-                host.hold()
-            else:
-                host.let_go()
+    def file_opened(self) -> None:
+        self.mirror.rebuild()
+        self.mirror.restore_fields()
+        self.on_opened()
+
+    def job(self, row: Download) -> Job:
+        have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
+        return replace(super().job(row), have=have, done=self.store.done if row in self.rows else "")
 
     # -- The ends.
 
@@ -443,47 +320,20 @@ class Session:
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
-        if self.run:
-            self.run.close(forced=True)
-        if self.host:
-            self.host.shut(forced=True)
-            self.host = None
+        super().close()
         self.store.close()
         self.mirror.clear()
+        self.on_closed()
 
 
 def _nobody(row: Download) -> None:
     """Nobody wants to be told."""
 
 
+def _nothing() -> None:
+    """Likewise."""
+
+
 def _is_in(row: Download, directory: str) -> bool:
     """Whether a row has something left to do in this folder, now or when asked."""
     return row.is_unfinished and row.directory == directory
-
-
-def _visible(progress: Progress) -> tuple[object, ...]:
-    """What of it people see."""
-    at = progress
-    return at.name, at.received, at.size, at.phase, int(at.idle), at.text
-
-
-def settle(row: Download, outcome: Outcome, etags: Etags) -> Status:
-    """Write into a record how it ended; returns the status that this means."""
-    match outcome:
-        case Halted() | Seen():  # a look is no row's
-            return Status.CANCELLED
-        case Failed(error=error):
-            row.error = records.readable(error)
-            return Status.FAILED
-        case Skipped(filepath=filepath, note=note):
-            row.filepath, row.note = filepath, records.readable(note)
-            return Status.SKIPPED
-        case Finished(filepath=filepath, size=size, note=note, have=have):
-            row.filepath = filepath
-            row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
-            row.note = records.readable(note)
-            if have:
-                etags.keep(row.url, row.directory, have)
-            return Status.FINISHED
-        case _:
-            assert_never(outcome)

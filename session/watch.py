@@ -6,6 +6,7 @@ nothing when the operator's class is unregistered or `modal()` raised: a watchdo
 
 from __future__ import annotations
 
+import signal
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -13,84 +14,62 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from ..workers import Status
-from . import calm, current, file_opened, peek
+from . import calm, current, operator, peek
 
 if TYPE_CHECKING:
+    from .queue import Queue
     from .registering import Registered
-    from .session import Session
 
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
-ADOPT_AFTER = 0.3  # seconds after enabling
-OPERATOR = "DOWNLOADS_OT_start"
 
 
 def register(enabled: Registered) -> None:
     """Begin to watch."""
+    _ignore_sigpipe()
     enabled.handler(bpy.app.handlers.load_pre, _load_pre)
     enabled.handler(bpy.app.handlers.load_post, _load_post)
     enabled.handler(bpy.app.handlers.render_init, _render_init)
     enabled.timer(_watchdog, WATCH_INTERVAL)
-    enabled.timer(_adopt, ADOPT_AFTER)
     enabled.undo(bpy.app.timers.unregister, _again)
     enabled.undo(calm.end)
 
 
+def _ignore_sigpipe() -> None:
+    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
+        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
 @persistent
 def _load_pre(*_: Any) -> None:
-    if session := peek():
-        session.mirror.remember_fields()
+    if queue := peek():
+        queue.file_closing()
 
 
 @persistent
 def _load_post(*_: Any) -> None:
-    if not (session := peek()):
+    if not (queue := peek()):
         return
-    session.mirror.rebuild()
-    session.mirror.restore_fields()
-    file_opened()
-    if session.tally.goes_on:  # Blender counts anew until it autosaves
-        session.tally.began = time.monotonic()
+    queue.file_opened()
+    if queue.tally.goes_on:  # Blender counts anew until it autosaves
+        queue.tally.began = time.monotonic()
 
 
 @persistent
 def _render_init(*_: Any) -> None:
     """On the render's thread, in an interactive render; ticks see its end, and those that began before us."""
-    if session := peek():
+    if queue := peek():
         calm.begin()
-        session.hold(True)
-
-
-def _adopt() -> float | None:
-    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
-    if bpy.app.background:
-        return None
-    from ..transfer.job import TransferError
-    from .settings import folder, preferences, tokens
-    from .store import RETRY
-
-    _ = tokens.hosts  # reads them: what draws may not
-    looked_into = []
-    with suppress(TransferError):  # beside a .blend file that is not saved yet
-        looked_into.append(folder(""))
-    if not (session := current()).open(looked_into):
-        session.mirror.flush()
-        return RETRY
-    if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
-        session.resume_all()
-    session.mirror.flush()
-    if session.wants_run:
-        invoke()
-    return None
+        queue.hold(True)
 
 
 def _watchdog() -> float:
     """Look now and then; Blender drops a timer that raises, and this one must not be dropped."""
     try:
-        if session := peek():
-            _look(session)
+        if queue := peek():
+            _look(queue)
     except Exception:
         import logging
 
@@ -98,24 +77,24 @@ def _watchdog() -> float:
     return WATCH_INTERVAL
 
 
-def _look(session: Session) -> None:
-    """Close a run whose operator Blender has freed without telling; copy and store what no tick does."""
+def _look(queue: Queue) -> None:
+    """Close a run whose operator Blender has freed without telling; show and keep what no tick does."""
     if not bpy.app.is_job_running("RENDER"):
         calm.end()
-    run = session.run
+    run = queue.run
     if run and time.monotonic() - run.beat > MISSED and not operator_lives():
-        session.pause_all(run)
-    elif session.mirror.is_stale and not run:
-        session.mirror.flush()
+        queue.pause_all(run)
     if not run:
-        session.store.flush(time.monotonic(), None)
+        queue.rest(time.monotonic())
 
 
 def operator_lives() -> bool:
     """Whether some window still has our modal operator."""
+    category, name = operator()
+    ours = f"{category.upper()}_OT_{name}"
     for window in bpy.context.window_manager.windows:
         try:
-            if any(operator and operator.bl_idname == OPERATOR for operator in window.modal_operators):
+            if any(running and running.bl_idname == ours for running in window.modal_operators):
                 return True
         except ValueError:  # Blender 4.3, after the class was unregistered
             pass
@@ -144,9 +123,9 @@ def invoke() -> bool:
     manager = bpy.context.window_manager
     try:
         with bpy.context.temp_override(window=manager.windows[0]):
-            bpy.ops.downloads.start("INVOKE_DEFAULT")
+            category, name = operator()
+            getattr(getattr(bpy.ops, category), name)("INVOKE_DEFAULT")
     except (IndexError, RuntimeError):  # no window, or its poll says no: offline
-        current().interrupted(Status.PAUSED)
-        current().end_tally()
+        current().give_up()
         return False
     return True

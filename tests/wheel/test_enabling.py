@@ -103,7 +103,7 @@ def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_e
     check_nothing_left(extension)
 
 
-ROOMS = ("operators", "session.state", "session.watch", "ui")
+ROOMS = ("operators", "session.state", "session.watch", "session.wired", "ui")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -181,9 +181,12 @@ OURS = [
     ".session",
     ".session.calm",
     ".session.lazily",
+    ".session.modal",
+    ".session.online",
     ".session.registering",
     ".session.state",
     ".session.watch",
+    ".session.wired",
     ".ui",
     ".workers",
 ]

@@ -121,7 +121,7 @@ def test_a_removed_row_comes_back_when_its_link_is_added(rows: List) -> None:
     rows.session.remove(row, delete=False)
     assert rows.find() == []
     (row,) = rows.add(URL)
-    rows.session._drop(row)  # as if the list had been lost
+    rows.session.drop(row)  # as if the list had been lost
     rows.session.store.folders._removed.clear()
     assert len(rows.find()) == 1
 

@@ -178,7 +178,7 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
 
 def test_online_access_is_withdrawn(downloads: Downloads, server: Server, patches: None) -> None:
     _, gate = start_held(downloads, server)
-    downloads.b.run("patch(part('operators'), 'offline_reason', lambda: 'Online access required')")
+    downloads.b.run("patch(part('session.online'), 'offline_reason', lambda: 'Online access required')")
     downloads.wait("PAUSED")
     downloads.wait_over()
     downloads.check_reported_once("Downloads were paused. Online access required")

@@ -1,0 +1,142 @@
+"""The modal operator that a run lives in: the extension's, or that of a copy in another add-on."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import bpy
+
+from ..workers import Status
+from . import current, online, watch
+from .lazily import Lazy
+
+if TYPE_CHECKING:
+    from .registering import Registered
+    from .tally import Tally
+
+run = Lazy(".run", __package__)
+
+LINGER = 0.1  # seconds between two looks whether the operator has ended
+
+
+class Modal:
+    """Mixed into an operator: it begins a run, ticks it, and closes it on every way out."""
+
+    _run: Any = None
+
+    def begin(self, context: Any) -> set[str]:
+        """Have what is QUEUED run, in the first window; a run that goes on takes it."""
+        queue = current()
+        if queue.run:
+            return {"FINISHED"}
+        if not queue.wants_run:
+            return {"CANCELLED"}
+        window = context.window_manager.windows[0]
+        with context.temp_override(window=window):  # the timer ticks only where the handler is
+            self._run = run.Run(queue, window)
+            context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context: Any, event: Any) -> set[str]:
+        if self._run and self._run.is_closed:
+            return {"CANCELLED"}  # the add-on was disabled
+        if event.type != "TIMER" or not self._run:
+            return {"PASS_THROUGH"}
+        if reason := online.offline_reason():
+            return self._give_up({"WARNING"}, f"Downloads were paused. {reason}")
+        try:
+            if self._run.tick():
+                return {"PASS_THROUGH"}
+        except BaseException as error:  # also KeyboardInterrupt, which ends the operator like any other
+            return self._broken(error)
+        return self._end()
+
+    def _end(self) -> set[str]:
+        queue = current()
+        if self._run and self._run.is_interrupted:
+            queue.tally.began = time.monotonic()
+            watch.start_again()
+            return {"FINISHED"}
+        tally = queue.end_tally()
+        self.over(tally)
+        return {"FINISHED"}
+
+    def _broken(self, error: BaseException) -> set[str]:
+        """A defect; told without its message, which may hold a link's secrets."""
+        import traceback
+
+        traceback.print_tb(error.__traceback__)
+        name = type(error).__name__
+        what = f"Downloads were paused: something unforeseen went wrong ({name})"
+        return self._give_up({"ERROR"}, f"{what}. What was received is kept: press Resume")
+
+    def _give_up(self, kind: set[str], sentence: str) -> set[str]:
+        """Close through the same door, keep the rows, say why."""
+        if self._run:
+            current().pause_all(self._run)
+        self.say(kind, sentence)
+        return {"CANCELLED"}
+
+    def cancel(self, context: Any) -> None:
+        """Blender takes the operator away: a file load, its window closed, quit."""
+        if self._run and not self._run.is_closed:  # as it is where the add-on was disabled before
+            self._run.close(forced=True)
+            current().interrupted(Status.QUEUED)
+            watch.start_again()
+
+    def over(self, tally: Tally) -> None:
+        """The run has come to its end."""
+
+    def say(self, kind: set[str], sentence: str) -> None:
+        """It was given up."""
+
+
+# The modal operator of a run that was closed lives until its window's next event. If its class went, or
+# another took its place before that, Blender 4.3 would crash when the next modal operator begins.
+
+
+class Lingering:
+    """An operator's class, which is registered and unregistered only while no operator of it lives."""
+
+    def __init__(self, cls: type) -> None:
+        self._class = cls
+        self._events: list[Any] = []  # timers that make such an event
+        self._adding, self._removing = self._add, self._remove  # each one object, by which Blender knows it
+
+    def register(self, enabled: Registered) -> None:
+        """Register it, as soon as that can be, and unregister it at the end."""
+        enabled.callback(self._leave)
+        if self._add():
+            bpy.app.timers.register(self._adding, first_interval=LINGER, persistent=True)
+
+    def _add(self) -> float | None:
+        if bpy.app.timers.is_registered(self._removing):  # disabled during a run, a moment ago
+            bpy.app.timers.unregister(self._removing)
+            self._stop_events()
+            return None
+        if watch.operator_lives():  # of another copy: one from another repository, or before an update
+            return LINGER
+        bpy.utils.register_class(self._class)
+        return None
+
+    def _leave(self) -> None:
+        if bpy.app.timers.is_registered(self._adding):
+            bpy.app.timers.unregister(self._adding)
+        elif self._remove():
+            bpy.app.timers.register(self._removing, first_interval=LINGER, persistent=True)
+            manager = bpy.context.window_manager
+            self._events += [manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows]
+
+    def _remove(self) -> float | None:
+        if watch.operator_lives():
+            return LINGER
+        self._stop_events()
+        with suppress(RuntimeError):  # somebody else has done it
+            bpy.utils.unregister_class(self._class)
+        return None
+
+    def _stop_events(self) -> None:
+        while self._events:
+            bpy.context.window_manager.event_timer_remove(self._events.pop())

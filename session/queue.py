@@ -1,0 +1,262 @@
+"""What waits, what runs, and what becomes of each download: all that a run needs to know of them.
+
+Everything here is the main thread's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from ..transfer import names
+from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Phase, Progress, Seen, Skipped
+from ..workers import Download, ProcessHost, Status, YieldingHost
+from .records import readable
+from .rows import Rows
+from .tally import Tally, smoothed
+
+Host = YieldingHost | ProcessHost
+
+
+class Running(Protocol):
+    """What a queue needs of a run; `run.Run` is one."""
+
+    is_closed: bool
+    beat: float
+    """When it was last ticked, in seconds of `time.monotonic`."""
+
+    def has(self, uid: int) -> bool:
+        """Whether the row was handed to a worker."""
+
+    def stop(self, uid: int) -> None:
+        """Have a worker let go of a row."""
+
+    def spare(self) -> None:
+        """Let the workers go where nothing is left for them."""
+
+    def recall(self) -> None:
+        """Take back what was handed over ahead of time: the order has changed."""
+
+    def close(self, *, forced: bool = False) -> None:
+        """Join every worker and release all."""
+
+
+@dataclass(slots=True, frozen=True)
+class Intent:
+    """What becomes of a row once its worker has let go of it; the last wish counts."""
+
+    status: Status | None
+    """None: out of the list."""
+    link: names.Link | None = None
+    """The link that it has then, where that is another one."""
+    delete: bool = False
+    """Whether its partial file goes too."""
+
+
+class Queue:
+    """The downloads and their one writer. `session.Session` is the one that people see and the disk keeps."""
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.run: Running | None = None
+        self.host: Host | None = None
+        """Stays between runs while it keeps stopped transfers."""
+        self.tally = Tally()
+        self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
+
+    @property
+    def wants_run(self) -> bool:
+        """Whether one is to be started: rows wait, or an interrupted one has to come to its end."""
+        return not self.run and (self.rows.is_waiting or self.tally.goes_on)
+
+    # -- Changing it.
+
+    def adopt(self, rows: Iterable[Download]) -> None:
+        """Put records at the end as they are."""
+        for row in rows:
+            self.rows.append(row)
+            self.changed(row)
+
+    def has_worker(self, row: Download) -> bool:
+        """Whether the row was handed to one that has not let go of it yet."""
+        return self.run is not None and self.run.has(row.uid)
+
+    def changed(self, row: Download) -> None:
+        """A row differs from what was told of it."""
+
+    def put(self, row: Download, status: Status) -> None:
+        """Change a row's status."""
+        if row.status is status:
+            return
+        self.rows.put(row, status)
+        if self.tally.goes_on:
+            self.tally.count(row)
+        self.changed(row)
+
+    def drop(self, *rows: Download, delete: bool = False) -> None:
+        """Take rows that no worker has out; `delete` what they received."""
+        self.rows.drop(rows)
+        for row in rows:
+            self.dropped(row, delete=delete)  # before it is forgotten, which keeps what there is
+            if self.host:
+                self.host.forget(row.uid)
+
+    def dropped(self, row: Download, *, delete: bool) -> None:
+        """A row is out; whether what it received goes too."""
+
+    def cancel(self, row: Download) -> None:
+        """Stop a row for good; what it received stays for a retry."""
+        self.stop(row, Intent(Status.CANCELLED))
+
+    def stop(self, row: Download, intent: Intent) -> None:
+        """Have a row become that, at once or when its worker lets it go."""
+        if self.run and self.has_worker(row):
+            self._intents[row.uid] = intent
+            self.run.stop(row.uid)
+        else:
+            self.become(row, intent)
+
+    def become(self, row: Download, intent: Intent) -> None:
+        """No worker has the row (any more): do what was meant."""
+        if intent.status is None:
+            self.drop(row, delete=intent.delete)
+            return
+        self.put(row, intent.status)
+        if self.host and intent.status is Status.CANCELLED:
+            self.host.hang_up(row.uid)
+
+    # -- What workers tell.
+
+    def job(self, row: Download) -> Job:
+        """What a worker is told of a row."""
+        return Job(
+            uid=row.uid,
+            url=row.url,
+            directory=row.directory,
+            if_exists=row.if_exists,
+            digest=row.digest,
+            partial=row.partial,
+        )
+
+    def started(self, uid: int) -> None:
+        """A worker has taken the row."""
+        if row := self.rows.find(uid):
+            self.put(row, Status.RUNNING)
+
+    def progressed(self, uid: int, progress: Progress, seconds: float) -> None:
+        """Copy the counters of a running row, `seconds` after the last time."""
+        if not (row := self.rows.find(uid)):
+            return
+        if progress.phase is Phase.IDLE:  # it waits for its turn, or until a render is over
+            row.speed = row.measured = 0.0
+        elif row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
+            fetched = max(0, progress.received - row.received)
+            row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
+            self.tally.fetched += fetched
+        seen, row.progress = row.progress, progress
+        if _visible(seen) != _visible(progress):
+            self.moved(row)
+
+    def moved(self, row: Download) -> None:
+        """What people see of a row's progress is another."""
+
+    def ended(self, uid: int, outcome: Outcome) -> None:
+        """The terminal event of a row."""
+        intent = self._intents.pop(uid, Intent(Status.QUEUED))
+        if row := self.rows.find(uid):
+            self.concluded(row, outcome, intent)
+
+    def concluded(self, row: Download, outcome: Outcome, intent: Intent) -> None:
+        """A worker has let go of a row, of which that was meant."""
+        if isinstance(outcome, Halted):
+            self.become(row, intent)
+            return
+        had = row.received
+        self.put(row, self.settle(row, outcome))
+        self.tally.fetched += max(0, row.received - had)
+
+    def settle(self, row: Download, outcome: Outcome) -> Status:
+        """Write into a record how it ended; returns the status that this means."""
+        match outcome:
+            case Halted() | Seen():  # a look is no row's
+                return Status.CANCELLED
+            case Failed(error=error):
+                row.error = readable(error)
+                return Status.FAILED
+            case Skipped(filepath=filepath, note=note):
+                row.filepath, row.note = filepath, readable(note)
+                return Status.SKIPPED
+            case Finished(filepath=filepath, size=size, note=note):
+                row.filepath = filepath
+                row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
+                row.note = readable(note)
+                return Status.FINISHED
+            case _:
+                assert_never(outcome)
+
+    # -- A run's life.
+
+    def hold(self, is_held: bool) -> None:
+        """Have no thread of ours in this process while Blender renders. Any thread; does not wait."""
+        host = self.host
+        if isinstance(host, YieldingHost):
+            if is_held:
+                host.hold()
+            else:
+                host.let_go()
+
+    def show(self, now: float) -> None:
+        """A run goes on: have people see what changed. `now`: seconds of `time.monotonic`."""
+
+    def keep(self, now: float) -> None:
+        """A run goes on: have the disk know what changed."""
+
+    def rest(self, now: float) -> None:
+        """No run goes on: both, a few times a second."""
+
+    def flush(self) -> None:
+        """Show and keep at once what people asked for, as far as it is little."""
+        if self.run:
+            self.run.spare()
+
+    def interrupted(self, status: Status) -> None:
+        """A run was closed before its end: what it had not finished becomes QUEUED or PAUSED."""
+        for row in [row for row in self.rows if row.status in (Status.QUEUED, Status.RUNNING)]:
+            self.put(row, status)
+
+    def pause_all(self, run: Running) -> None:
+        """Close a run before its end, for good: what it had not finished is PAUSED."""
+        run.close(forced=True)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """No run goes on, and none can: what is not finished is PAUSED."""
+        self.interrupted(Status.PAUSED)
+        self.end_tally()
+
+    def end_tally(self) -> Tally:
+        """The counts of the run that has ended; the next one counts anew."""
+        return self.tally.end(self.rows.counts[Status.PAUSED])
+
+    def file_closing(self) -> None:
+        """Blender is about to open another file, or tries to."""
+
+    def file_opened(self) -> None:
+        """Blender has another file open."""
+
+    def close(self) -> None:
+        """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
+        if self.run:
+            self.run.close(forced=True)
+        if self.host:
+            self.host.shut(forced=True)
+            self.host = None
+
+
+def _visible(progress: Progress) -> tuple[object, ...]:
+    """What of it people see."""
+    at = progress
+    return at.name, at.received, at.size, at.phase, int(at.idle), at.text
+

@@ -1,0 +1,87 @@
+"""The extension's session, wired to what imports finished files; that begins with the first one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import bpy
+
+from . import current, watch
+
+if TYPE_CHECKING:
+    from ..workers import Download
+    from .importing import Importing
+    from .registering import Registered
+    from .session import Session
+
+ADOPT_AFTER = 0.3  # seconds after enabling
+
+_importing: Importing | None = None
+
+
+def register(enabled: Registered) -> None:
+    """Have the lists taken up that nobody holds, soon."""
+    enabled.timer(_adopt, ADOPT_AFTER)
+
+
+def _adopt() -> float | None:
+    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
+    if bpy.app.background:
+        return None
+    from ..transfer.job import TransferError
+    from .settings import folder, preferences, tokens
+    from .store import RETRY
+
+    _ = tokens.hosts  # reads them: what draws may not
+    looked_into = []
+    with suppress(TransferError):  # beside a .blend file that is not saved yet
+        looked_into.append(folder(""))
+    if not (session := current()).open(looked_into):
+        session.mirror.flush()
+        return RETRY
+    if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
+        session.resume_all()
+    session.mirror.flush()
+    if session.wants_run:
+        watch.invoke()
+    return None
+
+
+def session() -> Session:
+    """A new one."""
+    from .session import Session
+
+    made = Session()
+    made.on_asked, made.on_finished, made.on_opened, made.on_closed = _asked, _finished, _opened, _closed
+    return made
+
+
+def imports() -> Importing:
+    """What imports finished files; begins with the first one."""
+    from .importing import Importing
+
+    global _importing
+    _importing = _importing or Importing(current())
+    return _importing
+
+
+def _asked(row: Download) -> None:
+    if row.when_done == "IMPORT":
+        imports().asked(row)
+
+
+def _finished(row: Download) -> None:
+    imports().finished(row)
+
+
+def _opened() -> None:
+    if _importing:
+        _importing.opened()
+
+
+def _closed() -> None:
+    global _importing
+    if _importing:
+        _importing.close()
+    _importing = None
