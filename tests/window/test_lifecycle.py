@@ -687,7 +687,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.wait("CANCELLED")
     downloads.wait_over()
     downloads.check_reported_once("10000 cancelled")
-    downloads.b.run("session()._drop(*session().rows)")  # all at once: one by one takes seconds
+    downloads.b.run("session().drop(*session().rows)")  # all at once: one by one takes seconds
     downloads.b.wait("not state().items")
 
 
