@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, assert_never
 
@@ -29,6 +30,8 @@ from .vocabulary import POLL, Report
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+LAST = 4.5  # seconds that it may take to leave, also where a disk does not answer
+
 
 def serve(handle: int, parent: int) -> None:
     """The child's main thread: obey, supervise, answer; leave when told, or when Blender is gone."""
@@ -39,11 +42,19 @@ def serve(handle: int, parent: int) -> None:
             connection = portable.connection(handle)
             host = ThreadHost(connection.recv())
             stack.callback(host.shut, forced=True)
+            stack.callback(_leave_soon)
             _Server(connection, host, parent).run()
         except (EOFError, OSError):
             pass  # Blender is gone
         except Exception as error:
             log_defect(error)
+
+
+def _leave_soon() -> None:
+    """Whatever hangs: what is on the disk holds at any moment."""
+    timer = threading.Timer(LAST, os._exit, [1])
+    timer.daemon = True
+    timer.start()
 
 
 def _import_requests() -> None:
@@ -115,6 +126,7 @@ class _Server:
         self._report = Report()
 
     def _leave(self) -> None:
+        _leave_soon()
         self._leaving = True
         self._answer()
         self._supervise(self._host.shut(forced=True))

@@ -39,9 +39,7 @@ class ChildProcess:
     """What was sent to it, and what it has answered. The main thread's."""
 
     def __init__(self) -> None:
-        from multiprocessing.connection import Pipe
-
-        self._connection, theirs = Pipe()
+        self._connection, theirs = portable.pipe()
         try:
             self._process = _spawn(theirs)
         except BaseException:
@@ -49,6 +47,7 @@ class ChildProcess:
             raise
         finally:
             theirs.close()
+        self._let_go = portable.leash(self._process)  # while it starts it cannot see whether Blender lives
         self.stage = Stage.SERVING
         self.progress: dict[int, Progress] = {}
         """Of what it runs, by uid."""
@@ -104,7 +103,9 @@ class ChildProcess:
         while self._connection.poll(0):
             answer: Answer = self._connection.recv()
             self._open -= 1
-            self.is_ready = True
+            if not self.is_ready:
+                self.is_ready = True
+                self._let_go()  # it sees by itself when Blender is gone, and first saves what it has
             self.is_quiet, self.progress = answer.is_quiet, answer.report.progress
             yield from answer.report.events
         if self.stage is Stage.LEAVING and not self._open:
@@ -130,6 +131,8 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if not self.is_ready:
+            self._let_go()
 
 
 _EXTENSION = __name__.rpartition(".hosts.")[0]

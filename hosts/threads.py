@@ -37,6 +37,7 @@ from .vocabulary import POLL, Report, State
 if TYPE_CHECKING:
     from ..transfer.connect import Client, Trust
 
+SLACK = 1.25  # times the time-out: what waits in its socket for so long ends first, and says for what
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
 
 
@@ -274,7 +275,7 @@ class ThreadHost:
     def _supervise(self, control: Control, now: float) -> None:
         """End a phase on the network that does not get on; the others have ends of their own."""
         control.insist()
-        if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout:
+        if control.phase in _ON_THE_NETWORK and control.idle(now) > self.settings.timeout * SLACK:
             control.touch()
             control.expire()
 

@@ -96,6 +96,8 @@ def prepare_folder(directory: str) -> None:
     with explained(directory):
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
+        if any(map(os.path.isfile, Path(folder).parents)):  # which Windows calls missing
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")
@@ -125,4 +127,4 @@ def _sentence(error: OSError, folder: str) -> str:
         errno.ELOOP: f"A shortcut is in the way in {folder}. Choose another folder",
         errno.EIO: f"The disk that holds {folder} reports an error. Choose another folder",
         errno.ESTALE: f"The disk that holds {folder} is gone",
-    }.get(error.errno or 0, f"Cannot write to {folder} ({error.strerror or type(error).__name__})")
+    }.get(portable.meaning(error), f"Cannot write to {folder} ({error.strerror or type(error).__name__})")

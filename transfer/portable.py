@@ -16,7 +16,6 @@ import select
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -47,7 +46,6 @@ _T = TypeVar("_T")
 
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
-_seek_lock = threading.Lock()
 
 
 def open_file(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
@@ -90,7 +88,17 @@ if sys.platform == "win32":
     _kernel.OpenProcess.restype = wintypes.HANDLE
     _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
     _LOCK_NOW = 3  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
+    for _move in (_kernel.ReadFile, _kernel.WriteFile):
+        _move.argtypes = [wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD, *[ctypes.c_void_p] * 2]
+    _kernel.CreateJobObjectW.restype = wintypes.HANDLE
+    _kernel.AssignProcessToJobObject.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
+    _kernel.SetInformationJobObject.argtypes = [
+        wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD
+    ]  # fmt: skip
+    _kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+    _BEYOND_ITS_END = 38  # ERROR_HANDLE_EOF
     _SYNCHRONIZE, _TIMED_OUT = 0x00100000, 0x102
+    _LIMITS, _ENDS_WITH_US = 9, 0x2000  # JobObjectExtendedLimitInformation, LIMIT_KILL_ON_JOB_CLOSE
     _MOST_SOCKETS = 500  # of `select`: FD_SETSIZE in CPython's build is 512
     _TURN = 0.01  # seconds for each group of sockets where there are more
 
@@ -105,6 +113,15 @@ if sys.platform == "win32":
             ("hEvent", wintypes.HANDLE),
         ]
 
+    class _Limits(ctypes.Structure):
+        """JOBOBJECT_EXTENDED_LIMIT_INFORMATION: of what a job may do, only its flags."""
+
+        _fields_ = [
+            ("times", ctypes.c_int64 * 2),
+            ("LimitFlags", wintypes.DWORD),
+            ("_rest", ctypes.c_size_t * 15),
+        ]
+
     def _lock(fd: int) -> None:
         """Windows locks ranges, and nobody else can read what is locked: a byte far beyond any file.
 
@@ -115,16 +132,24 @@ if sys.platform == "win32":
             raise ctypes.WinError(ctypes.get_last_error())
 
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
-        """`os.pwrite`. Segments of one file share its descriptor, hence the lock."""
-        with _seek_lock:
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.write(fd, data)
+        """`os.pwrite`, which Windows' C library has not; it also has one word for all that goes wrong."""
+        source = ctypes.c_char.from_buffer(bytearray(data) if data.readonly else data) if data else None
+        return _moved(_kernel.WriteFile, fd, source, len(data), offset)
 
     def pread(fd: int, count: int, offset: int) -> bytes:
         """`os.pread`."""
-        with _seek_lock:
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.read(fd, count)
+        buffer = ctypes.create_string_buffer(count)
+        return memoryview(buffer)[: _moved(_kernel.ReadFile, fd, buffer, count, offset)].tobytes()
+
+    def _moved(move: Any, fd: int, memory: Any, count: int, offset: int) -> int:
+        """How many bytes were moved between memory and a place in a file."""
+        moved = wintypes.DWORD()
+        there = _Overlapped(Offset=offset & 0xFFFFFFFF, OffsetHigh=offset >> 32)
+        at = None if memory is None else ctypes.byref(memory)
+        done = move(msvcrt.get_osfhandle(fd), at, count, ctypes.byref(moved), ctypes.byref(there))
+        if not done and (why := ctypes.get_last_error()) != _BEYOND_ITS_END:
+            raise ctypes.WinError(why)
+        return moved.value
 
 else:
     import fcntl
@@ -134,6 +159,26 @@ else:
 
     pwrite = os.pwrite
     pread = os.pread
+
+
+_MEANT = {
+    errno.ENOENT: (21, 53, 55, 59, 64, 67, 121, 433, 1167, 1231, 1232),  # the drive, or the network, is gone
+    errno.ENOSPC: (39, 112),
+    errno.EDQUOT: (1295,),
+    errno.EROFS: (19,),
+    errno.EFBIG: (223,),
+    errno.EIO: (23, 1117),
+    errno.ENAMETOOLONG: (111, 206),
+}
+_MEANINGS = {number: meant for meant, numbers in _MEANT.items() for number in numbers}
+
+
+def meaning(error: OSError) -> int:
+    """What an error's `errno` would be elsewhere: Python calls most of Windows' own EINVAL or EACCES.
+
+    The numbers: Microsoft, "System Error Codes". What is left out speaks for itself, as virus scanners' do.
+    """
+    return _MEANINGS.get(getattr(error, "winerror", None) or 0, error.errno or 0)
 
 
 # -- Files: durable.
@@ -481,18 +526,75 @@ def start(command: list[str], handle: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, **options)
 
 
-def connection(handle: int) -> Connection:
-    """The child's end of the pipe; Windows' pipes have names, and a class of their own."""
-    if sys.platform == "win32":
+_UNREAD = 1 << 17  # bytes that a pipe holds which nobody has read; who sends more waits until somebody does
+
+if sys.platform == "win32":
+
+    def pipe() -> tuple[Connection, Connection]:
+        """Both ends of a pipe, as `multiprocessing.Pipe`, whose own holds 8 KiB on Windows and macOS.
+
+        Windows' pipes have names, and a class of their own. Raises OSError.
+        """
+        import _winapi
+        import uuid
+
+        name, overlapped = rf"\\.\pipe\downloads-{uuid.uuid4()}", _winapi.FILE_FLAG_OVERLAPPED
+        mode = _winapi.PIPE_ACCESS_DUPLEX | overlapped | _winapi.FILE_FLAG_FIRST_PIPE_INSTANCE
+        messages = _winapi.PIPE_TYPE_MESSAGE | _winapi.PIPE_READMODE_MESSAGE
+        ours = connection(_winapi.CreateNamedPipe(name, mode, messages, 1, _UNREAD, _UNREAD, 0, 0))
+        access = _winapi.GENERIC_READ | _winapi.GENERIC_WRITE
+        theirs = _winapi.CreateFile(name, access, 0, 0, _winapi.OPEN_EXISTING, overlapped, 0)
+        _winapi.SetNamedPipeHandleState(theirs, _winapi.PIPE_READMODE_MESSAGE, None, None)
+        return ours, connection(theirs)
+
+    def connection(handle: int) -> Connection:
+        """An end of the pipe."""
         from multiprocessing.connection import PipeConnection
 
         return PipeConnection(handle)
-    from multiprocessing.connection import Connection
 
-    return Connection(handle)
+else:
+
+    def pipe() -> tuple[Connection, Connection]:
+        """Both ends of a pipe, as `multiprocessing.Pipe`, whose own holds 8 KiB on Windows and macOS.
+
+        Raises OSError.
+        """
+        ends = socket.socketpair()
+        for end in ends:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
+        return connection(ends[0].detach()), connection(ends[1].detach())
+
+    def connection(handle: int) -> Connection:
+        """An end of the pipe."""
+        from multiprocessing.connection import Connection
+
+        return Connection(handle)
 
 
 if sys.platform == "win32":
+
+    def leash(process: subprocess.Popen[bytes]) -> Callable[[], None]:
+        """Have a process that has just begun end with ours, until the returned function is called, once.
+
+        A job ends what is in it with its last handle, which is ours. Where Windows refuses, nothing is
+        tied: a process that is killed does nothing more, one that has started notices by itself.
+        """
+        job = _kernel.CreateJobObjectW(None, None)
+        _limit(job, _ENDS_WITH_US)
+        _kernel.AssignProcessToJobObject(job, int(vars(process)["_handle"]))
+
+        def let_go() -> None:
+            if _limit(job, 0):  # else it would end with the handle
+                _kernel.CloseHandle(job)
+
+        return let_go
+
+    def _limit(job: int, flags: int) -> bool:
+        limits = _Limits(LimitFlags=flags)
+        size = ctypes.sizeof(limits)
+        return bool(_kernel.SetInformationJobObject(job, _LIMITS, ctypes.byref(limits), size))
 
     def watch(parent: int) -> Callable[[], bool]:
         """Whether our parent lives, each time that it is asked for; it stays our parent when it does not."""
@@ -500,6 +602,10 @@ if sys.platform == "win32":
         return lambda: bool(process) and _kernel.WaitForSingleObject(process, 0) == _TIMED_OUT
 
 else:
+
+    def leash(process: subprocess.Popen[bytes]) -> Callable[[], None]:
+        """Nothing: a Python starts within a moment here, and then sees that it is an orphan."""
+        return lambda: None
 
     def watch(parent: int) -> Callable[[], bool]:
         """Whether our parent lives, each time that it is asked for: an orphan gets another one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import stat
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -51,6 +53,11 @@ def new_job(url: str, folder: Path, **options: Any) -> Job:
         options["digest"] = Digest("sha256", sha256)
     options.setdefault("uid", next(_uids))
     return Job(url=url, directory=str(folder), **options)
+
+
+def is_private(path: Path) -> bool:
+    """Whether only its user may read a file; Windows has no modes, and whole folders that are private."""
+    return sys.platform == "win32" or stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def opened(url: str, folder: str, digest: Digest | None, *, earlier: str = "") -> Part:

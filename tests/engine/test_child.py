@@ -381,13 +381,38 @@ def test_a_silent_child_is_replaced(
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
 
 
+def test_it_leaves_though_its_disk_does_not_answer(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network drive that went away, when Blender has gone and nobody is left who could kill it."""
+    serves = 'importlib.import_module(package + ".hosts.child")'
+    hangs = f"{serves}.portable.sync_data = lambda fd: __import__('time').sleep(1000)\n{serves}.LAST = 0.1\n"
+    url = server.add("/a.bin", first(1, stall_after(200_000, server.gate())), body=DATA)
+    with monkeypatch.context() as patch:
+        assert serves in spawn._BOOT
+        patch.setattr(spawn, "_BOOT", spawn._BOOT.replace(serves, hangs + serves))
+        job = process_driver.begun(url, tmp_path, 200_000)
+    child = process_driver.host._child  # type: ignore[attr-defined]
+    child._connection.close()
+    child._process.wait(DEADLINE)
+    assert finished(process_driver.outcome(job)).read_bytes() == DATA
+
+
 # -- The end of Blender.
 
-PARENT = """
+PACKAGE = """
 import sys, types
 package = types.ModuleType("background_downloads")
 package.__path__ = [sys.argv[1]]
 sys.modules["background_downloads"] = package
+"""
+STARTING = """
+from background_downloads.hosts import spawn
+spawn._BOOT = "import time; time.sleep(1000)"
+print(0, spawn.ChildProcess()._process.pid, flush=True)
+sys.stdin.readline()
+"""
+PARENT = """
 from background_downloads import workers
 from background_downloads.transfer.job import Job, Settings
 if __name__ == "__main__":
@@ -403,9 +428,11 @@ if __name__ == "__main__":
 """
 
 
-def _start_blender(url: str, folder: Path, tmp_path: Path) -> subprocess.Popen[str]:
+def _start_blender(
+    url: str, folder: Path, tmp_path: Path, what_it_does: str = PARENT
+) -> subprocess.Popen[str]:
     script = tmp_path / "blender.py"
-    script.write_text(PARENT)
+    script.write_text(PACKAGE + what_it_does)
     return subprocess.Popen(
         [sys.executable, str(script), str(ROOT), "ProcessHost", url, str(folder)],
         stdin=subprocess.PIPE,
@@ -434,6 +461,18 @@ def test_the_child_leaves_when_blender_is_killed_and_keeps_what_it_has(
     assert part_of(folder).stat().st_size >= 200_000
     assert finished(driver.run(new_job(url, folder))).read_bytes() == DATA
     assert server.requests[1].range_start == 200_000 - OVERLAP
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows ends a child with its parent at once")
+def test_a_child_that_is_still_starting_ends_with_blender(tmp_path: Path) -> None:
+    """It may take many seconds, where a virus scanner looks at each module."""
+    with _start_blender("", tmp_path, tmp_path, STARTING) as blender:
+        assert blender.stdout
+        child = int(blender.stdout.readline().split()[1])
+        assert not wait_gone(child, 0)
+        blender.kill()
+        blender.communicate()
+    assert wait_gone(child, DEADLINE)
 
 
 def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(

@@ -26,6 +26,7 @@ from driving import (
     IfExists,
     failed,
     finished,
+    is_private,
     names,
     new_job,
     part_of,
@@ -166,8 +167,9 @@ def test_a_full_disk(fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch
     def pwrite(fd: int, data: memoryview, offset: int) -> int:
         if offset >= 100_000:
             raise OSError(28, "No space left on device")
-        return os.pwrite(fd, data[: 100_000 - offset], offset)
+        return write(fd, data[: 100_000 - offset], offset)
 
+    write = portable.pwrite
     transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr(portable, "pwrite", pwrite)
@@ -426,8 +428,9 @@ def test_a_gzip_bomb_takes_no_more_than_the_disk_has(
         largest = max(largest, len(data))
         if offset > 64 << 20:
             raise OSError(28, "No space left on device")
-        return os.pwrite(fd, data, offset)
+        return write(fd, data, offset)
 
+    write = portable.pwrite
     monkeypatch.setattr(portable, "pwrite", pwrite)
     sentence = failed(fetch(server.add("/a.bin", gzip_bomb(256 << 20)), tmp_path))
     assert "disk is full" in sentence
@@ -874,7 +877,11 @@ def test_something_that_is_no_file_under_the_names_of_the_partial_file(
 ) -> None:
     url = server.add("/a.bin", body=DATA)
     part = Path(tmp_path, fetch_module.names.part_name(url, str(tmp_path)))
-    make = {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: os.symlink("/dev/zero", path)}[kind]
+    make = {
+        "pipe": lambda path: os.mkfifo(path),
+        "folder": os.mkdir,
+        "device": lambda path: os.symlink("/dev/zero", path),
+    }[kind]
     make(f"{part}.json")
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     make(part)
@@ -1055,7 +1062,7 @@ def test_what_is_in_place_is_noted_at_once(
     job = new_job(server.add("/a.bin", body=DATA), folder, if_exists=if_exists, done=str(note))
     path = finished(fetch.run(fetch.transfer(job)))
     assert json.loads(note.read_text()) == [job.uid, str(path)]
-    assert note.stat().st_mode & 0o777 == 0o600
+    assert is_private(note)
 
 
 def test_where_nothing_can_be_noted_the_download_is_finished(

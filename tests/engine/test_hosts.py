@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from driving import (
     Settings,
     failed,
     finished,
+    is_private,
     names,
     new_job,
     part_of,
@@ -488,7 +488,7 @@ def test_storing_replaces_a_file_that_only_the_user_reads(driver: Driver, tmp_pa
     driver.host.store(str(path), b"not this one")
     driver.host.store(str(path), pattern(size))
     driver.until(lambda: path.read_bytes() == pattern(size))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert is_private(path)
     assert names(tmp_path) == ["queue.json"]
 
 

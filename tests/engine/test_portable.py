@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from background_downloads.hosts.process import BATCH
 from background_downloads.transfer import portable
 from background_downloads.transfer.control import Wire
 
@@ -121,6 +123,50 @@ def test_a_lock_leaves_all_bytes_readable_and_is_given_back_on_close(tmp_path: P
         os.close(held)
     assert portable.lock_file(other)
     os.close(other)
+
+
+# -- Bytes at a place.
+
+
+def test_bytes_are_written_and_read_at_a_place(tmp_path: Path) -> None:
+    fd = portable.open_file(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        assert portable.pwrite(fd, memoryview(b"later"), 5 << 30) == 5
+        assert portable.pwrite(fd, memoryview(bytearray(b"-first-"))[1:6], 0) == 5
+        assert portable.pwrite(fd, memoryview(b""), 3) == 0
+        assert portable.pread(fd, 100, 5 << 30) == b"later"
+        assert portable.pread(fd, 3, 0) == b"fir"
+        assert portable.pread(fd, 100, 6 << 30) == b""
+        assert portable.pread(fd, 0, 0) == b""
+    finally:
+        os.close(fd)
+
+
+def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    fd = portable.open_file(tmp_path / "file", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match=r".") as caught:
+            portable.pwrite(fd, memoryview(b"x"), 0)
+        assert caught.value.errno in (errno.EBADF, errno.EACCES)
+        assert portable.pread(fd, 100, 0) == b"content"
+    finally:
+        os.close(fd)
+
+
+# -- The pipe to the child.
+
+
+def test_a_pipe_holds_two_batches_that_nobody_reads() -> None:
+    """Else Blender would wait while its child does something else."""
+    ours, theirs = portable.pipe()
+    batches = [os.urandom(2 * BATCH), os.urandom(BATCH)]
+    with ours, theirs:
+        for end, other in ((ours, theirs), (theirs, ours)):
+            for batch in batches:
+                end.send(batch)
+            assert [other.recv(), other.recv()] == batches
+            assert not other.poll(0)
 
 
 # -- Waits on a connection.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import Driver, Failed, Settings, failed, finished, new_job
+from driving import Driver, Failed, Settings, failed, finished, is_private, new_job
 from server import (
     Certificates,
     Server,
@@ -151,7 +150,7 @@ def test_a_token_is_never_shown(
 def test_tokens_are_kept_in_a_private_file(tmp_path: Path) -> None:
     assert Tokens(lambda: tmp_path).add(" https://Example.org:443/files?x ", f" {TOKEN}\n") == "example.org"
     (file,) = tmp_path.iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert is_private(file)
     again = Tokens(lambda: tmp_path)
     assert (again.hosts, again.pairs) == (("example.org",), (("example.org", TOKEN),))
     assert TOKEN not in repr(again)

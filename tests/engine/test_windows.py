@@ -32,6 +32,7 @@ from rules import is_safe
 from server import Certificates, Proxy, Server, pattern, stall_after
 
 from background_downloads.transfer import portable
+from background_downloads.transfer.disk import explained
 from background_downloads.transfer.job import TransferError
 from background_downloads.transfer.part import Part
 
@@ -307,6 +308,47 @@ def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server) -> No
     elsewhere.rename(place)
     assert finished(thread_driver.run(job)).read_bytes() == DATA
     assert names(place / "files") == ["a.bin"]
+
+
+class WindowsError(OSError):
+    """An error as Windows gives it; CPython calls nearly all of these EINVAL or EACCES."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.EINVAL, "what the system says")
+        self.winerror = number
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (19, "read-only"), (21, "still connected"), (39, "disk is full"), (53, "still connected"),
+        (59, "still connected"), (64, "still connected"), (112, "disk is full"), (121, "still connected"),
+        (206, "too long"), (223, "too large"), (225, "what the system says"), (362, "what the system says"),
+        (1117, "reports an error"), (1167, "still connected"), (1231, "still connected"), (1295, "quota"),
+    ],
+)  # fmt: skip
+def test_what_windows_says_of_a_disk_or_a_share_is_told_in_its_sentence(number: int, words: str) -> None:
+    """Also of one that goes away in the middle: 64 and 59 are what a share then says, 225 a virus scanner."""
+    with pytest.raises(TransferError, match=words), explained("Z:\\dl"):
+        raise WindowsError(number)
+
+
+def test_a_share_that_goes_away_and_comes_back(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = portable.pwrite
+
+    def until_it_is_gone(fd: int, data: memoryview, offset: int) -> int:
+        if offset >= 100_000:
+            raise WindowsError(64)
+        return write(fd, data[: 100_000 - offset], offset)
+
+    transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "pwrite", until_it_is_gone)
+        assert "Is its disk still connected?" in failed(fetch.run(transfer))
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
 
 
 # -- Sockets.
