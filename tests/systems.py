@@ -73,6 +73,9 @@ WINDOWS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_store.py::test_dying_anywhere_while_adopting_loses_no_row_and_doubles_none*",
         "tests/engine/test_child.py::test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe",
     ),
+    "The disk that dies has Linux' calls; where Linux plays Windows, it dies at those of Windows": (
+        "tests/engine/test_crash.py::*",
+    ),
     "Windows mounts nothing for a test": (
         "tests/engine/test_part.py::test_a_read_only_disk",
         "tests/engine/test_part.py::test_a_disk_that_is_really_full",
@@ -87,6 +90,9 @@ WINE: dict[str, tuple[str, ...]] = {
     "Wine's select shows no hang-up behind bytes that nobody has read, and the server misses it": (
         "tests/engine/test_hosts.py::test_stop_in_the_tls_handshake*",
         "tests/engine/test_hosts.py::test_stop_while_a_proxy_does_not_answer*",
+    ),
+    "Wine's paths end where Linux' do, and are then called an invalid argument": (
+        "tests/engine/test_disk.py::test_a_path_that_is_too_long",
     ),
     "Wine replaces a file that is read-only": (
         "tests/engine/test_windows.py::test_a_read_only_file_is_no_open_one",
