@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 importers = Lazy(".session.importers", __package__)
 links = Lazy(".session.links", __package__)
+mirrors = Lazy(".transfer.mirrors", __package__)
 names = Lazy(".transfer.names", __package__)
 portable = Lazy(".transfer.portable", __package__)
 records = Lazy(".session.records", __package__)
@@ -501,6 +502,11 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         precision=1,
         update=_set_speed,
     )
+    mirror: bpy.props.StringProperty(
+        name="Mirror",
+        description="A server of your studio that is asked first, and keeps what it fetches for everybody."
+        " {scheme}, {host} and {path} are those of the link",
+    )
     workers: bpy.props.EnumProperty(
         name="Workers",
         items=[
@@ -527,6 +533,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         layout.use_property_decorate = False
         layout.prop(self, "directory", placeholder=_own_folder())
         layout.prop(self, "speed_limit", text="Speed Limit (MiB/s)")
+        self._draw_mirror(layout, context)
         layout.prop(self, "workers")
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())
@@ -539,6 +546,16 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         column.prop(system, "network_connection_limit")
         _draw_tokens(layout)
         _draw_leftovers(layout)
+
+    def _draw_mirror(self, layout: Any, context: Any) -> None:
+        is_fixed = bool(os.environ.get(settings.MIRROR_VARIABLE))
+        line = layout.row()
+        line.enabled = not is_fixed
+        line.prop(self, "mirror", placeholder=mirrors.EXAMPLE)
+        if is_fixed:
+            _draw_value(layout, f"Set for this computer by {settings.MIRROR_VARIABLE}")
+        if trouble := settings.mirror_trouble():
+            _draw_text(layout, _View(context, context.region.width), trouble, icon="ERROR")
 
 
 def _draw_tokens(layout: Any) -> None:

@@ -29,6 +29,7 @@ from ..transfer.job import (
     Stopped,
     TransferError,
 )
+from ..transfer.mirrors import Mirror
 from ..transfer.space import Space
 from .clerk import Clerk
 from .ledger import Entry, Ledger
@@ -113,6 +114,7 @@ class ThreadHost:
         self.settings = settings
         self.connections = Connections(settings.connections, settings.speed_limit)
         self._trust: Trust | None = None
+        self._mirror: Mirror | None = None
         self._space = Space()
         self._clerk = Clerk()
         self._news = threading.Event()
@@ -355,12 +357,16 @@ class ThreadHost:
     # -- The workers' side.
 
     def new_client(self) -> Client:
-        """A client for a worker. Imports `requests`, which takes a while, on the worker's time."""
+        """A client for a worker. Imports `requests`, which takes a while, on the worker's time.
+
+        Raises TransferError: the settings cannot be used.
+        """
         from ..transfer.connect import Client, Trust
 
         with self._changed:
             self._trust = self._trust or Trust()
-        return Client(self.settings, self._trust)
+            self._mirror = self._mirror or Mirror(self.settings.mirror)
+        return Client(self.settings, self._trust, self._mirror)
 
     def take(self, worker: Worker) -> Transfer | Look | None:
         """Wait for the next transfer; None when the worker shall leave."""

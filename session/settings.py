@@ -13,6 +13,7 @@ import bpy
 
 from ..transfer import portable
 from ..transfer.job import Settings, TransferError
+from ..transfer.mirrors import Mirror
 from .records import readable
 from .tokens import Tokens
 
@@ -20,6 +21,8 @@ THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it look
 MIB = 1 << 20  # bytes
 DEFAULT_TIMEOUT = 60.0  # seconds, where Blender's own preference says 0
 DEFAULT_CONNECTIONS = 16  # likewise
+MIRROR_VARIABLE = "BACKGROUND_DOWNLOADS_MIRROR"
+"""Of the environment: a studio sets it for all its computers, and it wins over the preference."""
 
 
 tokens = Tokens(lambda: user_folder())
@@ -39,7 +42,22 @@ def settings() -> Settings:
         user_agent=user_agent(),
         tokens=tokens.pairs,
         speed_limit=speed_limit(),
+        mirror=mirror(),
     )
+
+
+def mirror() -> str:
+    """Where to ask in a server's place (`mirrors.Mirror`); empty: nowhere."""
+    return (os.environ.get(MIRROR_VARIABLE) or getattr(preferences(), "mirror", "")).strip()
+
+
+def mirror_trouble() -> str:
+    """Why that cannot be used, as a sentence; empty if it can."""
+    try:
+        Mirror(mirror())
+    except TransferError as error:
+        return str(error)
+    return ""
 
 
 def speed_limit() -> int:

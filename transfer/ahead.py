@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from . import answers, content, names
 from .answers import Head
+from .asking import Asking
 from .body import Body
 from .control import Control
-from .fetch import Carried, follow
+from .fetch import Carried
 from .job import Job, Phase, Progress, Seen, Settings, TransferError, TryAgain
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Look:
     ) -> Seen | None:
         """None: it may go better without these headers."""
         try:
-            answer = follow(client, control, self.job.url, headers, control.check)
+            answer = Asking(self.job.url).send(client, control, headers, control.check)
         except TryAgain:
             if headers:
                 return None

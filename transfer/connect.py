@@ -36,7 +36,7 @@ from urllib3.connection import (  # type: ignore[attr-defined]
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util.connection import is_connection_dropped
 
-from . import logins, names, portable, proxies, retry
+from . import logins, mirrors, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
 from .job import Phase, Settings, TransferError, TryAgain
 
@@ -74,7 +74,13 @@ class Client:
     so that the number of connections is the number of workers.
     """
 
-    def __init__(self, settings: Settings, trust: Trust) -> None:
+    def __init__(self, settings: Settings, trust: Trust, mirror: mirrors.Mirror | None = None) -> None:
+        """`mirror`: the one of the settings, where others use it too.
+
+        Raises TransferError: it cannot be used.
+        """
+        self.mirror = mirror or mirrors.Mirror(settings.mirror)
+        """Who is to be asked in a server's place."""
         self._timeout = settings.timeout
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = requests.Session()
@@ -143,8 +149,9 @@ class Client:
         """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
         _current.control.check()
         request = _request(url, fields)
+        connecting = min(self._timeout, mirrors.CONNECT) if host.is_mirror else self._timeout
         raw: Any = self._adapter.send(
-            request, stream=True, timeout=self._timeout, proxies=host.proxies
+            request, stream=True, timeout=(connecting, self._timeout), proxies=host.proxies
         ).raw
         message: http.client.HTTPResponse = raw._fp  # in urllib3 1.26 and 2.x
         raw._fp = raw._connection = raw._pool = None
@@ -159,7 +166,9 @@ class Client:
         key = _place(url)
         host = self._hosts.get(key)
         if not host:
-            host = self._hosts[key] = _Host(self._session, self._adapter, url, dict(self._tokens))
+            is_mirror = key == self.mirror.place
+            host = _Host(self._session, self._adapter, url, dict(self._tokens), is_mirror=is_mirror)
+            self._hosts[key] = host
         return host
 
     def _claim(self, route: str) -> _Interruptible | None:
@@ -319,8 +328,15 @@ class _Host:
     """What the environment says about a host, looked up once: it is what makes small requests slow."""
 
     def __init__(
-        self, session: requests.Session, adapter: _Adapter, url: str, tokens: Mapping[str, str]
+        self,
+        session: requests.Session,
+        adapter: _Adapter,
+        url: str,
+        tokens: Mapping[str, str],
+        *,
+        is_mirror: bool,
     ) -> None:
+        self.is_mirror = is_mirror
         merged = session.merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
@@ -331,7 +347,7 @@ class _Host:
         """Whether no answer has come from there yet."""
         self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
-        login = logins.header(url, tokens)
+        login = logins.header(url, tokens, by_name=is_mirror)
         self.fields = {"Authorization": login} if login else {}
         """Header fields of each request to it."""
         self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login

@@ -11,13 +11,14 @@ import logging
 import os
 import time
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from . import answers, content, digest, disk, names, portable, retry
 from .answers import Ask, Asked, Head, Trust, Verdict
+from .asking import Asking
 from .connections import Connections
 from .control import CalledBack, Control
 from .job import (
@@ -38,7 +39,8 @@ from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from .body import Body
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
-MAX_REDIRECTS = 20
 NEIGHBOUR_LOOK = 0.02  # seconds between two looks at how another worker gets on
 
 
@@ -94,7 +95,7 @@ class Transfer:
         self._connections = connections or Connections(settings.connections, settings.speed_limit)
         self._segments = Segments(self._part.lock, settings.split_seconds, self._connections)
         self._tries = carried.tries if carried else retry.Tries()
-        self._ask_for = Ask.RANGE
+        self._asking = Asking(job.url)
         self._trust = Trust.ONE
         self._content_type: str | None = None  # once an answer gave the file its name
 
@@ -207,7 +208,7 @@ class Transfer:
         else:
             self.close()
             self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
-            self._ask_for = Ask.RANGE
+            self._asking = Asking(self.job.url)
 
     def _prepare(self, control: Control, buffer: memoryview) -> Skipped | None:
         """What comes before the first request."""
@@ -267,9 +268,12 @@ class Transfer:
         try:
             self._back_off(error, control)
         except TransferError:
+            if isinstance(error, TryAgain) and self._asking.leave_mirror("does not bring all of it"):
+                self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
+                return
             if self._trust is not Trust.PROVEN or (isinstance(error, TryAgain) and error.retry_after):
                 raise
-            self._trust, self._ask_for = Trust.ALONE, Ask.WHOLE
+            self._trust, self._asking.how = Trust.ALONE, Ask.WHOLE
             self._tries.failures = 0
 
     def _back_off(self, error: TransferError, control: Control) -> None:
@@ -294,7 +298,7 @@ class Transfer:
             return None
         if segment := self._segments.take_up(control):
             return segment
-        if self._ask_for is Ask.WHOLE:
+        if self._asking.how is Ask.WHOLE:
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
         if not segment and received.is_whole and self._content_type is None:
@@ -347,21 +351,15 @@ class Transfer:
         self.hang_up()
         self._part.forget()
         self.size = None
-        self._ask_for, self._trust = Ask.RANGE, self._trust.anew()
+        self._asking.how, self._trust = Ask.RANGE, self._trust.anew()
 
     # -- Asking.
 
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
         asked, headers = self._request(segment)
-        with self._segments.lock:
-            self._tries.request()
-        try:
-            response = follow(client, control, self.job.url, headers, self._check_time)
-        except (Stopped, CalledBack):
-            with self._segments.lock:
-                self._tries.requests -= 1  # interrupted by us: not a try
-            raise
+        with _counted(self._tries, self._segments.lock):
+            response = self._asking.send(client, control, headers, self._check_time)
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too
@@ -379,7 +377,7 @@ class Transfer:
             return Asked(is_conditional=bool(conditions)), conditions
         if not self._part.can_resume:
             self._begin_anew()
-        return _range(segment, received, with_if_range=self._ask_for is not Ask.BARE)
+        return _range(segment, received, with_if_range=self._asking.how is not Ask.BARE)
 
     def _heed(self, response: Answer, segment: Segment, asked: Asked) -> Skipped | None:
         """Do what an answer means: the segment gets its body, unless there is nothing to fetch."""
@@ -406,10 +404,10 @@ class Transfer:
                 known = self.job.have.name if self.job.have else self.name
                 return _skipped(self.job, known, "Not changed on the server")
             case Verdict.ASK_BARE:
-                self._ask_for = Ask.BARE
+                self._asking.how = Ask.BARE
             case Verdict.ASK_WHOLE:
                 self._decide()
-                self._ask_for = Ask.WHOLE
+                self._asking.how = Ask.WHOLE
             case Verdict.ASK_ANEW:
                 self._forget()
             case _:
@@ -530,7 +528,7 @@ class Transfer:
             is_new = received > self._tries.furthest
             self._tries.progress(received)
             if is_new:
-                self._ask_for = self._ask_for.after_progress()
+                self._asking.how = self._asking.how.after_progress()
         if is_new or segment.is_whole:  # what was there once comes again, in an answer that has an end
             self._tries.came(time.monotonic())
         else:
@@ -555,18 +553,21 @@ class Transfer:
             head, asked = self._part.read(0, content.HEAD_SIZE), names.extension_in(self.job.url)
             remark = content.judge(head, self.name, self._content_type or "", asked=asked)
         except TransferError:
+            if self._asking.leave_mirror("sent something else"):
+                self._clear()
+                raise _AskAgain from None
             self._part.discard()
             raise
         control.enter(Phase.PUBLISH)
-        return _published(self.job, self._part, self.name, remark, control)
+        return self._asking.noted(_published(self.job, self._part, self.name, remark, control))
 
     def _verify(self, control: Control, buffer: memoryview) -> None:
         """Compare the digest. Raises TransferError; _AskAgain where in one piece it may be right."""
         if self._part.is_expected(control, buffer):
             return
-        if self._trust in (Trust.SEVERAL, Trust.PROVEN) or (self._part.told and self._trust is Trust.ONE):
-            self._trust, self._tries = Trust.ALONE, retry.Tries()
-            self._tries.begin(time.monotonic())
+        least = Trust.ONE if self._part.told else Trust.SEVERAL
+        if self._asking.leave_mirror("sent a damaged file") or least <= self._trust < Trust.ALONE:
+            self._trust, self._tries = Trust.ALONE, retry.Tries(since=time.monotonic())
             self._clear()
             raise _AskAgain
         self._part.discard()
@@ -660,6 +661,19 @@ def _note_done(job: Job, path: Path) -> None:
 # -- Requests and answers.
 
 
+@contextmanager
+def _counted(tries: retry.Tries, lock: AbstractContextManager[object]) -> Iterator[None]:
+    """A request, which counts unless it is interrupted by us."""
+    with lock:
+        tries.request()
+    try:
+        yield
+    except (Stopped, CalledBack):
+        with lock:
+            tries.requests -= 1
+        raise
+
+
 def _range(
     segment: Segment, received: Received, *, with_if_range: bool
 ) -> tuple[Asked, dict[str, str]]:
@@ -671,23 +685,6 @@ def _range(
     if if_range:
         headers["If-Range"] = if_range
     return Asked(segment.offset, new_from, if_range), headers
-
-
-def follow(
-    client: Client, control: Control, url: str, headers: dict[str, str], check: Callable[[], None]
-) -> Answer:
-    """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
-    cookies, linked = client.no_cookies(), ""
-    for _ in range(MAX_REDIRECTS + 1):
-        response = client.get(url, headers, control, cookies=cookies)
-        linked = response.headers.setdefault("x-linked-etag", linked)
-        if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
-            return response
-        response.close()
-        check()
-        cookies.update(response.cookies)
-        url = answers.redirected(str(response.url), response.headers["Location"])
-    raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
 
 
 def _refuse_page(name: str, known_type: str | None, content_type: str) -> None:

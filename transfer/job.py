@@ -137,6 +137,8 @@ class Settings:
     """The rest of a segment that would take longer is worth another connection."""
     tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Servers (``example.org``, with a port if not 443) and the token that each gets, over https alone."""
+    mirror: str = field(default="", repr=False)
+    """Where to ask in a server's place, a link with fields in it: see `mirrors.Mirror`. Empty: nowhere."""
     first_delay: float | None = None
     """Seconds before the first try again; None: as `retry` has it."""
 

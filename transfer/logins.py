@@ -27,20 +27,23 @@ class Login(NamedTuple):
     password: bytes
 
 
-def header(url: str, tokens: Mapping[str, str]) -> str:
-    """The ``Authorization`` for a link, empty if there is none (RFC 6750, section 2.1, and RFC 7617)."""
+def header(url: str, tokens: Mapping[str, str], *, by_name: bool = False) -> str:
+    """The ``Authorization`` for a link, empty if there is none (RFC 6750, section 2.1, and RFC 7617).
+
+    `by_name`: nothing that is for any host that has no entry of its own.
+    """
     if token := token_of(url, tokens):
         return f"{BEARER}{token}"
-    login = of(url)
+    login = of(url, by_name=by_name)
     return f"Basic {base64.b64encode(b':'.join(login)).decode()}" if login else ""
 
 
-def of(url: str) -> Login | None:
+def of(url: str, *, by_name: bool = False) -> Login | None:
     """Those of a link, else of its host in ``~/.netrc`` or the file that NETRC names. Never raises."""
     parts = urlsplit(url)
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     login = Login(unquote_to_bytes(user), unquote_to_bytes(password))
-    return login if any(login) else _of_host((parts.hostname or "").lower())
+    return login if any(login) else _of_host((parts.hostname or "").lower(), by_name=by_name)
 
 
 def token_of(url: str, tokens: Mapping[str, str]) -> str:
@@ -75,13 +78,13 @@ WANTED = {
 }
 
 
-def _of_host(host: str) -> Login | None:
+def _of_host(host: str, *, by_name: bool) -> Login | None:
     named = os.environ.get("NETRC")
     for place in [named] if named else _PLACES:
         path = os.path.expanduser(place)
         if os.path.lexists(path):
             entries = _entries(_read(path))
-            login = _login(entries.get(host, entries.get(None, {})))
+            login = _login(entries.get(host, {} if by_name else entries.get(None, {})))
             return login if any(login) else None
     return None
 

@@ -29,6 +29,7 @@ from server import (
 
 from background_downloads.transfer import segments
 from background_downloads.transfer.answers import Ask, Trust
+from background_downloads.transfer.asking import Asking
 from background_downloads.transfer.fetch import Transfer
 
 pytestmark = pytest.mark.usefixtures("no_delays")
@@ -49,13 +50,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> set[Step]:
     """All that are taken."""
     taken: set[Step] = set()
 
-    def note(transfer: Transfer, name: str, value: Any) -> None:
-        old = transfer.__dict__.get(name)
+    def note(owner: Transfer | Asking, name: str, value: Any) -> None:
+        old = owner.__dict__.get(name)
         if isinstance(old, (Ask, Trust)) and old is not value:
             taken.add((old, value))
-        object.__setattr__(transfer, name, value)
+        object.__setattr__(owner, name, value)
 
-    monkeypatch.setattr(Transfer, "__setattr__", note, raising=False)
+    for owner in (Transfer, Asking):
+        monkeypatch.setattr(owner, "__setattr__", note, raising=False)
     return taken
 
 

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from leaks import LeakCheck, threads
 from server import Server, pattern, stall_after, stall_before_headers, status
 
-from background_downloads.transfer import fetch, part
+from background_downloads.transfer import asking, part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
 
@@ -59,7 +59,7 @@ def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
             raise RuntimeError(f"could not fetch {url}") from error
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetch, "follow", fail)
+        patch.setattr(asking, "_follow", fail)
         assert "unforeseen" in failed(thread_driver.run(new_job(url, tmp_path)))
     assert "RuntimeError" in caplog.text
     assert "in _ask" in caplog.text

@@ -1,0 +1,661 @@
+"""Through a studio's mirror: what it brings, what it is not told, and what happens where it does not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import Driver, Fetcher, IfExists, Outcome, Settings, failed, finished, new_job, part_of, skipped
+from driving import names as names_in
+from server import (
+    Behaviour,
+    Certificates,
+    Exchange,
+    Server,
+    add_headers,
+    basic_auth,
+    cut_after,
+    cut_before_headers,
+    first,
+    html_instead,
+    on_range,
+    pattern,
+    redirect,
+    refused_port,
+    stall_before_headers,
+    status,
+)
+
+from background_downloads.transfer import mirrors, names
+from background_downloads.transfer.job import Finished, Seen, TransferError
+
+DATA = pattern(300_000)
+OTHER = pattern(300_000, seed=1)
+NAME, PASSWORD, TOKEN = "u5er", "p4ss", "t0ken"
+FIELDS = "/{scheme}/{host}/{path}"
+
+
+def place(url: str) -> str:
+    """The path under which a mirror has a link."""
+    return "/" + url.replace("://", "/", 1)
+
+
+class Mirror(Server):
+    """A server that has what other servers have, under their links."""
+
+    @property
+    def template(self) -> str:
+        return self.origin + FIELDS
+
+    def have(self, url: str, *behaviours: Behaviour, body: bytes = DATA, **options: Any) -> None:
+        self.add(place(url), *behaviours, body=body, **options)
+
+    def asked(self, url: str) -> int:
+        return len(self.requests_for(place(url)))
+
+
+@pytest.fixture
+def mirror() -> Iterator[Mirror]:
+    with Mirror() as running:
+        yield running
+
+
+@pytest.fixture
+def new_fetch() -> Iterator[Callable[..., Fetcher]]:
+    made: list[Fetcher] = []
+
+    def make(template: str, **options: Any) -> Fetcher:
+        options = {"timeout": 90.0, "connections": 4, "first_delay": 0.0} | options
+        made.append(Fetcher(Settings(mirror=template, **options)))
+        return made[-1]
+
+    yield make
+    for fetcher in made:
+        fetcher.close()
+
+
+@pytest.fixture
+def fetch(new_fetch: Callable[..., Fetcher], mirror: Mirror) -> Fetcher:
+    return new_fetch(mirror.template)
+
+
+@pytest.fixture
+def no_netrc(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("home") / "netrc"
+    monkeypatch.setenv("NETRC", str(path))
+    return path
+
+
+def cut_at(position: int) -> Behaviour:
+    """No byte of the file behind this one, whatever is asked for."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.at_body(position - (exchange.request.range_start or 0), exchange.cut)
+        exchange.go_on()
+
+    return behave
+
+
+def note_of(outcome: Outcome) -> str:
+    assert isinstance(outcome, Finished), outcome
+    return outcome.note
+
+
+# -- What it brings.
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a.bin", "/%2fa%2Fb%20c.bin", "//a///b.bin", "/a.bin?v=1&w=%2f", "/a.bin?", "/x/../a.bin", "/[a]|.bin"],
+)
+def test_it_is_asked_in_the_servers_place_by_the_link_as_it_is_written(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str
+) -> None:
+    url = server.origin + path
+    mirror.have(url.removesuffix("?"))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert [request.target for request in mirror.requests] == [place(url)]
+    assert server.requests == []
+
+
+def test_the_file_is_called_as_the_link_says(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    for url in (server.url("/rocks.blend"), server.url("/get.php?file=trees.zip")):
+        mirror.have(url, body=b"BLENDER-v405")
+        assert finished(fetch(url, tmp_path))
+    assert names_in(tmp_path) == ["rocks.blend", "trees.zip"]
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("https://example.org/a.bin", "http://m/https/example.org/a.bin"),
+        ("HTTPS://Example.ORG:8443/A.bin?b=C", "http://m/https/example.org:8443/A.bin?b=C"),
+        ("http://example.org", "http://m/http/example.org/"),
+        ("http://[::1]:80/a", "http://m/http/[::1]:80/a"),
+        ("http://bücher.example/ä", "http://m/http/xn--bcher-kva.example/%C3%A4"),
+        ("http://me:pw@example.org/a#sha256=x", "http://m/http/example.org/a"),
+    ],
+)
+def test_a_link_fills_the_template(link: str, expected: str) -> None:
+    assert mirrors.Mirror("http://m" + FIELDS).link(link) == expected
+
+
+@pytest.mark.parametrize("template", ["http://m/{host}/{path}", "  https://m:8/x/{host}/{scheme}/{path} "])
+def test_templates_may_differ(template: str) -> None:
+    assert mirrors.Mirror(template).takes("https://example.org/a")
+
+
+def test_a_link_of_its_own_is_not_asked_of_it_twice(fetch: Fetcher, mirror: Mirror, tmp_path: Path) -> None:
+    assert finished(fetch(mirror.add("/tools/a.bin", body=DATA), tmp_path))
+    assert [request.target for request in mirror.requests] == ["/tools/a.bin"]
+
+
+def test_an_https_server_is_asked_through_it(
+    new_fetch: Callable[..., Fetcher],
+    tls_server: Server,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    with Mirror(tls=certificates.good) as mirror:
+        url = tls_server.url("/a.bin")
+        mirror.have(url)
+        assert finished(new_fetch(mirror.template)(url, tmp_path)).read_bytes() == DATA
+        assert (mirror.asked(url), tls_server.requests) == (1, [])
+
+
+def test_what_is_cut_goes_on_there_by_range(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.url("/a.bin")
+    mirror.have(url, first(1, cut_after(200_000)))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    again = mirror.requests[1]
+    assert again.range_start == 200_000 - (64 << 10)
+    assert again.headers["If-Range"]
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("begins", ["server", "mirror"])
+def test_what_one_began_the_other_ends(
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, begins: str
+) -> None:
+    """Both tell the same ETag, as a mirror does that passes it on."""
+    url = server.add("/a.bin", *([cut_at(200_000)] if begins == "server" else [status(403)]), body=DATA)
+    mirror.have(url, *([cut_at(200_000)] if begins == "mirror" else []))
+    templates = ["", mirror.template] if begins == "server" else [mirror.template, ""]
+    failed(new_fetch(templates[0])(url, tmp_path))
+    server.add("/a.bin", body=DATA)
+    assert finished(new_fetch(templates[1])(url, tmp_path)).read_bytes() == DATA
+    last = (mirror if begins == "server" else server).requests[-1]
+    assert last.range_start == 200_000 - (64 << 10)
+    assert last.headers["If-Range"]
+
+
+def test_versions_are_never_mixed(fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path) -> None:
+    """The mirror has an older one, and not all of it."""
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, first(1, cut_after(200_000)), on_range(status(503)), body=OTHER)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+def test_what_has_not_changed_is_not_fetched_again(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.url("/a.bin")
+    mirror.have(url)
+    outcome = fetch(url, tmp_path, if_exists=IfExists.UPDATE)
+    assert isinstance(outcome, Finished)
+    skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=outcome.have))
+    assert mirror.requests[-1].headers["If-None-Match"]
+    assert server.requests == []
+
+
+def test_what_it_says_of_the_file_is_checked(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+    url = server.url("/a.bin")
+    mirror.have(url, add_headers(("Repr-Digest", f"sha-256=:{digest}:")))
+    assert note_of(fetch(url, tmp_path)) == "Verified by the sha256 that the server sent"
+    assert server.requests == []
+
+
+def test_several_connections_go_through_it(
+    new_thread_driver: Callable[..., Driver], server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    gate, data = mirror.gate(), pattern(4 << 20)
+    url = server.url("/a.bin")
+
+    def slow_whole(exchange: Exchange) -> None:
+        if not exchange.request.range:
+            exchange.at_body(1 << 20, lambda: exchange.wait(gate))
+        exchange.go_on()
+
+    mirror.have(url, slow_whole, body=data)
+    driver = new_thread_driver(
+        Settings(timeout=90.0, connections=4, split_seconds=0.0, mirror=mirror.template)
+    )
+    job = new_job(url, tmp_path)
+    driver.submit(job)
+    driver.until(lambda: any(request.range for request in mirror.requests), "a range")
+    gate.open()
+    assert finished(driver.outcome(job)).read_bytes() == data
+    assert server.requests == []
+
+
+def test_hosts_of_either_kind_ask_it(
+    new_driver: Callable[..., Driver], server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    urls = [server.url(f"/{n}.bin") for n in range(3)]
+    for url in urls:
+        mirror.have(url)
+    driver = new_driver(Settings(timeout=90.0, connections=4, mirror=mirror.template))
+    jobs = [new_job(url, tmp_path) for url in urls]
+    driver.submit(*jobs)
+    assert {finished(driver.outcome(job)).read_bytes() for job in jobs} == {DATA}
+    assert server.requests == []
+
+
+def test_a_look_ahead_goes_through_it(
+    new_thread_driver: Callable[..., Driver], server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.url("/a.bin")
+    mirror.have(url)
+    driver = new_thread_driver(Settings(timeout=90.0, connections=4, mirror=mirror.template))
+    job = new_job(url, tmp_path, looks=True)
+    driver.submit(job)
+    outcome = driver.outcome(job)
+    assert isinstance(outcome, Seen)
+    assert (outcome.name, outcome.size) == ("a.bin", len(DATA))
+    assert server.requests == []
+
+
+# -- Where it does not.
+
+
+def circle(exchange: Exchange) -> None:
+    exchange.reply(302, {"Location": f"http://{exchange.request.headers['Host']}{exchange.request.target}"})
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        *((status(code), f"answered {code}") for code in (202, 204, 400, 401, 403, 404, 407, 410, 416)),
+        *((status(code, {"Retry-After": "1000"}), f"answered {code}") for code in (429, 500, 502, 503, 504)),
+        (html_instead(), "sent a web page"),
+        (cut_before_headers, "does not answer"),
+        (circle, "leads nowhere"),
+        (redirect("ftp://example.org/a"), "leads nowhere"),
+        (redirect("http://nowhere.invalid:0/"), "leads nowhere"),
+    ],
+)
+def test_whatever_it_answers_the_server_itself_has_the_last_word(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, behaviour: Behaviour, why: str
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, behaviour)
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == DATA
+    assert note_of(outcome) == f"The mirror 127.0.0.1:{mirror.port} {why}, so the server itself was asked"
+    assert len(server.requests) == 1
+
+
+def test_where_it_refuses_connections_the_server_is_asked(
+    new_fetch: Callable[..., Fetcher], server: Server, tmp_path: Path
+) -> None:
+    with refused_port() as port:
+        fetch = new_fetch(f"http://127.0.0.1:{port}{FIELDS}")
+        outcome = fetch(server.add("/a.bin", body=DATA), tmp_path)
+    assert note_of(outcome) == f"The mirror 127.0.0.1:{port} does not answer, so the server itself was asked"
+
+
+def test_nobody_waits_soon_again_for_one_that_did_not_answer(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [server.add(f"/{n}.bin", body=DATA) for n in range(3)]
+    mirror.have(urls[0], cut_before_headers)
+    for url in urls[1:]:
+        mirror.have(url)
+    assert note_of(fetch(urls[0], tmp_path)) == note_of(fetch(urls[1], tmp_path)) != ""
+    assert mirror.asked(urls[1]) == 0
+    monkeypatch.setattr(mirrors, "REST", 0.0)
+    fetch.client.mirror.rest()
+    assert note_of(fetch(urls[2], tmp_path)) == ""
+    assert mirror.asked(urls[2]) == 1
+
+
+def test_where_its_name_is_unknown_the_server_is_asked(
+    new_fetch: Callable[..., Fetcher], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **options: Any) -> Any:
+        if host == "mirror.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "nobody of that name")
+        return known(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    outcome = new_fetch("https://mirror.invalid" + FIELDS)(server.add("/a.bin", body=DATA), tmp_path)
+    assert note_of(outcome) == "The mirror mirror.invalid does not answer, so the server itself was asked"
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_where_it_is_late_the_server_is_asked(
+    new_driver: Callable[..., Driver], server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, stall_before_headers())
+    driver = new_driver(Settings(timeout=1.0, connections=4, mirror=mirror.template))
+    job = new_job(url, tmp_path)
+    driver.submit(job)
+    assert "does not answer" in note_of(driver.outcome(job))
+
+
+def test_where_its_certificate_is_not_good_the_server_is_asked(
+    new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates, tmp_path: Path
+) -> None:
+    with Mirror(tls=certificates.self_signed) as mirror:
+        outcome = new_fetch(mirror.template)(server.add("/a.bin", body=DATA), tmp_path)
+    assert "cannot be used" in note_of(outcome)
+
+
+def test_what_it_always_cuts_the_server_brings_to_its_end(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, cut_at(200_000))
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == DATA
+    assert "does not bring all of it" in note_of(outcome)
+    (request,) = server.requests
+    assert (request.range_start or 0) > 0
+
+
+def test_a_damaged_copy_is_fetched_from_the_server(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, body=OTHER)
+    outcome = fetch(url, tmp_path, sha256=hashlib.sha256(DATA).hexdigest())
+    assert finished(outcome).read_bytes() == DATA
+    assert "sent a damaged file" in note_of(outcome)
+    assert (mirror.asked(url), len(server.requests)) == (1, 1)
+
+
+def test_a_page_in_disguise_is_not_taken_from_it(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.add("/a.blend", body=b"BLENDER-v405")
+    mirror.have(url, body=b"<!DOCTYPE html><html>Sign in</html>")
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == b"BLENDER-v405"
+    assert "sent something else" in note_of(outcome)
+
+
+def test_what_the_server_refuses_too_is_its_refusal(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    assert failed(fetch(server.url("/none.bin"), tmp_path)).startswith("There is no file at this link (404)")
+    assert (len(mirror.requests), len(server.requests)) == (1, 1)
+
+
+def test_where_neither_answers_both_are_named(fetch: Fetcher, mirror: Mirror, tmp_path: Path) -> None:
+    with refused_port() as port:
+        sentence = failed(fetch(f"http://127.0.0.1:{port}/a.bin", tmp_path))
+    assert sentence == (
+        "The server 127.0.0.1 refuses connections. Tried 5 times."
+        f" The mirror 127.0.0.1:{mirror.port} answered 404, so the server itself was asked"
+    )
+    assert len(mirror.requests) == 1
+
+
+def test_a_retry_by_hand_asks_it_again(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.url("/a.bin")
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    failed(fetch.run(transfer))
+    mirror.have(url)
+    assert note_of(fetch.run(transfer)) == ""
+
+
+# -- Redirects.
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_where_the_server_redirects_it_is_asked_too(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, is_relative: bool
+) -> None:
+    url, target = server.url("/x/latest"), server.url("/x/rocks-1.bin")
+    mirror.have(url, redirect("rocks-1.bin" if is_relative else target))
+    mirror.have(target)
+    assert finished(fetch(url, tmp_path)).name == "rocks-1.bin"
+    assert (mirror.asked(url), mirror.asked(target), server.requests) == (1, 1, [])
+
+
+def test_its_own_redirect_is_followed(fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path) -> None:
+    url = server.url("/rocks.bin")
+    mirror.have(url, redirect(mirror.add("/store/5ad1", body=DATA)))
+    assert finished(fetch(url, tmp_path)).name == "rocks.bin"
+    assert server.requests == []
+
+
+def test_where_a_redirect_that_it_kept_has_expired_the_server_gives_a_new_one(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    server.add("/cdn/a.bin?sig=old", status(403))
+    new = server.add("/cdn/a.bin?sig=new", body=DATA)
+    url = server.add("/a.bin", redirect(new))
+    mirror.have(url, redirect(server.url("/cdn/a.bin?sig=old")))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert not any("sig" in request.target for request in mirror.requests)
+
+
+# -- What it is not told.
+
+
+def told(mirror: Mirror) -> str:
+    """All that it was ever sent."""
+    return repr([(request.target, list(request.headers)) for request in mirror.requests])
+
+
+def secrets() -> list[str]:
+    login = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
+    return [NAME, PASSWORD, TOKEN, login, "Authorization", "Cookie"]
+
+
+def check_silence(mirror: Mirror) -> None:
+    assert mirror.requests
+    assert [secret for secret in secrets() if secret in told(mirror)] == []
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+@pytest.mark.parametrize("of", ["link", "netrc", "default"])
+def test_a_servers_password_never_goes_there(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path, of: str, has_it: bool
+) -> None:
+    url = server.add("/a.bin", basic_auth(NAME, PASSWORD), body=DATA)
+    no_netrc.write_text(
+        {
+            "link": "",
+            "netrc": f"machine 127.0.0.1 login {NAME} password {PASSWORD}",
+            "default": f"default login {NAME} password {PASSWORD}",
+        }[of]
+    )
+    if of == "netrc":  # which knows no ports: the mirror has to have another name
+        fetch.client.mirror = mirrors.Mirror(mirror.template.replace("127.0.0.1", "localhost"))
+    mirror.have(url, *([] if has_it else [status(401)]))
+    link = url.replace("://", f"://{NAME}:{PASSWORD}@") if of == "link" else url
+    assert finished(fetch(link, tmp_path)).read_bytes() == DATA
+    check_silence(mirror)
+    assert len(server.requests) == (not has_it)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_servers_token_never_goes_there(
+    new_fetch: Callable[..., Fetcher],
+    tls_server: Server,
+    mirror: Mirror,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_netrc: Path,
+    has_it: bool,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    url = tls_server.add("/a.bin", body=DATA)
+    mirror.have(url, *([] if has_it else [status(401)]))
+    fetch = new_fetch(mirror.template, tokens=((f"127.0.0.1:{tls_server.port}", TOKEN),))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    check_silence(mirror)
+    sent = [request.headers["Authorization"] for request in tls_server.requests]
+    assert sent == ([] if has_it else [f"Bearer {TOKEN}"])
+
+
+def test_a_servers_cookie_never_goes_there(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    """Also one that came through it; the server itself gets it where it is asked."""
+    target = server.url("/b.bin")
+
+    def with_cookie(exchange: Exchange) -> None:
+        exchange.reply(302, {"Location": target, "Set-Cookie": f"pass={TOKEN}; Path=/"})
+
+    url = server.add("/a.bin", with_cookie)
+    server.add("/b.bin", body=DATA)
+    mirror.have(url, with_cookie)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert mirror.asked(target) == 1
+    check_silence(mirror)
+    assert server.requests[-1].headers["Cookie"] == f"pass={TOKEN}"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "token=x",
+        "access_token=x",
+        "X-Amz-Credential=a&X-Amz-Signature=x",
+        "X-Goog-Signature=x",
+        "sv=2020&sig=x",
+        "Expires=1&Signature=x&Key-Pair-Id=K",
+        "v=1;auth=x",
+        "api_key=x",
+        "apikey=x",
+        "password=x",
+        "md5=x&e=1",
+        "%74oken=x",
+        "TOKEN",
+        "hmac=x",
+        "userPwd=1&pwd=x",
+    ],
+)
+def test_a_link_that_is_a_secret_itself_is_not_shown_to_it(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, query: str
+) -> None:
+    server.add("/a.bin", body=DATA)
+    outcome = fetch(f"{server.url('/a.bin')}?{query}", tmp_path)
+    assert note_of(outcome) == ""
+    assert (len(server.requests), mirror.requests) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "v=3", "file=a.bin", "author=me", "design=x", "monkey=1", "expand=1", "tokyo=1", "key1word=2"],
+)
+def test_other_queries_are_part_of_the_address(query: str) -> None:
+    assert mirrors.Mirror("http://m" + FIELDS).takes(f"http://example.org/a?{query}")
+
+
+def test_it_has_a_password_of_its_own(
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path
+) -> None:
+    no_netrc.write_text(f"machine localhost login {NAME} password {PASSWORD}")
+    url = server.url("/a.bin")
+    mirror.have(url, basic_auth(NAME, PASSWORD))
+    assert finished(new_fetch(mirror.template.replace("127.0.0.1", "localhost"))(url, tmp_path))
+    assert server.requests == []
+
+
+def test_it_has_a_token_of_its_own_which_no_server_gets(
+    new_fetch: Callable[..., Fetcher],
+    server: Server,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_netrc: Path,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    url = server.add("/a.bin", body=DATA)
+    with Mirror(tls=certificates.good) as mirror:
+        mirror.have(url, status(503))
+        fetch = new_fetch(mirror.template, tokens=((f"127.0.0.1:{mirror.port}", TOKEN),))
+        assert finished(fetch(url, tmp_path))
+        assert mirror.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
+    assert server.requests[0].headers["Authorization"] is None
+
+
+def test_the_sidecar_knows_the_server_alone(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.add("/a.bin", status(403))
+    mirror.have(url, cut_at(200_000))
+    failed(fetch(url, tmp_path))
+    sidecar = part_of(tmp_path).with_name(part_of(tmp_path).name + names.SIDECAR).read_text()
+    assert url in sidecar
+    assert str(mirror.port) not in sidecar
+
+
+# -- Templates that are none.
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "http://m/",
+        "http://m/{scheme}/{host}",
+        "http://m/{path}",
+        "http://m/{host}/{path}/x",
+        "http://m/{host}/x{path}",
+        "http://m/{host}/{path}?x={query}",
+        "http://m/{server}/{path}",
+        "http://m/{host}/{/{path}",
+        "http://{host}/{path}",
+        "{scheme}://m/{host}/{path}",
+        "m/{host}/{path}",
+        "ftp://m/{host}/{path}",
+        "http:///{host}/{path}",
+        "http://m:x/{host}/{path}",
+        "http://m m/{host}/{path}",
+        "https://me:p4ss@/{host}/{path}",
+    ],
+)
+def test_a_template_that_cannot_be_used_is_a_sentence(template: str) -> None:
+    with pytest.raises(TransferError, match=r"^This mirror cannot be used: ") as caught:
+        mirrors.Mirror(template)
+    assert str(caught.value).endswith(f". Write it as {mirrors.EXAMPLE}")
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_template_that_cannot_be_used_fails_downloads_and_asks_nobody(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    driver = new_driver(Settings(timeout=90.0, connections=4, mirror="https://mirror"))
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    driver.submit(job)
+    assert failed(driver.outcome(job)).startswith("This mirror cannot be used: ")
+    assert server.requests == []
+
+
+def test_nobody_sees_the_password_in_a_template() -> None:
+    mirror = mirrors.Mirror(f"https://{NAME}:{PASSWORD}@m" + FIELDS)
+    assert PASSWORD not in f"{mirror} {mirror!r} {mirror.why('x')} {Settings(mirror=f'http://{PASSWORD}@m')}"

@@ -1,0 +1,126 @@
+"""How a download asks for its file, and whom: the mirror until that fails it, then the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from . import answers, content, retry
+from .answers import Ask
+from .control import Control
+from .job import Finished, Skipped, TransferError, TryAgain
+from .mirrors import Mirror, NotThere
+
+if TYPE_CHECKING:
+    from .connect import Answer, Client
+
+MAX_REDIRECTS = 20
+_BRINGS = (200, 203, 206, 304)
+"""What a mirror may answer, for the server itself not to be asked."""
+
+
+class Asking:
+    """What one download has found out about asking. For the worker that asks; see `Client.get`."""
+
+    def __init__(self, url: str) -> None:
+        self.how = Ask.RANGE
+        self.note = ""
+        """Why the server itself is asked, where there is a mirror; a sentence for people."""
+        self._url = url
+        self._mirror: Mirror | None = None  # by which something came
+
+    def send(
+        self, client: Client, control: Control, headers: Mapping[str, str], check: Callable[[], None]
+    ) -> Answer:
+        """Send a request to wherever it leads; `check` is called at each turn.
+
+        Raises TransferError, Stopped.
+        """
+        if client.mirror.takes(self._url) and not self.note:
+            try:
+                return self._mirrored(client, control, headers, check)
+            except NotThere as error:
+                self.note = str(error)
+        try:
+            return _follow(client, control, self._url, headers, check)
+        except TryAgain as error:
+            if not self.note:
+                raise
+            raise TryAgain(f"{error}. {self.note}", retry_after=error.retry_after) from error
+
+    def _mirrored(
+        self, client: Client, control: Control, headers: Mapping[str, str], check: Callable[[], None]
+    ) -> Answer:
+        """Raises NotThere, Stopped."""
+        try:
+            answer = _follow(client, control, self._url, headers, check, mirror=client.mirror)
+        except TransferError as error:
+            raise client.mirror.why("leads nowhere") from error
+        if why := _misses(answer):
+            answer.close()
+            raise client.mirror.why(why)
+        self._mirror = client.mirror
+        return answer
+
+    def noted(self, outcome: Finished | Skipped) -> Finished | Skipped:
+        """How it ended, and who was asked."""
+        return replace(outcome, note=". ".join(filter(None, (outcome.note, self.note))))
+
+    def leave_mirror(self, why: str) -> bool:
+        """Ask the server itself from now on; False: that was done already, or there is no mirror."""
+        if self._mirror is None or self.note:
+            return False
+        self.note = str(self._mirror.why(why))
+        return True
+
+
+def _follow(
+    client: Client,
+    control: Control,
+    url: str,
+    headers: Mapping[str, str],
+    check: Callable[[], None],
+    *,
+    mirror: Mirror | None = None,
+) -> Answer:
+    """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
+    cookies, linked = client.no_cookies(), ""
+    for _ in range(MAX_REDIRECTS + 1):
+        if mirror and mirror.takes(url):
+            response = _ask(mirror, client, url, headers, control)
+        else:
+            response = client.get(url, headers, control, cookies=cookies)
+        linked = response.headers.setdefault("x-linked-etag", linked)
+        if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
+            return response
+        response.close()
+        check()
+        cookies.update(response.cookies)
+        url = answers.redirected(str(response.url), response.headers["Location"])
+    raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
+
+
+def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], control: Control) -> Answer:
+    """Ask a mirror for a link, as whose answer it counts. Raises NotThere, Stopped."""
+    if mirror.rests:
+        raise mirror.why("does not answer")
+    try:
+        answer = client.get(mirror.link(url), headers, control, cookies=client.no_cookies())
+    except TryAgain as error:
+        mirror.rest()
+        raise mirror.why("does not answer") from error
+    except TransferError as error:
+        raise mirror.why("cannot be used") from error
+    answer.url = url
+    return answer
+
+
+def _misses(answer: Answer) -> str:
+    """What is wrong with a mirror's answer, as far as its head tells; empty if nothing is.
+
+    A page may be one to sign in on: the server itself says what it has.
+    """
+    if answer.status_code not in _BRINGS:
+        return f"answered {answer.status_code}"
+    return "sent a web page" if content.is_html(answer.headers.get("Content-Type")) else ""
