@@ -106,6 +106,9 @@ WINE: dict[str, tuple[str, ...]] = {
     ),
     "Wine cannot reset a connection: it shuts each down before it closes it": (
         "tests/test_server.py::test_reset_after*",
+        "tests/engine/test_faults.py::*-reset before the headers, always?",
+        "tests/engine/test_faults.py::*-a handshake reset?",
+        "tests/engine/test_faults.py::*-resets at once?",
         "tests/test_server.py::test_cut_and_reset_before_and_in_headers",
     ),
 }

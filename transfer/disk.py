@@ -15,7 +15,7 @@ from .job import TransferError
 
 MODE = 0o666  # less the umask, as for any file that a user saves
 PRIVATE = 0o600  # of files that hold secrets
-NO_FILE = (errno.ELOOP, errno.ENXIO)  # a link, or a socket, is in the place of one
+NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)  # a link, a socket or a folder is in the place of one
 NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; a larger file is not ours
 
 
@@ -124,6 +124,7 @@ def _sentence(error: OSError, folder: str) -> str:
         errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
         errno.ENOTDIR: f"Part of the path to {folder} is a file. Choose another folder",
         errno.ENAMETOOLONG: f"The path to {folder} is too long. Choose another folder",
+        errno.EISDIR: f"A folder is in the way in {folder}. Choose another folder",
         errno.ELOOP: f"A shortcut is in the way in {folder}. Choose another folder",
         errno.EIO: f"The disk that holds {folder} reports an error. Choose another folder",
         errno.ESTALE: f"The disk that holds {folder} is gone",

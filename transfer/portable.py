@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -51,11 +51,24 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 def open_file(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
     """`os.open`: not through a link, bytes as they are, not for children, without waiting for a pipe.
 
-    Windows knows no such flags; there a link is looked for before. Raises OSError.
+    Windows knows no such flags; there a link is looked for before, and folders cannot be opened. Raises
+    OSError, IsADirectoryError where it is a folder and is not only read.
     """
     if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
-    return os.open(path, flags | _FLAGS | _NO_WAIT, mode)
+    with _naming_folders(path):
+        return os.open(path, flags | _FLAGS | _NO_WAIT, mode)
+
+
+@contextmanager
+def _naming_folders(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises IsADirectoryError; macOS and Windows say of a folder only that it may not be done."""
+    try:
+        yield
+    except PermissionError as error:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from error
+        raise
 
 
 def lock_file(fd: int) -> bool:
@@ -254,18 +267,9 @@ _REFUSES_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, err
 
 
 def remove(path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
-    """Delete a file that may be missing. Raises IsADirectoryError, OSError(EBUSY) as with `replace`.
-
-    macOS and Windows say of a folder only that it may not be done.
-    """
-    try:
+    """Delete a file that may be missing. Raises IsADirectoryError, OSError(EBUSY) as with `replace`."""
+    with suppress(FileNotFoundError), _naming_folders(path):
         _patiently(lambda: os.unlink(path), path, wait)
-    except FileNotFoundError:
-        pass
-    except PermissionError as error:
-        if os.path.isdir(path):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from error
-        raise
 
 
 def close_and_remove(fd: int, path: str | os.PathLike[str]) -> None:
