@@ -9,6 +9,7 @@
 # make model COUNT=2000 SEED=       resuming as a small model, explored whole, and replayed (tests/resume_model.py)
 # make chaos COUNT=2000 SEED=       so many downloads by each host, 30 % of the server's answers faulty, inside Blender
 # make kill KILLS=300 WINDOW_KILLS= SEED=   kill Blenders that download at random moments (tests/killing.py)
+# make kill SUITE=windows KILLS=100 SEED=   the same in Blender for Windows, under Wine
 # make soak MINUTES=30 RUNS=1000    long use in real windows, then what is left; SEED= repeats its order
 # make bench BARS="P3 P4" ROUNDS=9 AGAINST=   measure beside others, and beside earlier commits (bench/bench.py)
 # make mutants MODULES="ranges names" COUNT=100   do the tests notice a change? (tests/mutating.py)

@@ -26,7 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -600,14 +600,14 @@ def _tell(line: str) -> None:
 def main() -> None:
     """One argument, JSON: `blenders` (Pythons that have bpy), `zip`, `folder`, `kills`, `seed`."""
     order = json.loads(sys.argv[1])
-    folder, zip_file = Path(order["folder"]), Path(order["zip"])
-    kinds = [
-        ("own", Home, QUICK),
-        *((name, ForkingHome, QUICK) for name in "abc"),
-        ("real", ForkingHome, REAL),
-    ]
+    folder, zip_file = (Path(order[name]).resolve() for name in ("folder", "zip"))
+    kinds = [("own", Home, QUICK)]
+    if sys.platform == "win32":  # nothing forks, and a Blender takes seconds to start
+        kinds = [("own", Home, replace(QUICK, life=3.0))]
+    else:
+        kinds += [*((name, ForkingHome, QUICK) for name in "abc"), ("real", ForkingHome, REAL)]
     homes = [
-        home_with_blender(folder / f"profile-{number}-{name}", Path(python), zip_file, pace, kind)
+        home_with_blender(folder / f"profile-{number}-{name}", Path(python).absolute(), zip_file, pace, kind)
         for name, kind, pace in kinds
         for number, python in enumerate(order["blenders"])
     ]

@@ -1,7 +1,8 @@
 """make kill: kills Blenders that download, KILLS= times (300), and looks at what they leave.
 
 SEED= is where the rounds begin; a failing one names its own: `make kill SEED=that KILLS=12` plays it again.
-WINDOW_KILLS= kills so many more that have a window, of each version and with each host.
+WINDOW_KILLS= kills so many more that have a window, of each version and with each host. SUITE=windows kills
+Blenders for Windows, under Wine, by TerminateProcess; there 100 take some 20 minutes.
 """
 
 import json
@@ -10,10 +11,12 @@ import random
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from blenders import build, module_blender
 from common import ROOT, clean_environment, main, say
 from venvs import blender_pythons, blender_venv
+from wine import wine
 
 
 def tool() -> int:
@@ -24,10 +27,19 @@ def tool() -> int:
     with tempfile.TemporaryDirectory(prefix="background-downloads-") as folder:
         zip_file = build(blender, Path(folder) / "zip")
         say(f"SEED={seed} KILLS={kills}")
-        order = {"blenders": pythons, "zip": str(zip_file), "kills": kills, "seed": seed, "folder": folder}
-        command = [pythons[0], "tests/killing.py", json.dumps(order)]
+        order = {"zip": str(zip_file), "kills": kills, "seed": seed, "folder": folder}
+        if os.environ.get("SUITE") == "windows":
+            return _kill_under_wine(pythons[0], order)
+        command = [pythons[0], "tests/killing.py", json.dumps(order | {"blenders": pythons})]
         code = subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
     return _kill_windows(pythons[0], seed) or code
+
+
+def _kill_under_wine(python: str, order: dict[str, Any]) -> int:
+    with wine(Path(python)) as windows:
+        command = windows.command("tests/killing.py", json.dumps(order | {"blenders": [str(windows.python)]}))
+        environment = clean_environment(PYTHONUNBUFFERED="1", **windows.environment)
+        return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def _kill_windows(python: str, seed: int) -> int:

@@ -3,7 +3,7 @@
 SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
 SUITE=matrix, which is not among them, tests imports in more versions of Blender. Of Windows only what differs
 there is tested where SUITE does not name it. Under Wine a file has a Python of its own, which a test that
-hangs ends.
+hangs ends; what each came to is said at once, and in a table.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import shorten
@@ -27,7 +28,7 @@ from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, m
 sys.path.append(str(ROOT / "tests" / "window"))
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, MATRIX, blender_venv, engine_venv, find_python, matrix_venv
-from wine import lending, wine
+from wine import Wine, lending, wine
 from wine import set_up as set_up_wine
 
 KINDS = ("engine", "wheel", "window", "windows")
@@ -37,10 +38,12 @@ WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py",
     "tests/wheel/test_executed.py",
 )
+LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
 PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
-DEADLINE = {"engine": 2400, "wheel": 1200, "window": 2400, "matrix": 1200, "windows": 1200, "wine": 1200}
+# Under Wine for each file.
+DEADLINE = {"engine": 2400, "wheel": 1200, "window": 2400, "matrix": 1200, "windows": 2400, "wine": 1800}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
@@ -260,10 +263,11 @@ def _matrix(report: Report) -> list[Suite]:
 
 
 def _files_for_windows() -> list[str]:
-    """Every file of the engine's and the wheel's suites; those of the wheel share a Blender."""
+    """Every file of the engine's and the wheel's suites, long ones first; the wheel's share a Blender."""
     folders = ("engine", "fuzz")
-    files = [path for folder in folders for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))]
-    return [*(str(path.relative_to(ROOT)) for path in files), "tests/test_server.py", "tests/wheel"]
+    files = [path for folder in folders for path in (ROOT / "tests" / folder).glob("test_*.py")]
+    files.sort(key=lambda path: (path.stem not in LONG, path.stem))
+    return ["tests/wheel", *(str(path.relative_to(ROOT)) for path in files), "tests/test_server.py"]
 
 
 def _ensure_peers(report: Report) -> None:
@@ -342,22 +346,54 @@ def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
 
 
 def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
-    """One Python after the other."""
-    result, outputs = Result(name=suite.name), []
+    """Each file in a Python of its own, in two Windows side by side if it is the whole suite."""
+    files, parts, outputs = deque(suite.tests), [], []
+
+    def run_all() -> None:
+        with _own_windows(suite.python) as (windows, environment):
+            while files and not running.stopped:
+                tests = files.popleft()
+                started = time.monotonic()
+                one = replace(suite, tests=tests.split(), environment=environment)
+                part, output = _run_pytest(one, windows.command(), running)
+                part.name, part.seconds = tests, time.monotonic() - started
+                parts.append(part)
+                outputs.append(f"{tests}\n{output.strip()}")
+                say(f"  Wine, {tests}: {part.counts} ({part.seconds:.0f} s)")
+
+    count = 2 if len(files) > len(WINDOWS_PART) else 1
+    with ThreadPoolExecutor(count) as pool:
+        lanes = [pool.submit(run_all) for _ in range(count)]
+    for lane in lanes:
+        lane.result()
+    result = Result(name=suite.name)
+    for part in parts:
+        result.add(part)
+    return result, "\n".join([*outputs, *_table(parts, result)])
+
+
+def _table(parts: Sequence[Result], total: Result) -> list[str]:
+    """By file: passed, failed, left out, seconds; and the share that passed."""
+    lines = [
+        f"  {part.passed:5} {part.failed:3} {part.skipped:4} {part.seconds:5.0f} s  {part.name}"
+        for part in sorted(parts, key=lambda part: part.name)
+    ]
+    tests = total.passed + total.failed + total.skipped
+    share = f"{100 * total.passed / max(1, tests):.1f} % of {tests} tests passed: {total.counts}"
+    return ["By file: passed, failed, skipped, seconds", *lines, share]
+
+
+@contextlib.contextmanager
+def _own_windows(python: Path) -> Iterator[tuple[Wine, dict[str, str]]]:
+    """A Windows, and the environment in which tests find what they are lent."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        windows = stack.enter_context(wine(suite.python))
+        windows = stack.enter_context(wine(python))
         make = "import pathlib, server, sys; server.make_certificates(pathlib.Path(sys.argv[1]))"
         # The library that makes them does not load under Wine.
-        subprocess.run([suite.python, "-c", make, folder], cwd=ROOT / "tests", check=True)
-        lent = stack.enter_context(lending(suite.python, Path(folder), windows))
-        environment = {**windows.environment, "TEST_CERTIFICATES": folder, **lent}
-        for tests in suite.tests:
-            one = replace(suite, tests=tests.split(), environment=environment)
-            part, output = _run_pytest(one, windows.command(), running)
-            result.add(part)
-            outputs.append(f"{tests}\n{output.strip()}")
-    return result, "\n".join(outputs)
+        subprocess.run([python, "-c", make, folder], cwd=ROOT / "tests", check=True)
+        lent = stack.enter_context(lending(python, Path(folder), windows))
+        yield windows, {**windows.environment, "TEST_CERTIFICATES": folder, **lent}
 
 
 def _run_pytest(suite: Suite, python: Sequence[str], running: "Running") -> tuple[Result, str]:

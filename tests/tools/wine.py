@@ -58,9 +58,10 @@ class Wine:
     def command(self, *arguments: str | Path) -> list[str]:
         """How to run its Python; `/` is the root of drive Z:, on which programs start.
 
-        With a file as its standard output Python does not start under Wine 8: a pipe goes between.
+        With a file as its standard output Python does not start under Wine 8: a pipe goes between, for
+        whose end nobody waits, since what it started and left may hold it.
         """
-        run = ["bash", "-o", "pipefail", "-c", '"$@" </dev/null 2>&1 | cat', "wine"]
+        run = ["bash", "-c", '"$@" </dev/null > >(cat) 2>&1; code=$?; sleep 0.5; exit $code', "wine"]
         return [*run, str(LOADER), str(self.python), *map(str, arguments)]
 
 
