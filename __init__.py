@@ -8,9 +8,12 @@ from contextlib import suppress
 
 import bpy
 
-from . import operators, session, ui
-from .session import state, watch, wired
-from .session.registering import Registered
+from .session.lazily import uncollected
+
+with uncollected():
+    from . import operators, session, ui
+    from .session import state, watch, wired
+    from .session.registering import Registered
 
 _enabled: Registered | None = None
 
@@ -21,7 +24,7 @@ def register() -> None:
     if not importlib.util.find_spec("requests"):
         raise ImportError("Background Downloads needs Python's “requests”, which this Blender came without")
     _take_over()
-    with Registered() as enabled:
+    with uncollected(), Registered() as enabled:
         state.register(enabled)
         operators.register(enabled)
         session.open_session()

@@ -1,7 +1,5 @@
 """The operators: thin, each asks the session."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -99,7 +97,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     # -- Invoked.
 
     def _start(
-        self, context: Any, links: list[Link], problems: list[str], options: dict[str, Any]
+        self, context: Any, links: "list[Link]", problems: list[str], options: dict[str, Any]
     ) -> set[str]:
         session = current()
         if links:
@@ -119,7 +117,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if state.urls == self.urls:
             state.urls = ""
 
-    def over(self, tally: Tally) -> None:
+    def over(self, tally: "Tally") -> None:
         current().mirror.flush()
         self.report({"WARNING" if tally.failed else "INFO"}, tally.sentence)
 
@@ -128,7 +126,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     # -- Executed.
 
-    def _block(self, links: list[Link], problems: list[str], options: dict[str, Any]) -> set[str]:
+    def _block(self, links: "list[Link]", problems: list[str], options: dict[str, Any]) -> set[str]:
         if not links and not problems:
             problems = ["Nothing to download: urls is empty"]
         rows, at_work, goes_on = blocking.download(current(), links, **options)
@@ -157,7 +155,7 @@ def _shortened(problems: list[str]) -> str:
     return f"{problems[0].rstrip('.')}. {more} more {'link' if more == 1 else 'links'} cannot be used either"
 
 
-def links_of(text: str) -> tuple[list[Link], list[str]]:
+def links_of(text: str) -> "tuple[list[Link], list[str]]":
     """The links of what a person wrote, pasted or dropped, and a sentence for each that cannot be used."""
     found = texts.find_links(text)
     return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [texts.NOT_FOUND])
@@ -180,27 +178,27 @@ class _OnRows:
     def description(cls, context: Any, properties: Any) -> str:
         return cls.for_all if not properties.uid and properties.index == -1 else ""
 
-    def one(self, context: Any) -> Download | None:
+    def one(self, context: Any) -> "Download | None":
         """The row that is meant, or the active one; reports where there is none."""
         session = current()
         if not self.uid and self.index == -1:
             return self._at(session, context.window_manager.downloads.active_index)
         return session.rows.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
 
-    def several(self, *statuses: Status) -> list[Download] | None:
+    def several(self, *statuses: Status) -> "list[Download] | None":
         """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
         if not self.uid and self.index == -1:
             return [row for row in current().rows if row.status in statuses]
         row = self.one(bpy.context)
         return [row] if row else None
 
-    def _at(self, session: Session, index: int) -> Download | None:
+    def _at(self, session: "Session", index: int) -> "Download | None":
         return session.rows.at(index) or self._missing()
 
     def _missing(self) -> None:
         self.report({"ERROR"}, "There is no such download in the list")
 
-    def each(self, action: Callable[[Download], None], *statuses: Status) -> set[str]:
+    def each(self, action: "Callable[[Download], None]", *statuses: Status) -> set[str]:
         """Do it to the rows that are meant and in a state for it."""
         rows = self.several(*statuses)
         if rows is None:
@@ -337,7 +335,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         self.start_run()
         return {"FINISHED"}
 
-    def _link(self) -> Link:
+    def _link(self) -> "Link":
         """The one link that was given. Raises TransferError."""
         links, problems = links_of(self.url)
         if problems:
@@ -377,7 +375,7 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _ask_about_partial(operator: Any, context: Any, rows: list[Download]) -> set[str]:
+def _ask_about_partial(operator: Any, context: Any, rows: "list[Download]") -> set[str]:
     """Ask what is to become of what was received, where there is any."""
     if bpy.app.background or not received_by(rows):
         return operator.execute(context)
@@ -386,14 +384,14 @@ def _ask_about_partial(operator: Any, context: Any, rows: list[Download]) -> set
     )
 
 
-def _draw_partial(operator: Any, rows: list[Download]) -> None:
+def _draw_partial(operator: Any, rows: "list[Download]") -> None:
     what = f"“{rows[0].name}” is not finished" if len(rows) == 1 else f"{len(rows)} downloads leave the list"
     column = operator.layout.column()
     column.label(text=what, translate=False)
     column.prop(operator, "delete_partial", text=f"Delete the {space.amount(received_by(rows))} Received")
 
 
-def received_by(rows: Iterable[Download]) -> int:
+def received_by(rows: "Iterable[Download]") -> int:
     """The bytes in partial files."""
     return sum(row.received for row in rows if row.is_unfinished)
 
@@ -433,11 +431,11 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         current().flush()
         return {"FINISHED"}
 
-    def _rows(self) -> list[Download]:
+    def _rows(self) -> "list[Download]":
         return removed_by(self.which)
 
 
-def removed_by(which: str) -> list[Download]:
+def removed_by(which: str) -> "list[Download]":
     """The rows that Remove All takes out."""
     statuses = which.split("_AND_")
     return [row for row in current().rows if which == "ALL" or row.status.value in statuses]
@@ -739,7 +737,7 @@ class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
         current().discard_leftovers(*self._meant())
         return {"FINISHED"}
 
-    def _meant(self) -> list[Lying]:
+    def _meant(self) -> "list[Lying]":
         one = self.directory, self.name
         found = current().leftovers or ()
         return [each for each in found if not self.name or (each.directory, each.name) == one]
@@ -787,7 +785,7 @@ _CLASSES = (
 )
 
 
-def register(enabled: Registered) -> None:
+def register(enabled: "Registered") -> None:
     """Register the operators."""
     _start.register(enabled)
     enabled.classes(*_CLASSES)

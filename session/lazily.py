@@ -1,8 +1,11 @@
-"""Modules that are imported when something of them is first used: enabling the add-on must cost nothing."""
+"""Enabling the add-on must cost nothing: modules that are imported when something of them is first used."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -14,3 +17,19 @@ class Lazy:
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(importlib.import_module(self._name), attribute)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """What is made meanwhile stays, and is no reason to look for garbage among all that Blender has made.
+
+    That takes 6 ms in Blender 5.2 and 40 in 4.5, where it falls into the enabling by chance.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)  # only what is new
+        if was_enabled:
+            gc.enable()

@@ -1,7 +1,5 @@
 """What `window_manager.downloads` is: the copy of the list that scripts read, and the panel's fields."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -72,7 +70,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
 
 
-def register(enabled: Registered) -> None:
+def register(enabled: "Registered") -> None:
     """Make `window_manager.downloads`."""
     enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_state)
     bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=DOWNLOADS_PG_state)
