@@ -28,6 +28,7 @@ blocking = Lazy(".session.blocking", __package__)
 cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
 job = Lazy(".transfer.job", __package__)
+libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
 records = Lazy(".session.records", __package__)
 settings = Lazy(".session.settings", __package__)
@@ -38,6 +39,7 @@ words = Lazy(".session.words", __package__)
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
+AS_IN_FILE = "As in the File"  # the catalog, where none was chosen
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
@@ -60,6 +62,11 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     )
     if_exists: bpy.props.EnumProperty(name="If It Exists", items=IF_EXISTS, options={"SKIP_SAVE"})
     when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
+    catalog: bpy.props.StringProperty(
+        name="Catalog",
+        description="Of the asset library that the folder is in. Empty: assets keep the catalog they have",
+        options={"SKIP_SAVE"},
+    )
 
     _is_invoked = False
 
@@ -139,11 +146,18 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         cancelled = rows and all(row.status is Status.CANCELLED for row in rows)
         return {"CANCELLED"} if cancelled or not rows else {"FINISHED"}
 
+    def _catalog(self) -> str:
+        """Raises TransferError where the folder's asset library has none of this name."""
+        if self.catalog and self.catalog not in libraries.catalogs_of(settings.folder(self.directory)):
+            raise job.TransferError(f"The folder is in no asset library with a catalog “{self.catalog}”")
+        return self.catalog
+
     def _options(self) -> dict[str, Any]:
         return {
             "directory": settings.folder(self.directory),
             "if_exists": job.IfExists(self.if_exists),
             "when_done": self.when_done,
+            "catalog": self._catalog(),
         }
 
 
@@ -743,6 +757,37 @@ class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
         return [each for each in found if not self.name or (each.directory, each.name) == one]
 
 
+_catalogs: list[tuple[str, str, str]] = []  # Blender needs somebody to keep the texts of an enum
+
+
+def _catalog_items(self: Any, context: Any) -> list[tuple[str, str, str]]:
+    return _catalogs
+
+
+class DOWNLOADS_OT_choose_catalog(bpy.types.Operator):
+    """Choose the catalog of this asset library that the assets of downloaded .blend files go into"""
+
+    bl_idname = "downloads.choose_catalog"
+    bl_label = "Choose Catalog"
+    bl_options = {"INTERNAL"}
+    bl_property = "catalog"
+
+    catalog: bpy.props.EnumProperty(name="Catalog", items=_catalog_items)
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        found = libraries.catalogs_of(settings.folder(context.window_manager.downloads.directory))
+        if not found:
+            self.report({"WARNING"}, "This asset library has no catalogs yet. Make one in the asset browser")
+            return {"CANCELLED"}
+        _catalogs[:] = [("", AS_IN_FILE, ""), *((path, path, "") for path in found)]
+        context.window_manager.invoke_search_popup(self)
+        return {"FINISHED"}
+
+    def execute(self, context: Any) -> set[str]:
+        context.window_manager.downloads.catalog = self.catalog
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_paste(bpy.types.Operator):
     """Add every link that is on the clipboard, whatever text is around it"""
 
@@ -781,6 +826,7 @@ _CLASSES = (
     DOWNLOADS_OT_remove_token,
     DOWNLOADS_OT_find_leftovers,
     DOWNLOADS_OT_delete_leftovers,
+    DOWNLOADS_OT_choose_catalog,
     DOWNLOADS_OT_paste,
 )
 

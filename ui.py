@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import blf
 import bpy
 
-from .operators import UNDER_WAY, received_by, removed_by
+from .operators import AS_IN_FILE, UNDER_WAY, received_by, removed_by
 from .session import current, peek
 from .session.lazily import Lazy
 from .session.online import is_offline_forced, offline_reason
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .workers import Download
 
 importers = Lazy(".session.importers", __package__)
+libraries = Lazy(".session.libraries", __package__)
 links = Lazy(".session.links", __package__)
 mirrors = Lazy(".transfer.mirrors", __package__)
 names = Lazy(".transfer.names", __package__)
@@ -133,6 +134,9 @@ def _draw_start(layout: Any, state: Any) -> None:
     row = layout.row(align=True)
     row.prop(state, "directory", text="", placeholder=_default_folder())
     row.menu("DOWNLOADS_MT_folders", text="", icon="DOWNARROW_HLT")
+    if libraries.library_folder(_chosen_folder(state)):
+        text = f"Catalog: {state.catalog or AS_IN_FILE}..."
+        layout.operator("downloads.choose_catalog", text=text, icon="ASSET_MANAGER", translate=False)
     column = layout.column()
     column.use_property_split = True
     column.use_property_decorate = False
@@ -145,6 +149,7 @@ def _draw_start(layout: Any, state: Any) -> None:
     start.directory = state.directory
     start.if_exists = state.if_exists
     start.when_done = state.when_done
+    start.catalog = state.catalog
 
 
 @lru_cache(maxsize=1)
@@ -154,6 +159,12 @@ def _start_text(urls: str) -> str:
         return "Download..."
     count = links.count_links(urls)
     return f"Download {count} Files" if count > 1 else "Download"
+
+
+def _chosen_folder(state: Any) -> str:
+    """What the field says, or else the preferences, as a path; no disk is asked."""
+    chosen = state.directory or getattr(settings.preferences(), "directory", "")
+    return os.path.expanduser(bpy.path.abspath(chosen))
 
 
 def _default_folder() -> str:

@@ -22,6 +22,8 @@ class Download:
     directory: str
     if_exists: IfExists = IfExists.RENAME
     when_done: str = "NOTHING"
+    catalog: str = ""
+    """Of the asset library that `directory` is in: where its marked assets go. Empty: they keep theirs."""
     digest: Digest | None = None
     partial: str = ""
     """The name of the partial file of an earlier link, which this one goes on with."""

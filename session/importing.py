@@ -1,4 +1,5 @@
-"""What happens to a finished file: it is imported as soon as Blender is ready, or its row says why not.
+"""What happens to a finished file: its assets go into a catalog, and it is imported as soon as Blender is
+ready, or its row says why not.
 
 A file that arrives while Blender renders, a tool is at work or a mesh is being edited waits, at most
 `PATIENCE`; then its row offers Import instead. No run stays open for that. Main thread.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..workers import Download
+from ..workers import Download, Status
 from . import importers, libraries
 from .settings import preferences
 from .unpacking import ImportProblem, unpack
@@ -36,16 +38,16 @@ UNFORESEEN = "Not imported: something unforeseen went wrong. Try File > Import"
 
 @dataclass(slots=True)
 class Pending:
-    """A finished file that is to be imported."""
+    """A finished file that something is to be done with."""
 
     row: Download
     path: str
-    collection: int
-    """The session's uid of the collection that was active when it was asked for."""
+    collection: int | None
+    """The session's uid of the collection that was active when it was asked for. None: not to be imported."""
     since: float
     """When it could have been imported, in seconds of `time.monotonic`."""
     steps: Iterator[str] | None = None
-    """Unpacks an archive."""
+    """What has to be done before it can be imported; its last one is the path."""
 
 
 class Importing:
@@ -74,19 +76,29 @@ class Importing:
             self._asked[row.uid] = _active_collection()
 
     def finished(self, row: Download) -> None:
-        """A row's file is there. Imports it at once where nothing else goes on, else soon."""
-        libraries.arrived(row.filepath)
-        if row.when_done != "IMPORT":
+        """A row's file is there. Does what was asked for, at once where nothing else goes on, else soon."""
+        collection = self._place_for(row)
+        is_catalogued = bool(row.catalog) and row.status is Status.FINISHED
+        if not is_catalogued:
+            libraries.arrived(row.filepath)
+        if collection is None and not is_catalogued:
             return
+        steps = self._steps(row, collection is not None) if is_catalogued or _is_archive(row) else None
+        self._add(Pending(row, row.filepath, collection, time.monotonic(), steps))
+        if not self._session.run:  # a script waits for it
+            self._finish()
+
+    def _place_for(self, row: Download) -> int | None:
+        """The collection that a row is to be imported into; None: it is not, as the row says."""
+        if row.when_done != "IMPORT":
+            return None
         collection = self._asked.pop(row.uid, None)
         if not importers.can_import(row.filepath):
             self._say(row, "Not imported: Blender has no importer for this type of file")
-        elif collection is None:
+            return None
+        if collection is None:
             self._say(row, ELSEWHERE)
-        else:
-            self._add(row, collection)
-            if not self._session.run:  # a script waits for it
-                self._finish()
+        return collection
 
     def import_now(self, row: Download) -> None:
         """The user's click: import a row's file, or begin to unpack it.
@@ -99,32 +111,51 @@ class Importing:
             raise ImportProblem("Blender has no importer for this type of file")
         if obstacle := _obstacle(minds_tools=False):
             raise ImportProblem(f"Not now: {obstacle}")
-        for waiting in [waiting for waiting in self._pending if waiting.row is row]:
-            self._drop(waiting)
-        pending = self._add(row, _active_collection())
+        for waiting in list(self._pending):
+            if waiting.row is row and waiting.collection is not None:
+                self._drop(waiting)
+        steps = self._steps(row, is_imported=True) if _is_archive(row) else None
+        pending = Pending(row, row.filepath, _active_collection(), time.monotonic(), steps)
+        self._add(pending)
         if not pending.steps or bpy.app.background:
             self._pending.remove(pending)
             self._import(pending)
             self._say(row, "")
 
-    def _add(self, row: Download, collection: int) -> Pending:
-        pending = Pending(row, row.filepath, collection, time.monotonic())
-        if row.filepath.lower().endswith(".zip"):
-            pending.steps = self._unpack(row.filepath)
+    def _add(self, pending: Pending) -> None:
         self._pending.append(pending)
         if not bpy.app.background and not bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.register(self._timer, first_interval=0.0, persistent=True)
-        return pending
+
+    def _steps(self, row: Download, is_imported: bool) -> Iterator[str]:
+        """Unpack an archive that is to be imported, and put assets into the catalog that was chosen."""
+        path = row.filepath
+        if is_imported and _is_archive(row):
+            self._say(row, "Unpacking")
+            yield from self._unpack(path)
+            path = self._unpacked[_version(path)]
+        if row.catalog:
+            yield from self._catalogue(row, path)
+        libraries.arrived(path)
+        yield importers.pick(path) if os.path.isdir(path) else path
 
     def _unpack(self, path: str) -> Iterator[str]:
         """Once, however often it is imported."""
-        key = path, os.stat(path).st_mtime_ns
+        key = _version(path)
         if not os.path.isdir(self._unpacked.get(key, "")):
             for folder in unpack(path):
                 self._unpacked[key] = folder
                 yield ""
-            libraries.arrived(self._unpacked[key])
-        yield importers.pick(self._unpacked[key])
+
+    def _catalogue(self, row: Download, path: str) -> Iterator[str]:
+        """Where that cannot be, the row says so, and the file stays as it was."""
+        self._say(row, f"Putting it into the catalog “{row.catalog}”")
+        try:
+            for _ in libraries.put_into_catalog(path, row.directory, row.catalog):
+                yield ""
+        except libraries.CatalogProblem as problem:
+            self._note(row, str(problem))
+        self._session.file_changed(row)
 
     # -- What becomes of it.
 
@@ -140,7 +171,7 @@ class Importing:
         """Go on with the first file, and give up those that have waited for too long."""
         obstacle = _obstacle()
         for pending in list(self._pending):
-            if self._session.rows.find(pending.row.uid) is not pending.row:  # it was removed
+            if pending.collection is not None and not self._is_listed(pending.row):
                 self._drop(pending)
             elif pending.steps:
                 self._advance(pending, time.monotonic() + AT_ONCE)
@@ -162,6 +193,9 @@ class Importing:
     def _finish(self) -> None:
         """All that can be, now; in background mode nothing comes later."""
         for pending in list(self._pending):
+            if pending.collection is None:
+                self._advance(pending, math.inf)
+                continue
             obstacle = _obstacle()
             if obstacle and not bpy.app.background:
                 return
@@ -175,10 +209,16 @@ class Importing:
         with self._told(pending):
             for path in pending.steps or ():
                 if path:
-                    pending.path, pending.steps, pending.since = path, None, time.monotonic()
+                    self._prepared(pending, path)
                 if path or time.monotonic() > until:
-                    self._say(pending.row, "" if path else "Unpacking")
                     return
+
+    def _prepared(self, pending: Pending, path: str) -> None:
+        """All is done that comes before importing it."""
+        pending.path, pending.steps, pending.since = path, None, time.monotonic()
+        self._say(pending.row, "")
+        if pending.collection is None:
+            self._drop(pending)
 
     def _try(self, pending: Pending) -> None:
         with self._told(pending):
@@ -191,7 +231,7 @@ class Importing:
         try:
             for path in pending.steps or ():
                 pending.path = path or pending.path
-            with _place(pending.collection) as collection:
+            with _place(pending.collection or 0) as collection:
                 importers.bring_in(pending.path, collection, link=link)
         except ImportProblem:
             raise
@@ -227,14 +267,34 @@ class Importing:
         text = ". ".join(filter(None, (note, more)))
         if row.note != text:
             row.note = text
-            self._session.changed(row)
+            if self._is_listed(row):
+                self._session.changed(row)
+
+    def _note(self, row: Download, more: str) -> None:
+        """Have a row say this from now on, too."""
+        self._notes[row.uid] = ". ".join(filter(None, (self._notes.get(row.uid, row.note), more)))
+
+    def _is_listed(self, row: Download) -> bool:
+        return self._session.rows.find(row.uid) is row
 
     def opened(self) -> None:
         """Another file is open: nothing lands in one that it was not asked for."""
         self._asked.clear()
-        for pending in list(self._pending):
-            self._drop(pending)
-            self._say(pending.row, ELSEWHERE)
+        for pending in [waiting for waiting in self._pending if waiting.collection is not None]:
+            if pending.row.catalog and pending.steps:  # what becomes of the file itself goes on
+                pending.collection = None
+                self._note(pending.row, ELSEWHERE)
+            else:
+                self._drop(pending)
+                self._say(pending.row, ELSEWHERE)
+
+
+def _is_archive(row: Download) -> bool:
+    return row.filepath.lower().endswith(".zip")
+
+
+def _version(path: str) -> tuple[str, int]:
+    return path, os.stat(path).st_mtime_ns
 
 
 def _stop(pending: Pending) -> None:

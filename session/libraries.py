@@ -1,4 +1,6 @@
-"""The user's asset libraries: what lands in one shows in the asset browsers that are open. Main thread."""
+"""The user's asset libraries. What lands in one goes into the catalog that was chosen for it,
+and shows in the asset browsers that are open. Main thread.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import bpy
+
+from . import blendfile, catalogs
+from .blendfile import NoAssetsError, UnreadableError
 
 SOON = 0.5  # seconds: files that arrive together are looked at together
 
@@ -26,6 +31,70 @@ def library_of(path: str) -> Any:
         if library.path and _is_below(path, library.path):
             return library
     return None
+
+
+class CatalogProblem(Exception):
+    """Why a file was not put into the catalog, in a sentence, and what to do then."""
+
+
+def put_into_catalog(path: str, directory: str, name: str) -> Iterator[None]:
+    """Put the marked assets of a .blend file, or of all in a folder, into a catalog of `directory`'s library.
+
+    Pauses after each few milliseconds. Raises CatalogProblem; the files are as they were then.
+    """
+    if not (catalog := catalogs_of(directory).get(name)):
+        raise _problem(f"this asset library has no catalog “{name}” any more")
+    if not (files := _blend_files(path)):
+        raise CatalogProblem("Not put into the catalog: only .blend files hold assets")
+    has_assets = False
+    try:
+        for file in files:
+            has_assets = (yield from _put(file, catalog)) or has_assets
+    except UnreadableError as error:
+        raise _problem(str(error)) from error
+    except OSError as error:
+        raise _problem(error.strerror or "the disk reports an error") from error
+    if not has_assets:
+        raise CatalogProblem("Nothing in it is marked as an asset, so no catalog shows it")
+
+
+def _put(file: str, catalog: catalogs.Catalog) -> blendfile.Steps:
+    """Returns whether the file has assets."""
+    try:
+        yield from blendfile.set_catalog(file, catalog)
+    except NoAssetsError:
+        return False
+    return True
+
+
+def _problem(why: str) -> CatalogProblem:
+    return CatalogProblem(f"Not put into the catalog: {why}. Open the file to choose one")
+
+
+def _blend_files(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path] if path.lower().endswith(".blend") else []
+    found = (os.path.join(place, name) for place, _, files in os.walk(path) for name in files)
+    return sorted(file for file in found if file.lower().endswith(".blend"))
+
+
+def catalogs_of(directory: str) -> dict[str, catalogs.Catalog]:
+    """The catalogs of the asset library that a folder is in, by their paths. Reads a file; raises nothing."""
+    library = library_folder(directory)
+    return catalogs.of(library) if library else {}
+
+
+def library_folder(directory: str) -> str:
+    """The folder of the asset library that a folder is in, by their names alone; empty where it is in none.
+
+    It looks at no disk: a draw method may ask.
+    """
+    folder = os.path.normcase(os.path.normpath(directory))
+    for library in bpy.context.preferences.filepaths.asset_libraries:
+        own = os.path.normcase(os.path.normpath(bpy.path.abspath(library.path))) if library.path else ""
+        if own and (folder == own or folder.startswith(os.path.join(own, ""))):
+            return str(bpy.path.abspath(library.path))
+    return ""
 
 
 def _is_below(path: str, folder: str) -> bool:

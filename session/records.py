@@ -43,6 +43,7 @@ def encode_list(lines: Iterable[str]) -> bytes:
 _DEFAULTS: dict[str, Any] = {
     "if_exists": IfExists.RENAME.value,
     "when_done": "NOTHING",
+    "catalog": "",
     "digest": None,
     "name": "",
     "error": "",
@@ -62,6 +63,7 @@ def encode_row(row: Download) -> str:
         "status": row.status.value,
         "if_exists": row.if_exists.value,
         "when_done": row.when_done,
+        "catalog": row.catalog,
         "digest": [row.digest.algorithm, row.digest.hex] if row.digest else None,
         "name": row.progress.name,
         "error": row.error,
@@ -113,6 +115,7 @@ def _row(values: Any) -> Download:
         directory=directory,
         if_exists=IfExists(values["if_exists"]),
         when_done="IMPORT" if values["when_done"] == "IMPORT" else "NOTHING",
+        catalog=_text(values["catalog"]),
         digest=_digest(values["digest"]),
         status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
         progress=Progress(

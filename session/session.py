@@ -5,9 +5,12 @@ Everything here is the main thread's.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from typing import TypedDict, Unpack
 
 from ..transfer import names
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, TransferError
@@ -19,6 +22,14 @@ from .queue import Intent, Queue
 from .store import Etags, Store
 
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
+
+
+class Options(TypedDict, total=False):
+    """What new rows have in common, named as in `Download`."""
+
+    if_exists: IfExists
+    when_done: str
+    catalog: str
 
 
 class Session(Queue):
@@ -42,13 +53,9 @@ class Session(Queue):
 
     # -- Changing the list.
 
-    def add(
-        self, links: Iterable[names.Link], *, directory: str, if_exists: IfExists, when_done: str
-    ) -> list[str]:
+    def add(self, links: Iterable[names.Link], *, directory: str, **options: Unpack[Options]) -> list[str]:
         """Put links at the end of the list, QUEUED; a sentence for each that is at work in it already."""
-        rows, at_work = self.new_rows(
-            links, directory=directory, if_exists=if_exists, when_done=when_done, may_wait=True
-        )
+        rows, at_work = self.new_rows(links, directory=directory, may_wait=True, **options)
         self.adopt(rows)
         return at_work
 
@@ -57,9 +64,8 @@ class Session(Queue):
         links: Iterable[names.Link],
         *,
         directory: str,
-        if_exists: IfExists,
-        when_done: str,
         may_wait: bool = False,
+        **options: Unpack[Options],
     ) -> tuple[list[Download], list[str]]:
         """Records that are not in the list yet, and a sentence for each link that is at work in it already.
 
@@ -77,7 +83,7 @@ class Session(Queue):
                 continue
             elif old:
                 old_rows.append(old)
-            rows.append(self._new(link, directory, if_exists, when_done))
+            rows.append(self._new(link, directory, options))
         self.drop(*old_rows)
         self.store.folders.use(directory, [row.url for row in rows])
         if rows:
@@ -101,14 +107,9 @@ class Session(Queue):
         intent = self._intents.get(row.uid)
         return intent is not None and intent.status is not Status.QUEUED
 
-    def _new(self, link: names.Link, directory: str, if_exists: IfExists, when_done: str) -> Download:
+    def _new(self, link: names.Link, directory: str, options: Options) -> Download:
         row = Download(
-            uid=self.rows.new_uid(),
-            url=link.url,
-            digest=link.digest,
-            directory=directory,
-            if_exists=if_exists,
-            when_done=when_done,
+            uid=self.rows.new_uid(), url=link.url, digest=link.digest, directory=directory, **options
         )
         self.on_asked(row)
         return row
@@ -154,6 +155,14 @@ class Session(Queue):
         """A row differs from what scripts and the disk have."""
         self.mirror.touch(row.uid)
         self.store.touch(row)
+
+    def file_changed(self, row: Download) -> None:
+        """A finished file is another by our own doing: an update need not fetch it for that."""
+        if have := self.etags.find(row.url, row.directory):
+            with suppress(OSError):
+                status = os.stat(row.filepath)
+                have = replace(have, size=status.st_size, mtime=status.st_mtime)
+                self.etags.keep(row.url, row.directory, have)
 
     # -- What people ask for.
 

@@ -25,7 +25,13 @@ WHEN_DONE = [
     ("IMPORT", "Import", "Bring the file into the scene"),
 ]
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
-FIELDS = ("urls", "directory", "if_exists", "when_done", "show")
+FIELDS = ("urls", "directory", "if_exists", "when_done", "catalog", "show")
+
+
+def _forget_catalog(self: Any, context: Any) -> None:
+    """Another folder is another library, or none."""
+    if self.catalog:
+        self.catalog = ""
 
 
 class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
@@ -58,6 +64,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         description="Where the files go. Empty: the folder from the preferences. //: beside the .blend file",
         subtype="DIR_PATH",
         options=BLEND_RELATIVE,
+        update=_forget_catalog,
     )
     if_exists: bpy.props.EnumProperty(
         name="If It Exists",
@@ -66,6 +73,10 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
     when_done: bpy.props.EnumProperty(
         name="When Done",
         items=WHEN_DONE,
+    )
+    catalog: bpy.props.StringProperty(
+        name="Catalog",
+        description="Of the asset library that the folder is in. Empty: assets keep the catalog they have",
     )
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
 

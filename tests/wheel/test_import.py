@@ -485,3 +485,75 @@ def test_an_importer_that_is_gone_is_not_offered(extension: Extension) -> None:
     if importers:
         importers._can_import.cache_clear()
         assert not importers.can_import("a.rock")
+
+
+# Asset libraries.
+
+
+@pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("how", ["file", "archive"])
+def test_what_lands_in_a_library_is_in_the_catalog_that_was_chosen(
+    extension: Extension, site: tuple[str, Path], made: Path, tmp_path: Path, compress: bool, how: str
+) -> None:
+    empty()
+    url, folder = site
+    library = tmp_path / "library"
+    library.mkdir()
+    line = f"{CATALOG}:Props/Röcks:Props-Röcks\n"
+    (library / "blender_assets.cats.txt").write_text(f"VERSION 1\n{line}", "utf-8")
+    for name in ("Granite", "Basalt"):
+        mesh = bpy.data.meshes.new(name)
+        mesh.from_pydata([(0, 0, 0)], [], [])
+        rock = bpy.data.objects.new(name, mesh)
+        rock.asset_mark()
+        rock.asset_data.tags.new("rock")
+        bpy.context.scene.collection.objects.link(rock)
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "rock.blend"), compress=compress)
+    name = "rock.blend"
+    if how == "archive":
+        with zipfile.ZipFile(folder / "pack.zip", "w") as archive:
+            archive.write(folder / "rock.blend", "rock.blend")
+        name = "pack.zip"
+    empty()
+    libraries = bpy.context.preferences.filepaths.asset_libraries
+    libraries.new(name="Kitchen", directory=str(library))
+    try:
+        bpy.ops.downloads.start(
+            urls=f"{url}/{name}", directory=str(library), catalog="Props/Röcks", when_done="IMPORT"
+        )
+        with pytest.raises(RuntimeError, match="no asset library with a catalog “Props/Nix”"):
+            bpy.ops.downloads.start(urls=f"{url}/{name}", directory=str(library), catalog="Props/Nix")
+    finally:
+        libraries.remove(libraries[-1])
+    (item,) = bpy.context.window_manager.downloads.items
+    assert (item.status, item.note) == ("FINISHED", "")
+    (path,) = library.rglob("rock.blend")
+    with bpy.data.libraries.load(str(path), assets_only=True) as (source, target):
+        target.objects = source.objects
+    found = [(each.name, each.asset_data.catalog_id, len(each.asset_data.tags)) for each in target.objects]
+    assert [each[1:] for each in found] == [(CATALOG, 1)] * 2
+
+
+CATALOG = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def test_what_is_no_asset_says_so_where_a_catalog_was_chosen(
+    extension: Extension, site: tuple[str, Path], tmp_path: Path
+) -> None:
+    empty()
+    url, folder = site
+    (tmp_path / "blender_assets.cats.txt").write_text(f"VERSION 1\n{CATALOG}:Props:Props\n")
+    save_blend(folder / "plain.blend")
+    save_image(folder / "moss.png")
+    libraries = bpy.context.preferences.filepaths.asset_libraries
+    libraries.new(name="Kitchen", directory=str(tmp_path))
+    try:
+        for name in ("plain.blend", "moss.png"):
+            bpy.ops.downloads.start(urls=f"{url}/{name}", directory=str(tmp_path), catalog="Props")
+    finally:
+        libraries.remove(libraries[-1])
+    notes = [item.note for item in bpy.context.window_manager.downloads.items]
+    assert notes == [
+        "Nothing in it is marked as an asset, so no catalog shows it",
+        "Not put into the catalog: only .blend files hold assets",
+    ]

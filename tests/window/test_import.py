@@ -291,6 +291,52 @@ def test_what_lands_in_an_asset_library_shows_in_an_open_asset_browser(
     downloads.wait_over()
 
 
+def test_what_lands_in_a_library_shows_under_the_catalog_that_was_clicked(
+    downloads: Downloads, server: Server, tmp_path: Path
+) -> None:
+    b, library = downloads.b, tmp_path / "library"
+    library.mkdir()
+    lines = f"VERSION 1\n{CATALOG}:Props/Rocks:Props-Rocks\n{OTHER_CATALOG}:Chairs:Chairs\n"
+    (library / "blender_assets.cats.txt").write_text(lines)
+    b.run(MAKE_GRANITE.format(path=tmp_path / "rock.blend"))
+    b.run(f"library = {str(library)!r}")
+    b.run(BROWSER_BESIDE)
+    try:
+        b.wait("area.spaces.active.params is not None")
+        b.run("show_library()")
+        b.run(f"area.spaces.active.params.catalog_id = {CATALOG!r}")
+        b.wait("assets() == []")
+        b.run("state().directory = library")
+        press(b, "downloads.choose_catalog")
+        b.steps("pause(0.5)")
+        b.type("rocks")
+        b.steps("pause(0.5)")
+        b.key("RET")
+        b.wait("state().catalog == 'Props/Rocks'")
+        b.run(f"fill({server.add('/rock.blend', body=(tmp_path / 'rock.blend').read_bytes())!r})")
+        b.run("state().when_done = 'NOTHING'")
+        press(b, "downloads.paste")
+        press(b, "downloads.start")
+        b.wait("assets() == ['Granite']")
+        assert b.eval("notes()") == [""]
+        b.run(f"area.spaces.active.params.catalog_id = {OTHER_CATALOG!r}")
+        b.wait("assets() == []")
+    finally:
+        b.run("hide_library()")
+    downloads.wait_over()
+
+
+CATALOG, OTHER_CATALOG = "01234567-89ab-cdef-0123-456789abcdef", "11234567-89ab-cdef-0123-456789abcdef"
+MAKE_GRANITE = """
+mesh = bpy.data.meshes.new('Granite')
+mesh.from_pydata([(0, 0, 0)], [], [])
+rock = bpy.data.objects.new('Granite', mesh)
+rock.asset_mark()
+bpy.data.libraries.write('{path}', {{rock}})
+bpy.data.objects.remove(rock)
+"""
+
+
 BROWSER = """
 libraries = bpy.context.preferences.filepaths.asset_libraries
 area = view3d()
@@ -311,3 +357,8 @@ def hide_library():
     with in_window():
         bpy.ops.preferences.asset_library_remove(index=len(libraries) - 1)
 """.replace("in_window()", "bpy.context.temp_override(window=window())")
+
+BROWSER_BESIDE = BROWSER.replace(
+    "area = view3d()",
+    "areas = window().screen.areas; area = next(a for a in areas if a.type == 'DOPESHEET_EDITOR')",
+).replace('"VIEW_3D"', '"TIMELINE"')
