@@ -37,7 +37,9 @@ def tool() -> int:
 
 def _kill_under_wine(python: str, order: dict[str, Any]) -> int:
     with wine(Path(python)) as windows:
-        command = windows.command("tests/killing.py", json.dumps(order | {"blenders": [str(windows.python)]}))
+        # That Python looks for modules in no folder of a script's.
+        script = "import sys; sys.path.append('tests'); import killing; killing.main()"
+        command = windows.command("-c", script, json.dumps(order | {"blenders": [str(windows.python)]}))
         environment = clean_environment(PYTHONUNBUFFERED="1", **windows.environment)
         return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
