@@ -474,7 +474,7 @@ class Part:
                 os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
         self._sync(portable.sync_file)
         self._check_place()
-        with self._let_go():
+        with self._let_go(), _telling_of_scanners(self.path):
             path = self._place(name, if_exists, wait)
         if path:
             with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
@@ -550,6 +550,18 @@ def _is_ours(status: os.stat_result, path: Path) -> bool:
         return status.st_nlink == 1 and os.path.samestat(status, os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def _telling_of_scanners(path: Path) -> Iterator[None]:
+    """They look at a file when it is closed, and take it away. Raises TransferError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not path.parent.is_dir():
+            raise
+        what = f"“{path.name}” was taken away when it was complete"
+        raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
 
 
 def _candidates(target: Path, if_exists: IfExists) -> Iterator[Path]:

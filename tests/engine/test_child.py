@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from server import (
 )
 
 from background_downloads.hosts import process, spawn
+from background_downloads.transfer import portable
 from background_downloads.transfer.job import Failed
 from background_downloads.workers import ProcessHost
 
@@ -93,6 +95,31 @@ def test_it_starts_where_main_has_a_file(
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
     job = new_job(server.add("/a.bin", body=DATA), tmp_path / "files")
     assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("named", ["python", "blender"])
+def test_it_starts_from_any_folder_and_whichever_program_blender_names(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """`sys.executable` is Blender's own Python, in official builds, or Blender."""
+    blender = tmp_path / "Blender Foundation (x86)" / "Blender für Zoë" / "blender.exe"
+    python = _copy_python(blender.parent / "5.2" / "python" / "bin")
+    monkeypatch.setattr(sys, "executable", str(python if named == "python" else blender))
+    monkeypatch.setattr(sys, "prefix", str(python.parent.parent))
+    assert portable.python() == str(python)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path / "files")
+    assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+def _copy_python(folder: Path) -> Path:
+    """A Python there, as Blender brings one."""
+    if sys.platform == "win32":
+        shutil.copytree(Path(sys.executable).parent, folder)
+        return folder / "python.exe"
+    folder.mkdir(parents=True)
+    python = folder / "python{}.{}".format(*sys.version_info)
+    python.symlink_to(Path(sys.executable).resolve())
+    return python
 
 
 def test_it_starts_where_the_environment_would_mislead_python(

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,13 @@ from background_downloads.hosts.process import BATCH
 from background_downloads.transfer import portable
 from background_downloads.transfer.control import Wire
 
+if sys.platform == "win32":
+    import msvcrt
+
+TESTS = Path(__file__).resolve().parents[1]
+
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux' desktops write user-dirs.dirs")
-on_windows = pytest.mark.skipif(sys.platform != "win32", reason="only Windows has known folders")
+on_windows = pytest.mark.skipif(sys.platform != "win32", reason="only Windows has it")
 
 
 # -- The user's own Downloads folder.
@@ -167,6 +173,38 @@ def test_a_pipe_holds_two_batches_that_nobody_reads() -> None:
                 end.send(batch)
             assert [other.recv(), other.recv()] == batches
             assert not other.poll(0)
+
+
+# -- What a child inherits.
+
+
+def told_by_a_child(code: str) -> Any:
+    """What a child of ours says: `code` puts it into `told`."""
+    ours, theirs = portable.pipe()
+    end = (
+        f"import sys; sys.path[:] = {[str(TESTS), *sys.path]!r}\n"
+        "from multiprocessing import connection\n"
+        f"end = getattr(connection, 'PipeConnection', connection.Connection)({theirs.fileno()})\n"
+    )
+    command = [portable.python(), "-I", "-c", f"{end}{code}\nend.send(told)"]
+    with ours, portable.start(command, theirs.fileno()):
+        theirs.close()
+        return ours.recv()
+
+
+def test_a_child_inherits_its_end_of_the_pipe_and_nothing_else(tmp_path: Path) -> None:
+    with (tmp_path / "open for all children").open("wb") as file:
+        os.set_inheritable(file.fileno(), True)
+        if sys.platform == "win32":
+            os.set_handle_inheritable(msvcrt.get_osfhandle(file.fileno()), True)
+        told = told_by_a_child("import leaks; told = list(leaks.descriptors().values())")
+    assert [path for path in told if "open for all children" in path] == []
+    assert len([path for path in told if "socket" in path]) == 1
+
+
+@on_windows
+def test_a_child_has_no_console_window() -> None:
+    assert told_by_a_child("import ctypes; told = ctypes.windll.kernel32.GetConsoleWindow()") == 0
 
 
 # -- Waits on a connection.

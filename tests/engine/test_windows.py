@@ -132,6 +132,31 @@ def test_a_sidecar_that_somebody_reads_is_replaced_a_moment_later(
     assert reader.closed
 
 
+@pytest.mark.parametrize("if_exists", [IfExists.RENAME, IfExists.OVERWRITE])
+def test_a_scanner_that_takes_the_new_file_away_is_named(
+    windows: None,
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    if_exists: IfExists,
+) -> None:
+    """It looks when the file is closed, just before the file gets its name."""
+
+    def quarantine(source: Any, *args: Any) -> None:
+        os.unlink(source)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+
+    transfer = fetch.transfer(new_job(server.add("/a.bin", body=DATA), tmp_path, if_exists=if_exists))
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "rename_new", quarantine)
+        patch.setattr(portable, "replace", quarantine)
+        assert "Ask your virus scanner" in failed(fetch.run(transfer))
+    assert [name for name in names(tmp_path) if not name.endswith(".json")] == []
+    assert finished(fetch.run(transfer)).read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
+
+
 def test_a_name_that_is_taken_leaves_no_partial_file(
     windows: None, fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
