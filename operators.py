@@ -359,6 +359,37 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         return links[0]
 
 
+class DOWNLOADS_OT_change_folder(_Restarts, bpy.types.Operator):
+    """Go on in another folder, with what was received where that is on the same disk"""
+
+    bl_idname = "downloads.change_folder"
+    bl_label = "Change Folder"
+
+    directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
+    filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        self.uid = row.uid  # whichever is active when the folder is chosen
+        self.directory = os.path.join(row.directory, "")
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: Any) -> set[str]:
+        row = self.one(context)
+        if not row:
+            return {"CANCELLED"}
+        try:
+            current().change_folder(row, settings.folder(self.directory))
+        except job.TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self.start_run()
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
     """Take the download out of the list, cancelling it first; a finished file stays"""
 
@@ -811,6 +842,7 @@ _CLASSES = (
     DOWNLOADS_OT_resume,
     DOWNLOADS_OT_retry,
     DOWNLOADS_OT_replace_link,
+    DOWNLOADS_OT_change_folder,
     DOWNLOADS_OT_remove,
     DOWNLOADS_OT_remove_all,
     DOWNLOADS_OT_clear,

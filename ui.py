@@ -349,6 +349,8 @@ def _draw_buttons(column: Any, view: _View, row: Download) -> None:
         buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
     if row.status is Status.FAILED:
         _draw_replace(buttons, row)
+    if row.status is Status.FAILED and records.readable(row.directory) in row.error:
+        _draw_change_folder(buttons, row)
     if "in the preferences" in row.error:
         add = buttons.operator("downloads.add_token", text="Add Token...", icon="KEYINGSET")
         add.host = names.shown(row.url)
@@ -412,6 +414,8 @@ def _draw_for_active(layout: Any, row: Download) -> None:
         layout.operator("downloads.cancel", icon="X").uid = row.uid
     if row.is_unfinished:
         _draw_replace(layout, row)
+    if row.status is Status.FAILED and not row.is_cut:
+        _draw_change_folder(layout, row)
     if _can_import(row):
         layout.operator("downloads.import_file", icon="IMPORT").uid = row.uid
     layout.operator("downloads.open_folder", icon="FILE_FOLDER").uid = row.uid
@@ -429,6 +433,10 @@ def _draw_for_active(layout: Any, row: Download) -> None:
 
 def _draw_replace(layout: Any, row: Download) -> None:
     layout.operator("downloads.replace_link", text="Replace Link...", icon="URL").uid = row.uid
+
+
+def _draw_change_folder(layout: Any, row: Download) -> None:
+    layout.operator("downloads.change_folder", text="Change Folder...", icon="FILE_FOLDER").uid = row.uid
 
 
 def _with_dots(text: str, rows: Iterable[Download]) -> str:

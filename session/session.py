@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TypedDict, Unpack
 
 from ..transfer import names
-from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, TransferError
-from ..transfer.part import discard_leftover
+from ..transfer.disk import prepare_folder
+from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
+from ..transfer.part import discard_leftover, move_leftover
 from ..workers import Download, Status
 from . import records
 from .mirror import Mirror
@@ -211,6 +212,28 @@ class Session(Queue):
         self.store.folders.use(row.directory, [link.url])
         self.mirror.relink(row)
         self.changed(row)
+
+    def change_folder(self, row: Download, directory: str) -> None:
+        """Have a row that failed go on in another folder, with what was received if that can move there.
+
+        Raises TransferError in a sentence where that cannot be; the row is as it was then.
+        """
+        if row.status is not Status.FAILED:
+            raise TransferError("Only a download that failed can go into another folder")
+        if any(other.url == row.url and _is_in(other, directory) for other in self.rows if other is not row):
+            raise TransferError("This link is in the list for that folder already")
+        prepare_folder(directory)
+        if self.host:
+            self.host.forget(row.uid)
+        there = [name for name in records.part_names(row) if row.has_file(name)]
+        moved = next((name for name in there[::-1] if move_leftover(row.directory, directory, name)), "")
+        self.store.folders.remove(row.directory, there)
+        self.store.folders.use(directory, [row.url])
+        row.directory, row.partial = directory, moved
+        if not moved:
+            row.progress = Progress(name=row.progress.name)
+        self.changed(row)
+        self.queue(row)
 
     def clear(self) -> int:
         """Take the rows that are done out of the list. Returns how many."""

@@ -100,7 +100,7 @@ def prepare_folder(directory: str) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         os.makedirs(folder, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another")
+        raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another folder")
 
 
 @contextmanager

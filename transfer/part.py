@@ -672,6 +672,22 @@ def discard_leftover(directory: str, name: str) -> None:
             _delete(fd, path)
 
 
+def move_leftover(directory: str, to: str, name: str) -> bool:
+    """Move a partial file that nobody has open, with its sidecar. False: it stays, on another disk, say."""
+    names_of_it = name + names.SIDECAR, name  # without the sidecar the file is worth nothing
+    here, there = (Path(portable.reach(folder)) for folder in (directory, to))
+    if not is_part_name(name) or not is_free(directory, name) or os.path.lexists(there / name):
+        return False
+    try:
+        for each in names_of_it:
+            portable.replace(here / each, there / each)
+    except OSError:
+        with suppress(OSError):
+            portable.replace(there / names_of_it[0], here / names_of_it[0])
+        return False
+    return True
+
+
 def _taken(path: Path) -> int:
     """Open and lock a partial file that is there; -1: somebody has it, or it cannot be had."""
     try:

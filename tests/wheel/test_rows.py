@@ -267,3 +267,62 @@ def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, h
     with pytest.raises(RuntimeError) as caught:
         getattr(bpy.ops.downloads, operator)(how, uid=99)
     assert str(caught.value).count("There is no such download") == 1
+
+
+# Another folder.
+
+
+def failed(rows: List, url: str = URL) -> Any:
+    row = rows.add(url)[-1]
+    rows.session.put(row, type(row.status).FAILED)
+    return row
+
+
+def test_a_failed_download_takes_what_it_received_into_another_folder(rows: List, tmp_path: Path) -> None:
+    row, other = failed(rows), tmp_path / "other" / "new"
+    part = rows.leave_part()
+    rows.session.change_folder(row, str(other))
+    assert (row.directory, row.partial, row.status.value) == (str(other), part, "QUEUED")
+    assert rows.files() == []
+    assert sorted(path.name for path in other.iterdir()) == [part, f"{part}.json"]
+    assert rows.session.job(row).partial == part
+
+
+def test_bytes_that_cannot_move_stay_where_they_are_and_do_not_come_back_as_a_download(
+    rows: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, other = failed(rows), tmp_path / "other"
+    part = rows.leave_part()
+
+    def another_disk(source: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(rows._modules["transfer.part"].portable, "replace", another_disk)
+    bpy.ops.downloads.change_folder("EXEC_DEFAULT", uid=row.uid, directory=str(other))
+    assert (row.directory, row.partial, row.received) == (str(other), "", 0)
+    assert rows.files() == [part]
+    monkeypatch.undo()
+    assert rows.find() == [row]
+
+
+def test_a_folder_that_cannot_be_had_leaves_the_download_as_it_was(rows: List, tmp_path: Path) -> None:
+    row = failed(rows)
+    (tmp_path / "file").write_bytes(b"")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(RuntimeError, match="Choose a"):
+            bpy.ops.downloads.change_folder("EXEC_DEFAULT", uid=row.uid, directory=str(wrong))
+    assert (row.directory, row.status.value) == (str(rows.folder), "FAILED")
+
+
+def test_what_did_not_fail_keeps_its_folder(rows: List, tmp_path: Path) -> None:
+    (row,) = rows.add(URL)
+    with pytest.raises(RuntimeError, match="Only a download that failed"):
+        bpy.ops.downloads.change_folder("EXEC_DEFAULT", uid=row.uid, directory=str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_downloads_of_a_link_do_not_end_up_in_one_folder(rows: List, tmp_path: Path) -> None:
+    row, rows.folder = failed(rows), tmp_path / "other"
+    failed(rows)
+    with pytest.raises(RuntimeError, match="in the list for that folder already"):
+        bpy.ops.downloads.change_folder("EXEC_DEFAULT", uid=row.uid, directory=str(rows.folder))
