@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import answers, content, retry
+from . import answers, content, names, retry
 from .answers import Ask
 from .control import Control
 from .job import Finished, Skipped, TransferError, TryAgain
@@ -112,7 +112,9 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
         raise mirror.why("does not answer") from error
     except TransferError as error:
         raise mirror.why("cannot be used") from error
-    answer.url = url
+    # Where it has followed redirects itself, it may say where they led: a link may have no name in it.
+    found = answer.headers.get("Content-Location")
+    answer.url = names.resolved(url, found) if found else url
     return answer
 
 

@@ -17,11 +17,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from server import DEADLINE
+from server import DEADLINE, Certificates
 
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 SQUIDS_USER = "proxy"  # Debian's; as root Squid insists on another one than root
@@ -133,6 +133,11 @@ http {{
 """
 
 
+def _nginx(configuration: Path) -> Sequence[str | Path]:
+    folder = configuration.parent
+    return [find("nginx") or "nginx", "-p", folder, "-c", configuration, "-e", folder / "output"]
+
+
 class Nginx(Service):
     """One nginx on 127.0.0.1 and, where there is one, ::1; plain and, on its other port, TLS."""
 
@@ -154,15 +159,7 @@ class Nginx(Service):
                 locations=self._locations,
             )
         )
-        return [
-            find("nginx") or "nginx",
-            "-p",
-            self.folder,
-            "-c",
-            configuration,
-            "-e",
-            self.folder / "output",
-        ]
+        return _nginx(configuration)
 
     def url(self, path: str, *, host: str = "127.0.0.1", user: str = "", tls: bool = False) -> str:
         login = f"{user}@" if user else ""
@@ -183,6 +180,53 @@ class Nginx(Service):
 
         found_now: list[dict[str, Any]] = until(found, lambda: f"{path} was not asked for {n} times")
         return found_now
+
+
+MIRROR = """
+daemon off; master_process off; pid nginx.pid; error_log output notice;
+events {{ worker_connections 256; }}
+http {{
+    client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+    {upstreams}
+    {page}
+}}
+"""
+
+
+class StudioMirror(Service):
+    """The mirror of docs/studio.md, as it stands there but for names that are this machine's own."""
+
+    def __init__(self, folder: Path, certificates: Certificates, servers: Mapping[str, int]) -> None:
+        """`servers`: names that exist nowhere, and the ports where they are."""
+        super().__init__(folder)
+        self._certificates = certificates
+        self._upstreams = [
+            f"upstream {name} {{ server 127.0.0.1:{port}; }}" for name, port in servers.items()
+        ]
+
+    def command(self) -> Sequence[str | Path]:
+        page = _page_of_studios()
+        for theirs, ours in (
+            ("/var/cache/nginx/downloads", "cache"),
+            ("listen 443 ssl;", f"listen 127.0.0.1:{self.other_port} ssl;"),
+            ("/etc/ssl/mirror.example.pem", self._certificates.good),
+            ("/var/log/nginx/downloads.log", "requests"),
+            ("/etc/ssl/certs/ca-certificates.crt", self._certificates.ca),
+        ):
+            assert theirs in page
+            page = page.replace(theirs, str(ours))
+        configuration = self.folder / "nginx.conf"
+        configuration.write_text(MIRROR.format(upstreams="\n".join(self._upstreams), page=page))
+        return _nginx(configuration)
+
+    @property
+    def template(self) -> str:
+        return f"https://127.0.0.1:{self.other_port}/{{scheme}}/{{host}}/{{path}}"
+
+
+def _page_of_studios() -> str:
+    text = (Path(__file__).parents[2] / "docs" / "studio.md").read_text("utf-8")
+    return text.partition("```nginx\n")[2].partition("```")[0]
 
 
 def has_ipv6() -> bool:

@@ -449,6 +449,14 @@ def test_its_own_redirect_is_followed(fetch: Fetcher, server: Server, mirror: Mi
     assert server.requests == []
 
 
+def test_where_it_followed_one_the_file_is_called_after_its_place(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    url = server.url("/models/4711")
+    mirror.have(url, add_headers(("Content-Location", "https://cdn.example/x/rocks.zip")))
+    assert finished(fetch(url, tmp_path)).name == "rocks.zip"
+
+
 def test_where_a_redirect_that_it_kept_has_expired_the_server_gives_a_new_one(
     fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
 ) -> None:

@@ -45,6 +45,18 @@ def test_a_span_in_pieces(added: list[tuple[int, int]], start: int, end: int) ->
 
 
 @given(spans)
+def test_each_position_is_in_the_set_or_not_and_so_much_of_it_lies_before(
+    added: list[tuple[int, int]],
+) -> None:
+    ranges, there = Ranges(added), {p for a, b in added for p in range(a, b)}
+    for position in range(SIZE + 5):
+        assert ranges.has(position) == (position in there)
+        if position not in there:
+            gap = next((p for p in range(position - 1, -1, -1) if p not in there), -1)
+            assert ranges.before(position) == position - gap - 1
+
+
+@given(spans)
 def test_ranges_survive_json(added: list[tuple[int, int]]) -> None:
     ranges = Ranges(added)
     assert Ranges(json.loads(json.dumps(ranges.as_list()))).as_list() == ranges.as_list()
@@ -98,6 +110,7 @@ def test_meeting_and_adding_are_as_of_a_set_of_numbers(start: int, count: int) -
         ("bytes  5-9/100", (5, 10, 100)),
         ("bytes 5-4/100", None),
         ("bytes 5-100/100", None),
+        ("bytes 5-200/100", None),
         ("bytes */100", None),
         ("bytes 5-9", None),
         ("lines 5-9/100", None),

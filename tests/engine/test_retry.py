@@ -33,7 +33,7 @@ def test_only_passing_failures_are_tried_again() -> None:
         (" 0 ", 0.0),
         ("-5", 0.0),
         ("1.5", 1.5),
-        ("9" * 400, retry.LONGEST_ASKED),
+        ("9" * 400, 366 * 86400.0),
         ("Sun, 06 Nov 1994 08:51:37 GMT", 120.0),
         ("Sunday, 06-Nov-94 08:51:37 GMT", 120.0),
         ("Sun Nov  6 08:51:37 1994", 120.0),
@@ -45,6 +45,8 @@ def test_only_passing_failures_are_tried_again() -> None:
         ("1e9", None),
         ("nan", None),
         ("inf", None),
+        ("Sun, 06 Nov 10000 08:49:37 GMT", None),
+        ("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", None),
         ("١٢", None),
     ],
 )
@@ -70,10 +72,27 @@ def test_delays_double_with_jitter() -> None:
             assert base / 2 <= tries.delay(CUT, rng=rng) <= base
 
 
+class Loaded(random.Random):
+    """Says the same each time."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(0)
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@pytest.mark.parametrize(("value", "delay"), [(0.0, 1.5), (0.5, 2.25), (1.0, 3.0)])
+def test_jitter_is_anything_from_half_the_delay_to_all_of_it(value: float, delay: float) -> None:
+    assert Tries().delay(CUT, first_delay=3.0, rng=Loaded(value)) == delay
+    assert Tries().delay(CUT, 0.0, first_delay=3.0, rng=Loaded(value)) == delay
+
+
 def test_delays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "TRIES", 100)
     tries = Tries()
-    assert max(tries.delay(CUT) for _ in range(99)) <= 30
+    assert max(tries.delay(CUT, rng=Loaded(1.0)) for _ in range(99)) == 30.0
 
 
 def test_the_same_random_gives_the_same_delays() -> None:
@@ -115,6 +134,15 @@ def test_only_new_ground_is_progress() -> None:
         tries.delay(CUT)
 
 
+def test_the_first_byte_is_progress_and_none_is_not() -> None:
+    tries = Tries()
+    tries.delay(CUT)
+    tries.progress(0)
+    assert tries.failures == 1
+    tries.progress(1)
+    assert tries.failures == 0
+
+
 def test_one_new_byte_resets_the_counts() -> None:
     tries = Tries(furthest=10)
     for offset in range(11, 200):
@@ -149,6 +177,7 @@ def test_waits_of_more_than_five_minutes_in_all_are_refused() -> None:
         (301, "6 minutes"),
         (720, "12 minutes"),
         (3600, "1 hour"),
+        (86400, "1 day"),
         (7201, "3 hours"),
         (90000, "2 days"),
         (retry.LONGEST_ASKED, "366 days"),
@@ -157,6 +186,11 @@ def test_waits_of_more_than_five_minutes_in_all_are_refused() -> None:
 def test_a_long_wait_is_an_error_that_says_how_long(seconds: float, words: str) -> None:
     with pytest.raises(TransferError, match=rf"^The server asks to wait {words}\. Try again later$"):
         Tries().delay("The server is busy", seconds)
+
+
+def test_a_wait_of_no_time_at_all_is_called_a_second() -> None:
+    with pytest.raises(TransferError, match=r"^The server asks to wait 1 second\. Try again later$"):
+        Tries(waited=300.0).delay("The server is busy", 0.0)
 
 
 def test_no_wait_at_all_still_leaves_the_server_a_moment() -> None:
@@ -195,6 +229,50 @@ def _fail_again_and_again(tries: Tries, answers: list[float | None]) -> None:
     for answer in itertools.cycle(answers):
         tries.request()
         tries.delay("The server is busy", answer)
+
+
+# -- How long: 20 times the time-out for one phase, here 7 seconds.
+
+BEGAN, LIMIT, TIMEOUT = 1000.0, 140.0, 7.0
+
+
+def check_that_just_so_much_is_left(tries: Tries, now: float, left: float) -> None:
+    tries.check(now + left, TIMEOUT)
+    with pytest.raises(TransferError, match=r"^The server keeps the connection busy"):
+        tries.check(now + left + 0.25, TIMEOUT)
+
+
+def test_time_on_the_network_without_progress_is_limited() -> None:
+    tries = Tries()
+    check_that_just_so_much_is_left(tries, 0.0, LIMIT)
+    tries.begin(BEGAN)
+    check_that_just_so_much_is_left(tries, BEGAN, LIMIT)
+
+
+def test_what_is_new_begins_that_time_anew() -> None:
+    tries = Tries()
+    tries.begin(BEGAN)
+    tries.came(BEGAN + 100.0)
+    check_that_just_so_much_is_left(tries, BEGAN + 100.0, LIMIT)
+
+
+def test_waits_on_purpose_do_not_count() -> None:
+    tries = Tries()
+    tries.begin(BEGAN)
+    tries.waited_for(30.0)
+    tries.waited_for(12.5)
+    check_that_just_so_much_is_left(tries, BEGAN, LIMIT + 42.5)
+
+
+def test_pauses_do_not_count_and_what_went_before_them_does() -> None:
+    tries = Tries()
+    tries.begin(BEGAN)
+    tries.pause(BEGAN + 60.0)
+    tries.begin(BEGAN + 5000.0)
+    check_that_just_so_much_is_left(tries, BEGAN + 5000.0, LIMIT - 60.0)
+    tries.pause(BEGAN + 5030.0)
+    tries.begin(BEGAN + 9000.0)
+    check_that_just_so_much_is_left(tries, BEGAN + 9000.0, LIMIT - 90.0)
 
 
 def test_tries_travel_with_their_transfer() -> None:
