@@ -108,16 +108,16 @@ def extension(installed: Extension) -> Iterator[Extension]:
 
 @pytest.fixture
 def fresh_blender(tmp_path: Path) -> Callable[..., str]:
-    """Runs a script in a Blender process of its own, with an empty profile; returns what it printed."""
+    """Runs a script in a Blender process of its own, with a new profile; returns what it printed."""
 
-    def run(script: str, *arguments: object) -> str:
-        profile = tmp_path / "profile"
-        profile.mkdir(exist_ok=True)
+    def run(script: str, *arguments: object, profile: str = "profile", **environment: str) -> str:
+        folder = tmp_path / profile
+        folder.mkdir(exist_ok=True)
         done = subprocess.run(
             [sys.executable, "-c", script, *map(str, arguments)],
             capture_output=True,
             text=True,
-            env=os.environ | {"BLENDER_USER_RESOURCES": str(profile)},
+            env=os.environ | {"BLENDER_USER_RESOURCES": str(folder)} | environment,
             timeout=FRESH_BLENDER_DEADLINE,
         )
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
