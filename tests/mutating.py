@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cosmic_ray.plugins
 import cryptography.x509  # noqa: F401 (the forks need not import it)
-import hypothesis  # noqa: F401
+import hypothesis
 import pytest
 import requests  # noqa: F401
 from cosmic_ray.mutating import mutate_code
@@ -34,6 +34,7 @@ TESTS = {
     "answers": ["test_answers.py", "test_resume.py"],
     "part": ["test_part.py", "test_resume.py", "test_disk.py"],
 }
+EXAMPLES = 30  # of each property; the usual 100 take three times as long and find little more
 PATIENCE = 5  # times as long as the tests take on the code as it is; a mutant may hang
 WANT_ARGUMENTS = ("VariableReplacer", "VariableInserter")
 
@@ -137,4 +138,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
+    hypothesis.settings.register_profile("mutants", max_examples=EXAMPLES, database=None, deadline=None)
+    hypothesis.settings.load_profile("mutants")
     main()
