@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -243,6 +244,7 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
 
 
+@functools.lru_cache(maxsize=64)  # many answers are of the same second
 def timestamp(date: str) -> float | None:
     """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
     try:

@@ -119,7 +119,7 @@ class _Stream:
         count = min(len(view), len(self.rest))
         view[:count] = self.rest[:count]
         self.rest = self.rest[count:]
-        return count
+        return count if self.rest else self._fill(view, count)
 
     def receive(self, view: memoryview, control: Control) -> int:
         """As `read`, past what was read ahead."""
@@ -140,7 +140,7 @@ class _Stream:
         return self._fill(view, count) if self._is_tls else count
 
     def _fill(self, view: memoryview, count: int) -> int:
-        """TLS gives a record of 16 KiB at most: gather what has arrived, so that writes are few."""
+        """TLS gives a record of 16 KiB at most, and a head the beginning of the body: gather what has arrived."""
         try:
             while 0 < count < len(view):
                 more = self._socket.recv_into(view[count:])

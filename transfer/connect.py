@@ -145,7 +145,7 @@ class Client:
         finally:
             del _current.control
 
-    def _ask_first(self, url: str, host: _Host, fields: dict[str, str]) -> http.client.HTTPResponse:
+    def _ask_first(self, url: str, host: _Host, fields: dict[str, str]) -> _Response:
         """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
         _current.control.check()
         request = _request(url, fields)
@@ -153,7 +153,7 @@ class Client:
         raw: Any = self._adapter.send(
             request, stream=True, timeout=(connecting, self._timeout), proxies=host.proxies
         ).raw
-        message: http.client.HTTPResponse = raw._fp  # in urllib3 1.26 and 2.x
+        message: _Response = raw._fp  # in urllib3 1.26 and 2.x
         raw._fp = raw._connection = raw._pool = None
         return message
 
@@ -224,16 +224,17 @@ def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
     return request.headers.get("Cookie", "")
 
 
-def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> http.client.HTTPResponse:
-    """Send one request more over a connection, as `http.client` does it."""
+def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
+    """Send one request more over a connection, as `http.client` does it: urllib3's own looks at each field."""
     plain: Any = connection
+    put, message = http.client.HTTPConnection.putheader, http.client.HTTPConnection.getresponse
     try:
         plain.putrequest("GET", _current.target, skip_accept_encoding=True)
         for name, value in fields.items():
-            plain.putheader(name, value)
+            put(plain, name, value)
         plain.endheaders()
-        # urllib3's own would make an answer of its kind.
-        return http.client.HTTPConnection.getresponse(plain)
+        answer: Any = message(plain)  # urllib3's own would make one of its kind
+        return answer
     except BaseException:
         connection.close()
         raise
@@ -276,7 +277,7 @@ class Answer:
         client: Client,
         route: str,
         connection: _Interruptible,
-        message: http.client.HTTPResponse,
+        message: _Response,
         url: str,
         asked: Mapping[str, str],
     ) -> None:
@@ -284,7 +285,7 @@ class Answer:
         self.asked = asked
         """The header fields of the request."""
         self.status_code = message.status
-        self.headers = Headers(message.headers.items())
+        self.headers = message.fields
         self.message = message
         self._client, self._route, self._connection = client, route, connection
 
@@ -446,6 +447,8 @@ class _Response(http.client.HTTPResponse):
     Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2).
     """
 
+    fields: Headers
+
     def begin(self) -> None:
         """Read the head. Raises HTTPException where it was cut, or says what nobody can be sure of."""
         file: Any = self.fp
@@ -466,18 +469,18 @@ class _Response(http.client.HTTPResponse):
         """Whether no line ended the headers early, and the body's framing is one that we know."""
         if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return False
-        codings = [coding.strip().lower() for coding in self.headers.get_all("Transfer-Encoding", ())]
-        return codings in ([], ["chunked"], ["identity"]) and self._takes_length()
+        self.fields = Headers(self.headers.raw_items())
+        coding = self.fields.get("Transfer-Encoding", "identity").strip().lower()
+        return coding in ("chunked", "identity") and self._takes_length()
 
     def _takes_length(self) -> bool:
         """Go by the length, if one is told: a number, or a list of the same one (RFC 9110, section 8.6).
 
         False: it is neither.
         """
-        values = self.headers.get_all("Content-Length", ())
-        lengths = {length.strip() for value in values for length in value.split(",")}
-        if self.chunked or not lengths:
+        if self.chunked or "Content-Length" not in self.fields:
             return True
+        lengths = {length.strip() for length in self.fields["Content-Length"].split(",")}
         if len(lengths) > 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
             return False
         if self.length is None:
@@ -499,6 +502,8 @@ class _ProxyFault(OSError):
 class _AsWritten:
     """A connection that asks for what the link says, whatever the libraries would make of it."""
 
+    response_class: Callable[..., _Response] = _Response
+
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         _current.connection = self  # type: ignore[assignment]
         super().putrequest(method, _current.target, *args, **options)  # type: ignore[misc]
@@ -507,7 +512,6 @@ class _AsWritten:
 class _Interruptible(_AsWritten):
     """What our connections add to urllib3's."""
 
-    response_class: Callable[..., _Response] = _Response
     wire: Wire | None = None
     sock: socket.socket | None
     proxy_is_verified: bool | None

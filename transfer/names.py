@@ -51,7 +51,10 @@ _NOT_IN_LINKS = r"[\s\x00-\x20\x7f-\x9f\ud800-\udfff]"
 _PLACE = r"(\[[0-9A-Fa-f:.]+(?:%[0-9A-Za-z_.~-]+)?\]|[^\[\]:]*)(?::([0-9]{0,5}))?"
 _HOST = r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
 # No user, query, escape, capital in the host or odd port: in most links there is nothing to be mended.
-_BARE = r"(?a)https?://(?=[^/]{1,250}/)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*(?::[1-9][0-9]{0,3})?/[\w.~/-]*"
+_BARE = (
+    r"(?a)https?://(?=[^/]{1,250}/)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*"
+    r"(?::(?:[1-5][0-9]|[1-9])[0-9]{0,3})?/[\w.~/-]*"
+)
 _LONE_PERCENT = r"%(?![0-9A-Fa-f]{2})"
 _DOTS = r"(\.\.?)(?:/|(?=[?#])|\Z)"
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]*:"
@@ -274,7 +277,8 @@ _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
 )
-_SAFE = r"[A-Za-z0-9_][A-Za-z0-9_-]{7,199}(?:\.[A-Za-z0-9]{1,20})?"  # longer than what is reserved
+# Longer than what is reserved, or begins with a digit.
+_SAFE = r"(?:[0-9]|[A-Za-z](?=[^.]{7}))[A-Za-z0-9_-]{0,199}(?:\.[A-Za-z0-9]{1,20})?"
 _EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
 _TOKEN = r"[\w!#$%&'*+.^`|~-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"(?=\s*(?:;|\Z))'
@@ -363,9 +367,9 @@ def choose(*, disposition: str, asked: str, final: str, content_type: str) -> st
     :param final: the URL that answered, after redirects.
     :param content_type: the header, empty if there was none.
     """
-    links = (asked, final)
-    found = (from_disposition(disposition), *map(_file_in_path, links), *map(_file_in_query, links))
-    name = next(filter(None, found), "") or _completed(from_url(asked), content_type)
+    found = (find(link) for find in (_file_in_path, _file_in_query) for link in (asked, final))
+    name = disposition and from_disposition(disposition)
+    name = name or next(filter(None, found), "") or _completed(from_url(asked), content_type)
     return _fit(name + _STAND_IN, NAME_SIZE) if re.search(_OWN, name) else name
 
 
@@ -384,7 +388,9 @@ def _file_extension(name: str) -> str:
 def _file_in_path(url: str) -> str:
     """The last path segment, if it is the name of a file; parameters (RFC 3986, section 3.3) may follow."""
     name = from_url(url)
-    return next((text for text in (name, safe(name.partition(";")[0])) if _file_extension(text)), "")
+    if not _file_extension(name) and ";" in name:
+        name = safe(name.partition(";")[0])
+    return name if _file_extension(name) else ""
 
 
 def _file_in_query(url: str) -> str:
@@ -444,6 +450,8 @@ def from_disposition(header: str) -> str:
 @functools.lru_cache(maxsize=64)  # of one link it is asked several times
 def from_url(url: str) -> str:
     """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
+    if _is_bare(url):
+        return safe(url.rpartition("/")[2])
     try:
         segment = _split(url).path.rpartition("/")[2]
     except TransferError:
