@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,139 @@ class Memory:
 class TakenError(TransferError):
     """Somebody else has the partial file."""
 
+    def __init__(self) -> None:
+        super().__init__("Another Blender is downloading this")
+
+
+class Standing(Enum):
+    """How a partial file stands in its folder."""
+
+    CLOSED = auto()
+    """We have not opened it, whether it is there or not."""
+    LATE = auto()
+    """It is not there: nothing has come yet, and there was nothing to go on from."""
+    NAMELESS = auto()
+    """It is in no folder, and only our descriptor has it: it came whole with the first read."""
+    NAMED = auto()
+    """It is there, and we have locked it."""
+
+
+class File:
+    """A partial file itself, whatever is in it. Closed, it raises Stopped where a descriptor is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.standing = Standing.CLOSED
+        self._fd = -1
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor; the file is made where it is late. Raises Stopped, TakenError, OSError."""
+        if self.standing is Standing.LATE:
+            self._open(self.path)
+            with suppress(IsADirectoryError):  # which vouches for nothing
+                portable.remove(_sidecar(self.path))  # somebody may have begun meanwhile, and be gone
+            os.ftruncate(self._fd, 0)
+        if self.standing is Standing.CLOSED:
+            raise Stopped
+        return self._fd
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a descriptor."""
+        return self._fd >= 0
+
+    def open(self, path: Path) -> None:
+        """Have it, under the name that it has now; late, if nothing has that. Raises TakenError, OSError."""
+        if os.path.lexists(path):
+            self._open(path)
+        else:
+            self.standing = Standing.LATE
+
+    def _open(self, path: Path) -> None:
+        self._fd = _locked(path)
+        self.standing = Standing.NAMED
+
+    def make_nameless(self) -> None:
+        """Have it without a name, and so without a lock, if it is late and the system can."""
+        fd = portable.open_nameless(self.path.parent, disk.MODE) if self.standing is Standing.LATE else -1
+        if fd >= 0:
+            self._fd, self.standing = fd, Standing.NAMELESS
+
+    def take_name(self) -> None:
+        """Stand under its name, locked, if it has none. Raises TakenError, OSError."""
+        if self.standing is not Standing.NAMELESS:
+            return
+        try:
+            portable.lock_file(self._fd)
+            portable.give_name(self._fd, self.path)
+        except FileExistsError:
+            raise TakenError from None
+        except OSError:  # the system gives it none
+            self._copy()
+        self.standing = Standing.NAMED
+
+    def _copy(self) -> None:
+        nameless, named = self._fd, _locked(self.path)
+        try:
+            _write(named, memoryview(portable.pread(nameless, self.size, 0)), 0)
+            portable.sync_file(named)  # what is published was made durable before
+        except BaseException:
+            portable.close_and_remove(named, self.path)
+            raise
+        self._fd = named
+        os.close(nameless)
+
+    def is_in_place(self) -> bool:
+        """Whether it still stands under its name, if it had that; somebody may have deleted it."""
+        if self.standing is Standing.NAMELESS:
+            return True
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
+        except OSError:
+            return False
+
+    def rename_new(self, target: Path, wait: portable.Wait) -> None:
+        """Raises FileExistsError where somebody has the name; else as `portable.rename_new`."""
+        if self.standing is Standing.NAMELESS:
+            try:
+                return portable.give_name(self._fd, target)
+            except FileExistsError:
+                raise
+            except OSError:
+                self.take_name()
+        portable.rename_new(self.path, target, wait)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return os.fstat(self._fd).st_size if self.is_open else 0
+
+    def empty(self) -> None:
+        """Throw away what is in it."""
+        if self.standing is Standing.NAMELESS:
+            self.close()
+            self.standing = Standing.LATE
+        elif self.standing is not Standing.LATE:
+            os.ftruncate(self.fd, 0)
+
+    def look(self) -> Mark:
+        """What it looks like."""
+        status = os.fstat(self.fd)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def delete(self) -> None:
+        """Delete it with its sidecar, unless both names are somebody else's by now. Raises OSError."""
+        if self.standing is Standing.NAMED and self.is_in_place():
+            fd, self._fd, self.standing = self._fd, -1, Standing.CLOSED
+            _delete(fd, self.path)
+
+    def close(self) -> None:
+        """Let it go; what has no name is gone."""
+        fd, self._fd, self.standing = self._fd, -1, Standing.CLOSED
+        if fd >= 0:
+            os.close(fd)
+
 
 class Part:
     """The partial file of one download: open and locked while workers run it, remembered in between.
@@ -90,7 +224,7 @@ class Part:
     ) -> None:
         """Touches no disk. `earlier`: the name of another link's partial file, to be taken over."""
         folder = portable.reach(directory)
-        self.path = Path(folder, names.part_name(url, directory))
+        self.file = File(Path(folder, names.part_name(url, directory)))
         self.received = memory.received if memory else Received()
         self.lock = threading.Lock()
         """Guards the ranges in `received` while workers run it."""
@@ -101,7 +235,6 @@ class Part:
         self._digest = digest
         self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
         self._mark: Mark = memory.mark if memory else ()  # while it is closed
-        self._fd = -1
         self._has_sidecar = False  # perhaps: only then it has to be taken away
         self._lost: Exception | None = None  # why bytes that were there may not be, nobody knows which
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
@@ -112,16 +245,14 @@ class Part:
         self._restart_hash()
 
     @property
+    def path(self) -> Path:
+        """Under which name it stands, if it does."""
+        return self.file.path
+
+    @property
     def sidecar(self) -> Path:
         """The file that describes the partial file."""
         return _sidecar(self.path)
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor. Raises Stopped."""
-        if self._fd < 0:
-            raise Stopped
-        return self._fd
 
     # -- Open.
 
@@ -147,11 +278,11 @@ class Part:
             if old and is_old_there and not os.path.lexists(self.path):
                 self._take_over(old)
             else:
-                self._fd = _locked(self.path)
+                self.file.open(self.path)
                 self._read_sidecar(self.sidecar, self._about["url"])
             if old and not is_old_there:  # taken over by a process that died before the last step
                 disk.remove(_sidecar(old))
-            is_known = bool(mark) and self._look() == mark
+            is_known = bool(mark) and self.file.is_open and self.file.look() == mark
         except BaseException:
             self.received = memory
             self._unlock()
@@ -170,7 +301,7 @@ class Part:
         First the new sidecar, then the file, then the old sidecar goes: cut anywhere, it can be
         taken over again, or it is ours.
         """
-        self._fd = _locked(old)
+        self.file.open(old)
         self._read_sidecar(_sidecar(old), None)
         if self._about["digest"]:  # the same file has another validator elsewhere
             self.received.validator = Validator()
@@ -180,16 +311,9 @@ class Part:
         portable.sync_folder(self.path.parent)
         disk.remove(_sidecar(old))
 
-    def is_in_place(self) -> bool:
-        """Whether the open file still stands under its name; somebody may have deleted it."""
-        try:
-            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
-        except OSError:
-            return False
-
     def _check_place(self) -> None:
         """Under another disk's name, or a moved folder's, there is somebody else's by now."""
-        if not self.is_in_place():
+        if not self.file.is_in_place():
             raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
 
     # -- Closed.
@@ -201,8 +325,10 @@ class Part:
 
     def release(self) -> None:
         """Close it, at no cost: what was received is remembered, not yet made durable. Raises nothing."""
-        with suppress(OSError, Stopped):
-            self._mark = () if self._lost else self._look()
+        if self.file.is_open:
+            with suppress(OSError, TransferError, Stopped):
+                self.file.take_name()
+                self._mark = () if self._lost else self.file.look()
         self._unlock()
 
     def close(self) -> None:
@@ -211,9 +337,9 @@ class Part:
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
         with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            if self._fd < 0 and self._mark and os.path.lexists(self.path):
+            if not self.file.is_open and self._mark and os.path.lexists(self.path):
                 self.open()
-            if self._fd >= 0 and not self._lost:
+            if self.file.is_open and not self._lost:
                 if self.received.ranges.total() and not self.received.encoded:
                     self.checkpoint()
                 else:
@@ -222,27 +348,17 @@ class Part:
 
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
-        if self._fd < 0:
+        if not self.file.is_open:
             for path in filter(None, (self.path, self._earlier)):
                 discard_leftover(str(path.parent), path.name)
         with suppress(OSError, Stopped):
-            self._remove()
+            self.file.delete()
         self._unlock()
         self.received, self._mark = Received(), ()
 
-    def _remove(self) -> None:
-        if self.is_in_place():  # else both names are somebody else's by now
-            fd, self._fd = self._fd, -1
-            _delete(fd, self.path)
-
     def _unlock(self) -> None:
-        fd, self._fd, self._lost = self._fd, -1, None
-        if fd >= 0:
-            os.close(fd)
-
-    def _look(self) -> Mark:
-        status = os.fstat(self.fd)
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        self.file.close()
+        self._lost = None
 
     # -- Bytes.
 
@@ -258,7 +374,7 @@ class Part:
 
     def read(self, offset: int, count: int) -> bytes:
         """Up to `count` bytes from `offset`."""
-        return portable.pread(self.fd, count, offset)
+        return portable.pread(self.file.fd, count, offset)
 
     def fits(self, data: memoryview, offset: int) -> bool:
         """Whether what came is what is there, as far as something is."""
@@ -270,11 +386,13 @@ class Part:
 
     def write(self, data: memoryview, offset: int) -> bool:
         """Put what came where nothing is, and count it. Returns whether any of it was new."""
-        self._check_size()
         end, is_new = offset + len(data), False
+        if offset == 0 and end == self.received.size:
+            self.file.make_nameless()
+        self._check_size()
         for a, b, is_there in self.received.ranges.pieces(offset, end):
             if not is_there:
-                self._write(data[a - offset : b - offset], a)
+                _write(self.file.fd, data[a - offset : b - offset], a)
                 is_new = True
         if self._hash and offset <= self.hashed < end:
             self._hash.update(data[self.hashed - offset :])
@@ -283,14 +401,10 @@ class Part:
             self.received.ranges.add(offset, end)
         return is_new
 
-    def _write(self, data: memoryview, offset: int) -> None:
-        while data:
-            written = portable.pwrite(self.fd, data, offset)
-            data, offset = data[written:], offset + written
-
     def _check_size(self) -> None:
         """What is written behind the end of a file that somebody else has cut would leave a hole."""
-        if os.fstat(self.fd).st_size < self.received.ranges.end():
+        end = self.received.ranges.end()
+        if end and os.fstat(self.file.fd).st_size < end:
             self._disown()
             self._lost = TransferError("The partial file was cut by something else. Press Retry")
         if self._lost:
@@ -309,7 +423,7 @@ class Part:
         with self.lock:
             self.received = Received()
         self._digest = None if self.told else self._digest
-        os.ftruncate(self.fd, 0)
+        self.file.empty()
         self._restart_hash()
 
     def doubt(self, kept: int) -> None:
@@ -364,8 +478,9 @@ class Part:
     def is_expected(self, control: Control, buffer: memoryview) -> bool:
         """All is there: whether it has the digest that was asked for, if any."""
         size = self.received.size or 0
-        self._check_size()
-        os.ftruncate(self.fd, size)  # it may have been longer once
+        if self.file.standing is not Standing.NAMELESS:  # nobody else has that
+            self._check_size()
+            os.ftruncate(self.file.fd, size)  # it may have been longer once
         self.hash_up_to(size, control, buffer)
         return not (self._digest and self._hash) or digest.matches(self._hash, self._digest)
 
@@ -396,13 +511,14 @@ class Part:
 
     def save_meanwhile(self) -> float | None:
         """While a worker waits. Returns seconds until it is time again; None: all is saved."""
-        if self._fd < 0 or self.unsaved <= 0:
+        if not self.file.is_open or self.unsaved <= 0:
             return None
         self.save()
         return max(SAVE_LOOK, self._checkpoint_in)
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut. Raises TransferError, OSError."""
+        self.file.take_name()
         self._check_place()
         self._save()
 
@@ -432,7 +548,7 @@ class Part:
         if self._lost:
             raise self._lost
         try:
-            sync(self.fd)
+            sync(self.file.fd)
         except OSError as error:
             self._lost = error
             raise
@@ -441,7 +557,7 @@ class Part:
         """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
         try:
             about = json.loads(disk.read_regular(path, SIDECAR_SIZE))
-            self.received = _parse(about, url, os.fstat(self.fd).st_size)
+            self.received = _parse(about, url, self.file.size)
             self._has_sidecar = True
         except FileNotFoundError:
             self.received = Received()
@@ -471,14 +587,15 @@ class Part:
         """
         if mtime is not None:
             with suppress(OSError, OverflowError):  # a date that this file system does not know
-                os.utime(self.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
+                os.utime(self.file.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
         self._sync(portable.sync_file)
         self._check_place()
         with self._let_go(), _telling_of_scanners(self.path):
             path = self._place(name, if_exists, wait)
         if path:
-            with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
-                disk.remove(self.sidecar)
+            if self.file.standing is not Standing.NAMELESS:
+                with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
+                    disk.remove(self.sidecar)
             plain = Path(portable.plain(str(path)))
             placed(plain)
             with suppress(OSError):
@@ -499,8 +616,8 @@ class Part:
         finally:
             if os.path.lexists(self.path):
                 with suppress(OSError, TransferError):
-                    self._fd = _locked(self.path)
-                    if self._look() == self._mark:
+                    self.file.open(self.path)
+                    if self.file.look() == self._mark:
                         self._mark = ()
                     else:
                         self._unlock()
@@ -510,11 +627,12 @@ class Part:
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
             if target.is_dir():
                 raise TransferError(f"A folder named “{name}” is in the way")
+            self.file.take_name()
             portable.replace(self.path, target, wait)
             return target
         for candidate in _candidates(target, if_exists):
             with suppress(FileExistsError):
-                portable.rename_new(self.path, candidate, wait)
+                self.file.rename_new(candidate, wait)
                 return candidate
         return None
 
@@ -525,7 +643,7 @@ def _locked(path: Path) -> int:
         fd = portable.open_file(path, os.O_RDWR | os.O_CREAT, disk.MODE)
         try:
             if not portable.lock_file(fd):
-                raise TakenError("Another Blender is downloading this")
+                raise TakenError
             status = os.fstat(fd)
             if _is_ours(status, path):
                 return fd
@@ -536,6 +654,12 @@ def _locked(path: Path) -> int:
             portable.close_and_remove(fd, path)
         else:
             os.close(fd)
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = portable.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _is_ours(status: os.stat_result, path: Path) -> bool:

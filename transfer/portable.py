@@ -71,6 +71,28 @@ def _naming_folders(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def open_nameless(folder: str | os.PathLike[str], mode: int) -> int:
+    """A file of that mode which is in no folder, and gone with its descriptor; -1: not to be had there.
+
+    Linux has them (`O_TMPFILE`), in most of its file systems.
+    """
+    flags = getattr(os, "O_TMPFILE", 0)
+    if not (flags and has_links):
+        return -1
+    try:
+        return os.open(folder, flags | os.O_RDWR | os.O_CLOEXEC, mode)
+    except OSError:
+        return -1
+
+
+def give_name(fd: int, path: str | os.PathLike[str]) -> None:
+    """Put a file that has no name into a folder. Raises FileExistsError, OSError.
+
+    Its descriptor's place in `/proc` is a link, which `os.link` follows only where it is told a folder too.
+    """
+    os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+
+
 def lock_file(fd: int) -> bool:
     """Lock a file for this open descriptor, without waiting. False: another holds the lock.
 

@@ -64,6 +64,7 @@ def opened(url: str, folder: str, digest: Digest | None, *, earlier: str = "") -
     """A partial file, open and locked."""
     part = Part(url, folder, digest, earlier=earlier)
     part.open()
+    assert part.file.fd >= 0  # made, though nothing has come yet
     return part
 
 

@@ -209,6 +209,8 @@ class Disk:
 
     def _open(self, path: Any, flags: int, *_: Any, **__: Any) -> Callable[[int], None] | None:
         if os.fspath(path) == str(self.folder):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                return lambda fd: self._files.__setitem__(fd, Inode())
             return lambda fd: self._files.__setitem__(fd, None)
         name = self._name(path)
         if name is None or not flags & os.O_CREAT:
@@ -253,10 +255,11 @@ class Disk:
 
     def _link(self, source: Any, target: Any, **_: Any) -> Callable[[object], None] | None:
         old, new = self._name(source), self._name(target)
-        if old is None or new is None:
+        folder, _, number = os.fspath(source).rpartition("/")
+        inode = self._files.get(int(number)) if folder == "/proc/self/fd" else self._names.get(old or "")
+        if not inode or new is None:
             return None
-        inode = self._names.get(old)
-        return lambda _: inode and self._change(lambda names: names.__setitem__(new, inode))
+        return lambda _: self._change(lambda names: names.__setitem__(new, inode))
 
     def _rename(self, source: Any, target: Any) -> Callable[[object], None] | None:
         old, new = self._name(source), self._name(target)

@@ -108,7 +108,7 @@ def test_a_file_that_is_published_between_open_and_lock_is_let_go(
     lock = portable.lock_file
 
     def publish_first(fd: int) -> bool:
-        if part._fd >= 0:
+        if part.file.is_open:
             part.publish("a.bin", if_exists)
         return lock(fd)
 
@@ -267,7 +267,7 @@ def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
     sync, replace = portable.sync_data, os.replace
 
     def sync_data(fd: int) -> None:
-        order.append("data" if fd == part._fd else "sidecar")
+        order.append("data" if fd == part.file.fd else "sidecar")
         sync(fd)
 
     def replacing(source: Path, target: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_folder_under_the_name_is_not_replaced(part: Part, tmp_path: Path, if_
     (tmp_path / "b.bin").mkdir()
     with pytest.raises(TransferError, match=r"A folder named “b\.bin” is in the way"):
         part.publish("b.bin", if_exists)
-    assert part.is_in_place()
+    assert part.file.is_in_place()
 
 
 def fail(*args: object, **options: object) -> None:
@@ -425,7 +425,7 @@ def test_what_is_written_while_a_checkpoint_waits_for_the_disk_belongs_to_the_ne
     part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sync_data(fd: int) -> None:
-        if fd == part._fd:
+        if fd == part.file.fd:
             part.received.ranges.add(1000, 1000 + part_module.CHECKPOINT_BYTES)
 
     monkeypatch.setattr(portable, "sync_data", sync_data)
@@ -441,6 +441,150 @@ def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: P
     with pytest.raises(TransferError, match="taken away"):
         part.publish("b.bin", IfExists.RENAME)
     assert not (tmp_path / "b.bin").exists()
+
+
+# -- Without a name until its last.
+
+
+def _come_whole(folder: Path, data: bytes = pattern(5000)) -> Part:
+    """A part all of which has come with the first read."""
+    part = Part(URL, str(folder), None)
+    part.open()
+    part.begin(len(data), STRONG, is_encoded=False)
+    part.write(memoryview(data), 0)
+    return part
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> None:
+    """Where the system has files without a name."""
+    if (fd := portable.open_nameless(tmp_path, 0o600)) < 0:
+        pytest.skip("there are none here")
+    os.close(fd)
+
+
+def test_there_is_no_file_before_something_comes(tmp_path: Path) -> None:
+    part = Part(URL, str(tmp_path), None)
+    assert not part.open()
+    part.forget()
+    part.begin(5000, STRONG, is_encoded=False)
+    assert names(tmp_path) == []
+    part.write(memoryview(b"x"), 0)
+    assert names(tmp_path) == [part.path.name]
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def test_an_old_sidecar_vouches_for_nothing_of_a_file_that_is_late(tmp_path: Path) -> None:
+    part = opened(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    part.path.unlink()
+    part = Part(URL, str(tmp_path), None)
+    part.open()
+    assert not part.received.ranges.total()
+    assert names(tmp_path) == []
+
+
+def test_who_was_there_first_has_it_once_something_comes(part: Part, tmp_path: Path) -> None:
+    part.discard()
+    late = Part(URL, str(tmp_path), None)
+    late.open()
+    first = opened(URL, str(tmp_path), None)
+    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+        late.write(memoryview(b"x"), 0)
+    first.close()
+
+
+def test_what_somebody_began_meanwhile_and_left_counts_for_nothing(tmp_path: Path) -> None:
+    late = Part(URL, str(tmp_path), None)
+    late.open()
+    other = opened(URL, str(tmp_path), None)
+    _fill(other, 1000)
+    other.close()
+    late.write(memoryview(b"x"), 0)
+    late.release()
+    assert names(tmp_path) == [late.path.name]
+    assert late.path.read_bytes() == b"x"
+
+
+@pytest.mark.usefixtures("nameless")
+@pytest.mark.parametrize("if_exists", [IfExists.RENAME, IfExists.SKIP])
+def test_what_comes_whole_has_no_name_before_its_last(tmp_path: Path, if_exists: IfExists) -> None:
+    part = _come_whole(tmp_path)
+    assert names(tmp_path) == []
+    assert part.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    assert names(tmp_path) == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == pattern(5000)
+    assert (tmp_path / "a.bin").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("lacks", ["files without a name", "names for them", "both"])
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_where_the_system_has_no_such_files_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str, if_exists: IfExists
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EACCES, "not here")
+
+    if lacks != "names for them":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    if lacks != "files without a name":
+        monkeypatch.setattr(portable, "give_name", refuse)
+    part = _come_whole(tmp_path)
+    assert part.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    assert names(tmp_path) == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == pattern(5000)
+
+
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_a_file_without_a_name_goes_by_what_is_there(tmp_path: Path, if_exists: IfExists) -> None:
+    (tmp_path / "a.bin").write_bytes(b"old")
+    part = _come_whole(tmp_path)
+    path = part.publish("a.bin", if_exists)
+    part.discard()
+    replaces = if_exists in (IfExists.OVERWRITE, IfExists.UPDATE)
+    assert (tmp_path / "a.bin").read_bytes() == (pattern(5000) if replaces else b"old")
+    assert path == {IfExists.RENAME: tmp_path / "a (1).bin", IfExists.SKIP: None}.get(
+        if_exists, tmp_path / "a.bin"
+    )
+    if path:
+        assert path.read_bytes() == pattern(5000)
+    assert not [name for name in names(tmp_path) if ".part" in name]
+
+
+@pytest.mark.parametrize("end", ["release", "close"])
+def test_what_came_whole_and_was_not_published_is_kept(tmp_path: Path, end: str) -> None:
+    part = _come_whole(tmp_path)
+    getattr(part, end)()
+    assert part.open()
+    assert part.received.is_whole
+    assert part.read(0, 5000) == pattern(5000)
+    part.close()
+    assert _reopened(tmp_path) == [[0, 5000]]
+
+
+@pytest.mark.usefixtures("nameless")
+def test_a_file_without_a_name_takes_none_that_another_has(part: Part, tmp_path: Path) -> None:
+    part.discard()
+    late = _come_whole(tmp_path)
+    first = opened(URL, str(tmp_path), None)
+    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+        late.checkpoint()
+    first.write(memoryview(b"of the other"), 0)
+    late.close()
+    assert first.read(0, 5000) == b"of the other"
+    first.close()
+
+
+@pytest.mark.usefixtures("nameless")
+def test_what_came_whole_and_does_not_hold_begins_anew(tmp_path: Path) -> None:
+    part = _come_whole(tmp_path)
+    part.forget()
+    part.begin(7000, STRONG, is_encoded=False)
+    part.write(memoryview(pattern(6000)), 0)
+    assert names(tmp_path) == [part.path.name]
+    part.discard()
 
 
 # -- Small files.
@@ -588,7 +732,7 @@ def test_a_leftover_that_is_open_is_not_free_and_not_discarded(tmp_path: Path) -
     part = opened(PLAIN_URL, str(tmp_path), None)
     assert not part_module.is_free(str(tmp_path), name)
     part_module.discard_leftover(str(tmp_path), name)
-    assert part.is_in_place()
+    assert part.file.is_in_place()
     part.close()
     assert part_module.is_free(str(tmp_path), name)
     part_module.discard_leftover(str(tmp_path), name)
