@@ -60,6 +60,8 @@ class Clerk:
 
     def settle(self) -> None:
         """Wait until all chores are done."""
+        if not self._chores:  # nearly always
+            return
         with self._changed:
             self._changed.wait_for(lambda: not self._chores)
 

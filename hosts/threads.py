@@ -415,7 +415,8 @@ class ThreadHost:
     def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
         self._helped = deque(helped for helped in self._helped if helped != entry.uid)
         self._ledger.end(entry, outcome)
-        self._news.set()
+        if not len(self._ledger):  # else whoever waits looks soon enough: small files end by the thousand
+            self._news.set()
 
     def leave(self, worker: Worker) -> None:
         """A worker is at its end; one that `take` did not let go has met a defect of ours."""

@@ -140,7 +140,7 @@ class _Stream:
         return self._fill(view, count) if self._is_tls else count
 
     def _fill(self, view: memoryview, count: int) -> int:
-        """TLS gives a record of 16 KiB at most, and a head the beginning of the body: gather what has arrived."""
+        """Gather what has arrived: TLS gives a record of 16 KiB at most, a head the body's beginning."""
         try:
             while 0 < count < len(view):
                 more = self._socket.recv_into(view[count:])

@@ -225,7 +225,7 @@ def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
 
 
 def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
-    """Send one request more over a connection, as `http.client` does it: urllib3's own looks at each field."""
+    """Send one request more over a connection, as `http.client` does it."""
     plain: Any = connection
     put, message = http.client.HTTPConnection.putheader, http.client.HTTPConnection.getresponse
     try:
@@ -233,7 +233,7 @@ def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
         for name, value in fields.items():
             put(plain, name, value)
         plain.endheaders()
-        answer: Any = message(plain)  # urllib3's own would make one of its kind
+        answer: _Response = message(plain)  # type: ignore[assignment]  # urllib3's would be of its kind
         return answer
     except BaseException:
         connection.close()

@@ -128,6 +128,8 @@ def codings(header: str, name: str) -> list[str]:
     :param name: the file's.
     :raises TransferError: it cannot be undone.
     """
+    if not header:
+        return []
     words = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
     found = [word for word in words if word not in _NO_CODINGS]
     if found[:1] == ["gzip"] and name.lower().endswith((".gz", ".tgz", ".svgz")):

@@ -37,6 +37,8 @@ class Waker:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self.was_woken = False
+        """Whether it was since the last `drain`."""
 
     def fileno(self) -> int:
         """The descriptor that becomes readable."""
@@ -44,11 +46,13 @@ class Waker:
 
     def wake(self) -> None:
         """End the wait under way, or the next one. Any thread."""
+        self.was_woken = True
         with suppress(OSError):  # a full pipe wakes as well, and after close nobody waits
             self._writer.send(b"\0")
 
     def drain(self) -> None:
         """Forget the wakes so far. The waiting thread."""
+        self.was_woken = False
         with suppress(BlockingIOError):
             while self._reader.recv(1024):
                 pass
@@ -99,7 +103,8 @@ class Control:
         self._waker = waker
         self._wire: Wire | None = None
         self._stop = False
-        waker.drain()
+        if waker.was_woken:
+            waker.drain()
 
     # -- The supervisor's side: any thread.
 

@@ -58,11 +58,14 @@ def told(headers: Mapping[str, str], *, is_whole: bool) -> Digest | None:
     texts = [headers.get(name, "") for name in ("Repr-Digest", "Digest")]  # RFC 9530, RFC 3230
     if headers.get("x-goog-stored-content-encoding", "identity").lower() in ("", "identity"):
         texts.append(headers.get("x-goog-hash", ""))  # else of what is unpacked on its way
-    if is_whole:
-        texts.append(f"md5={headers.get('Content-MD5', '')}")  # RFC 1864: of just this body
-    texts.append(f"sha256={headers.get('X-Linked-Etag', '')}")  # where the file lies elsewhere, its address
+    if is_whole and (md5 := headers.get("Content-MD5", "")):
+        texts.append(f"md5={md5}")  # RFC 1864: of just this body
+    if linked := headers.get("X-Linked-Etag", ""):
+        texts.append(f"sha256={linked}")  # where the file lies elsewhere, its address
+    if not any(texts):
+        return None
     found: dict[str, str] = {}
-    for match in re.finditer(_TOLD, ", ".join(texts)):
+    for match in re.finditer(_TOLD, ", ".join(filter(None, texts))):
         found.setdefault(match[1].lower().replace("-", ""), match[2])
     for name in ("sha256", "sha512", "sha384", "sha1", "sha", "md5"):
         with suppress(TransferError):

@@ -451,7 +451,7 @@ class Transfer:
         segment.answered(None if wanted is None else min(wanted, end), end)
 
     def _need_space(self) -> None:
-        if self.size is not None:
+        if self.size is not None and self.size > BUFFER:  # what one read brings takes its room at once
             self._space.claim(self, self.job.directory)
 
     # -- Receiving.

@@ -388,8 +388,9 @@ def _file_extension(name: str) -> str:
 def _file_in_path(url: str) -> str:
     """The last path segment, if it is the name of a file; parameters (RFC 3986, section 3.3) may follow."""
     name = from_url(url)
-    if not _file_extension(name) and ";" in name:
-        name = safe(name.partition(";")[0])
+    if _file_extension(name):
+        return name
+    name = safe(name.partition(";")[0])
     return name if _file_extension(name) else ""
 
 

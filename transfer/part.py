@@ -92,6 +92,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.folder = str(path.parent)
         self.standing = Standing.CLOSED
         self._fd = -1
 
@@ -125,7 +126,7 @@ class File:
 
     def make_nameless(self) -> None:
         """Have it without a name, and so without a lock, if it is late and the system can."""
-        fd = portable.open_nameless(self.path.parent, disk.MODE) if self.standing is Standing.LATE else -1
+        fd = portable.open_nameless(self.folder, disk.MODE) if self.standing is Standing.LATE else -1
         if fd >= 0:
             self._fd, self.standing = fd, Standing.NAMELESS
 
@@ -162,15 +163,17 @@ class File:
         except OSError:
             return False
 
-    def rename_new(self, target: Path, wait: portable.Wait) -> None:
+    def rename_new(self, target: str, wait: portable.Wait) -> None:
         """Raises FileExistsError where somebody has the name; else as `portable.rename_new`."""
         if self.standing is Standing.NAMELESS:
             try:
-                return portable.give_name(self._fd, target)
+                portable.give_name(self._fd, target)
             except FileExistsError:
                 raise
             except OSError:
                 self.take_name()
+            else:
+                return
         portable.rename_new(self.path, target, wait)
 
     @property
@@ -264,7 +267,7 @@ class Part:
         end = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
-                with disk.explained(portable.plain(str(self.path.parent))):
+                with disk.explained(portable.plain(self.file.folder)):
                     return self._open()
             except TakenError:
                 if not sleep or time.monotonic() > end:
@@ -308,7 +311,7 @@ class Part:
         self._save()
         with self._let_go():
             os.rename(old, self.path)
-        portable.sync_folder(self.path.parent)
+        portable.sync_folder(self.file.folder)
         disk.remove(_sidecar(old))
 
     def _check_place(self) -> None:
@@ -440,7 +443,7 @@ class Part:
             return
         with suppress(IsADirectoryError):  # then it vouches for nothing
             portable.remove(self.sidecar)
-        portable.sync_folder(self.path.parent)
+        portable.sync_folder(self.file.folder)
         self._has_sidecar = False
 
     # -- The digest.
@@ -596,10 +599,10 @@ class Part:
             if self.file.standing is not Standing.NAMELESS:
                 with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                     disk.remove(self.sidecar)
-            plain = Path(portable.plain(str(path)))
+            plain = Path(portable.plain(path))
             placed(plain)
             with suppress(OSError):
-                portable.sync_folder(path.parent)
+                portable.sync_folder(self.file.folder)
             self._unlock()
             return plain
         return None
@@ -622,15 +625,15 @@ class Part:
                     else:
                         self._unlock()
 
-    def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> Path | None:
-        target = self.path.with_name(name)
+    def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
+        target = os.path.join(self.file.folder, name)
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
-            if target.is_dir():
+            if os.path.isdir(target):
                 raise TransferError(f"A folder named “{name}” is in the way")
             self.file.take_name()
             portable.replace(self.path, target, wait)
             return target
-        for candidate in _candidates(target, if_exists):
+        for candidate in _candidates(self.file.folder, name, if_exists):
             with suppress(FileExistsError):
                 self.file.rename_new(candidate, wait)
                 return candidate
@@ -688,11 +691,11 @@ def _telling_of_scanners(path: Path) -> Iterator[None]:
         raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
 
 
-def _candidates(target: Path, if_exists: IfExists) -> Iterator[Path]:
-    yield target
+def _candidates(folder: str, name: str, if_exists: IfExists) -> Iterator[str]:
+    yield os.path.join(folder, name)
     number = 1
     while if_exists is IfExists.RENAME:
-        yield target.with_name(names.numbered(target.name, number))
+        yield os.path.join(folder, names.numbered(name, number))
         number += 1
 
 
