@@ -263,9 +263,7 @@ def home_with_blender(
         "bpy.ops.extensions.package_install_files(repo='user_default', filepath=sys.argv[1],"
         " enable_on_install=False)"
     )
-    subprocess.run(
-        [str(python), "-c", script, str(zip_file)], check=True, capture_output=True, env=home.environment
-    )
+    subprocess.run([str(python), "-c", script, str(zip_file)], check=True, env=home.environment)
     quicken(folder / "extensions" / "user_default" / EXTENSION_ID, pace)
     return home
 
