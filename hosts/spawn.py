@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 SILENCE = 30.0  # seconds without an answer after which a child counts as lost
+ASLEEP = 5.0  # seconds without a look: the machine slept, and its clock went on, or Blender stood still
 HEED = 3.0  # seconds that a child may take to answer when it shall leave: one that stands still never does
 
 
@@ -59,6 +60,7 @@ class ChildProcess:
         """Messages that it may not have read yet."""
         self._open = 0  # answers that are to come
         self._asked_at = 0.0  # the last time, in seconds of time.monotonic
+        self._looked_at = time.monotonic()
         self._deadline = float("inf")  # when it must be gone
 
     @property
@@ -110,7 +112,11 @@ class ChildProcess:
             yield from answer.report.events
         if self.stage is Stage.LEAVING and not self._open:
             self.stage = Stage.GONE
-        if self.stage is Stage.GONE or self._is_lost(time.monotonic()):
+        now = time.monotonic()
+        if now - self._looked_at > ASLEEP:
+            self._asked_at = now
+        self._looked_at = now
+        if self.stage is Stage.GONE or self._is_lost(now):
             raise EOFError
 
     def wait(self, seconds: float) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Halted, Phase, Settings, failed, finished, names, new_job, part_of
+from driving import Clock, Driver, Halted, Phase, Settings, failed, finished, names, new_job, part_of
 from leaks import children, describe, descriptors, freeze, kill, thaw, wait_gone
 from server import (
     DEADLINE,
@@ -423,6 +423,27 @@ def test_it_leaves_though_its_disk_does_not_answer(
     child._connection.close()
     child._process.wait(DEADLINE)
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
+
+
+def test_a_machine_that_slept_does_not_miss_its_child(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows' clock goes on meanwhile, and Blender may wake first."""
+    gate = server.gate()
+    job = process_driver.begun(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path, 100_000)
+    clock, child = Clock(), the_child()
+    with monkeypatch.context() as patch:
+        patch.setattr(spawn, "time", clock)
+        process_driver.look()
+        freeze(child)
+        process_driver.look()
+        clock.now += 8 * 3600
+        process_driver.look()
+        assert the_child() == child
+        thaw(child)
+        gate.open()
+        assert finished(process_driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
 
 
 # -- The end of Blender.
