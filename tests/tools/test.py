@@ -35,7 +35,9 @@ KINDS = ("engine", "wheel", "window", "windows")
 ALSO = ("matrix",)  # only where it is asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 WINDOWS_PART = (
-    "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py",
+    "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
+    " tests/engine/test_child.py::test_it_starts_from_any_folder_and_whichever_program_blender_names"
+    " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender",
     "tests/wheel/test_executed.py",
 )
 LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
