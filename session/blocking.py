@@ -44,7 +44,7 @@ def download(
     for row in rows:
         if not row.is_unfinished:
             session.on_finished(row)
-    session.mirror.flush(all_rows=True)
+    session.mirror.flush(None)
     return rows, at_work, goes_on
 
 

@@ -7,6 +7,7 @@ drops them, so the copy is made anew after it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from .rows import Rows
     from .tally import Tally
 
-AT_ONCE = 1000  # rows added in one tick, and as many that changed, so that 10,000 do not freeze the window
-FEW = 20  # rows are looked up by their place, which takes the longer the further down it is
+AT_ONCE = 1000  # rows added, and as many that changed, that whoever asks for it has copied at once
+IN_A_TICK = 200  # likewise in each tick, so that 10,000 do not hold the window up: some 3 ms
+GAP = 100  # places that it is cheaper to pass over than to begin anew: to find a place takes a walk to it
 FAR = 5  # rows that a list shows
 SHOWN = 1 << 30  # `UIList.bitflag_filter_item`
 
@@ -94,15 +96,17 @@ class Mirror:
 
     def tick(self, now: float) -> None:
         """`flush` for whoever does it all the time."""
-        self.flush(pause=self._redraws.tick(now))
+        self.flush(IN_A_TICK, pause=self._redraws.tick(now))
 
-    def flush(self, *, all_rows: bool = False, pause: float = 0.0) -> None:
-        """Copy what changed, and have it drawn once `pause` is over. Cheap when nothing did."""
+    def flush(self, most: int | None = AT_ONCE, *, pause: float = 0.0) -> None:
+        """Copy what changed, of `most` rows or all, and have it drawn once `pause` is over.
+
+        Cheap when nothing did.
+        """
         if not (self.is_stale or self._redraws.is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
-        most = None if all_rows else AT_ONCE
         self._copy_changed(state, most)
         self._append(state, most)
         self._keep_in_sight(state)
@@ -116,7 +120,7 @@ class Mirror:
     def rebuild(self) -> None:
         """Make the copy anew: a file load has dropped it."""
         self.reorder()
-        self.flush(all_rows=True)
+        self.flush(None)
 
     def _rebuild(self, state: Any) -> None:
         """Have all rows written anew, in their order, over what is there; the active row stays active."""
@@ -135,16 +139,13 @@ class Mirror:
 
     def _copy_changed(self, state: Any, most: int | None) -> None:
         """Copy rows that changed, the first ones first."""
-        places = sorted((self._index[uid], uid) for uid in self._changed if uid in self._index)
-        now = dict(places[:most])
-        self._changed = {uid for _, uid in places[len(now) :]}
-        if len(now) < FEW:
-            items = ((place, state.items[place]) for place in now)
-        else:
-            items = zip(range(max(now) + 1), state.items, strict=False)
-        for place, item in items:
-            if row := self._rows.find(now.get(place, 0)):
-                _copy(row, item)
+        places = sorted(self._index[uid] for uid in self._changed if uid in self._index)
+        now = places[:most]
+        for begin, end in _stretches(now):
+            for row, item in zip(self._rows.part(begin, end), state.items[begin:end], strict=False):
+                if row.uid in self._changed:
+                    _copy(row, item)
+        self._changed = {row.uid for place in places[len(now) :] if (row := self._rows.at(place))}
 
     def _append(self, state: Any, most: int | None) -> None:
         """Add the rows that the copy does not have yet: they are the last ones."""
@@ -205,6 +206,15 @@ class Mirror:
             for name, value in self._fields.items():
                 setattr(state, name, value)
             state.active_index = self._index.get(self._active, 0)
+
+
+def _stretches(places: list[int]) -> Iterator[tuple[int, int]]:
+    """Where places that lie close together begin and end."""
+    begin = 0
+    for index, place in enumerate(places, 1):
+        if index == len(places) or places[index] - place > GAP:
+            yield places[begin], place + 1
+            begin = index
 
 
 def _uid_at(state: Any, index: int) -> int:

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 REDRAWS = 0.1  # seconds between two redraws, at least
 REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
-SLOWEST = 2.0  # seconds between two redraws, at most
-CHANGE_SHOWS = 1.0  # seconds until a row that began or ended is drawn, at most
+SLOWEST = 2.5  # seconds between two redraws, at most: less than one in a hundred of somebody's ticks is late
 RENDER_REDRAWS = 1.0  # likewise while Blender renders: see `calm`
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 
@@ -29,7 +28,6 @@ class Redraws:
         self._rows = rows
         self._tally = tally
         self._drawn_at = 0.0
-        self._drawn = 0  # the changes of the rows that were drawn
         self._is_tagged = False  # since the last tick
         self._ticked = 0.0  # when that was
         self._gap = 0.025  # seconds between two ticks without a redraw
@@ -52,8 +50,7 @@ class Redraws:
             else:
                 self._gap += (gap - self._gap) / 8
         self._is_tagged = False
-        slowest = SLOWEST if self._rows.changes == self._drawn else CHANGE_SHOWS
-        return min(slowest, REDRAW_SHARE * self._cost)
+        return min(SLOWEST, REDRAW_SHARE * self._cost)
 
     def draw(self, pause: float) -> bool:
         """Have all drawn that shows downloads. False: it is not the time for it yet."""
@@ -63,7 +60,7 @@ class Redraws:
         self._draw_pace(now, is_due=is_due)  # together with the list: one redraw is cheaper than two
         if not is_due:
             return False
-        self._drawn_at, self._drawn = now, self._rows.changes
+        self._drawn_at = now
         self._is_tagged = True
         tag_redraw()
         return True

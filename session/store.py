@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between two writes of a list that keeps changing
 SHARE = 50  # times as long as it takes to make a long list is the pause after it
-AT_ONCE = 500  # rows of which is seen in one tick whether their line is another
+AT_ONCE = 200  # rows of which is seen in one tick whether their line is another: some 2 ms
+SHORT = 500  # rows of a list that is written at once while no run goes on
 RETRY = 10.0  # seconds until it is tried again where it failed
 CHECK = 5.0  # seconds after which a worker that was told to write must have done so
 LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
@@ -115,7 +116,7 @@ class Store:
 
     def settle(self, now: float) -> None:
         """No run goes on: write the list soon, and now if little has changed."""
-        if self._encode(AT_ONCE) and len(self._lines) < AT_ONCE:
+        if self._encode(AT_ONCE) and len(self._lines) < SHORT:
             self.save()
         else:
             self.flush(now, None)

@@ -103,8 +103,8 @@ def shown(url: str) -> str:
 
     Characters that cannot be seen are percent-encoded, so it still leads to the same place.
     """
-    if _is_bare(url):
-        return url
+    if _PLAIN.fullmatch(url):
+        return url.partition("?")[0]
     try:
         parts = _split(url)
         if not parts.netloc:
@@ -162,7 +162,9 @@ def resolved(base: str, reference: str) -> str:
 
 _LABEL = "[a-z]([a-z0-9-]{,30}[a-z0-9])?"
 _PLAIN = re.compile(
-    rf"https?://{_LABEL}(\.{_LABEL}){{,5}}(:[1-9][0-9]{{,3}})?/[!$%&'()*+,./:;=?@\w~-]{{,2000}}", re.ASCII
+    rf"https?://({_LABEL}(\.{_LABEL}){{,5}}|[0-9]{{1,3}}(\.[0-9]{{1,3}}){{3}})"
+    r"(:([1-9][0-9]{,3}|[1-5][0-9]{4}))?/[!$%&'()*+,./:;=?@\w~-]{,2000}",
+    re.ASCII,
 )
 """Links that need no closer look; most of ten thousand are."""
 
@@ -454,10 +456,11 @@ def from_url(url: str) -> str:
     if _is_bare(url):
         return safe(url.rpartition("/")[2])
     try:
-        segment = _split(url).path.rpartition("/")[2]
+        path = url.partition("?")[0] if _PLAIN.fullmatch(url) else _split(url).path
     except TransferError:
         return ""
     try:
+        segment = path.rpartition("/")[2]
         return safe(unquote(segment, errors="strict"))
     except UnicodeError:
         return safe(segment)  # escapes of an unknown encoding are better than wrong letters

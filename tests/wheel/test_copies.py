@@ -84,9 +84,23 @@ def test_many_changes_are_copied_some_at_a_time(session: Session) -> None:
     copy_all(session)
 
 
-def test_few_changes_far_down_are_copied_at_once(session: Session) -> None:
-    last = list(session.rows)[-1]
-    session.cancel(last)
+def test_a_tick_copies_fewer_than_who_asks_for_it(session: Session, extension: Extension) -> None:
+    before = len(state().items)
+    add(session, extension, *(f"https://files.example/more-{number}.bin" for number in range(MANY)))
+    session.mirror.tick(0.0)
+    assert 0 < len(state().items) - before < 1000
+    for row in session.rows:
+        session.cancel(row)
+    session.mirror.tick(0.0)
+    assert 0 < sum(item.status == "CANCELLED" for item in state().items) < 1000
+    copy_all(session)
+
+
+@pytest.mark.parametrize("places", [(0,), (MANY - 1,), (0, 1, 2), (3, 90, 190, 1200, 1301, 1402, MANY - 1)])
+def test_changes_here_and_there_are_copied_at_once(session: Session, places: tuple[int, ...]) -> None:
+    rows = list(session.rows)
+    for place in reversed(places):
+        session.cancel(rows[place])
     session.mirror.flush()
     assert copied() == expected(session)
 
