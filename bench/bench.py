@@ -39,6 +39,7 @@ BARS = {  # which file here measures it
     "P12": "frugal",
     "P13": "render",
     "P14": "frugal",
+    "limit": "limit",
     "P3L": "lines",
     "lines": "lines",
 }

@@ -77,9 +77,11 @@ class _Server:
     def run(self) -> None:
         # A process that Blender forked may hold our connection open beyond Blender's end.
         while not self._leaving and self._blender_lives():
-            if self._connection.poll(POLL):
+            wait = POLL
+            while not self._leaving and self._connection.poll(wait):
                 for command in self._connection.recv():
                     self._obey(command)
+                wait = 0.0  # what came together is obeyed together
             self._supervise(self._host.poll())
 
     def _supervise(self, report: Report) -> None:

@@ -41,6 +41,7 @@ class Ledger(Generic[Place]):
     """
 
     def __init__(self, places: type[Place]) -> None:
+        self._entries: dict[int, Entry[Place]] = {}
         self._places: dict[Place, dict[int, Entry[Place]]] = {place: {} for place in places}
         self._begun: dict[int, Progress] = {}  # how far they were when last looked at
         self._events: list[Event] = []
@@ -49,22 +50,22 @@ class Ledger(Generic[Place]):
         """Take a download in. Raises ValueError while one of this uid has not ended."""
         if job.uid in self:
             raise ValueError("submitted twice")
-        entry = self._places[place][job.uid] = Entry(job, place, carried)
+        entry = self._places[place][job.uid] = self._entries[job.uid] = Entry(job, place, carried)
         return entry
 
     def find(self, uid: int) -> Entry[Place] | None:
         """The download, while it has not ended."""
-        return next((entries[uid] for entries in self._places.values() if uid in entries), None)
+        return self._entries.get(uid)
 
     def __contains__(self, uid: int) -> bool:
-        return self.find(uid) is not None
+        return uid in self._entries
 
     def __iter__(self) -> Iterator[Entry[Place]]:
         """All of them; they may be moved and ended meanwhile."""
         return iter(list(chain.from_iterable(entries.values() for entries in self._places.values())))
 
     def __len__(self) -> int:
-        return sum(map(len, self._places.values()))
+        return len(self._entries)
 
     def at(self, place: Place) -> Mapping[int, Entry[Place]]:
         """Those in a place by uid, in the order in which they came there."""
@@ -83,7 +84,7 @@ class Ledger(Generic[Place]):
 
     def end(self, entry: Entry[Place], outcome: Outcome) -> None:
         """The one terminal event."""
-        del self._places[entry.place][entry.uid]
+        del self._places[entry.place][entry.uid], self._entries[entry.uid]
         self._begun.pop(entry.uid, None)
         self._events.append(Ended(entry.uid, outcome))
 

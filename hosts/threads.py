@@ -232,8 +232,9 @@ class ThreadHost:
         return self.connections.busy
 
     def set_speed(self, limit: int) -> None:
-        self.settings = replace(self.settings, speed_limit=limit)
-        self.connections.throttle.limit = limit
+        if limit != self.settings.speed_limit:
+            self.settings = replace(self.settings, speed_limit=limit)
+            self.connections.throttle.limit = limit
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
         self.settings = replace(self.settings, tokens=tokens)

@@ -53,8 +53,7 @@ class Host(Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
     def set_speed(self, limit: int) -> None:
-        """Let so many bytes a second come from now on, 0 for as many as do; where some run in another
-        process meanwhile, so many in each of the two."""
+        """Let so many bytes a second come from now on, 0 for as many as do."""
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
         """Show these access tokens (server, token) for what begins, or is tried again, from now on."""

@@ -173,6 +173,7 @@ class YieldingHost:
         theirs = max(1, limit - self._threads.busy, min(moved, limit - stays))
         child.resize(theirs)
         self._threads.resize(limit - theirs)
+        self._share_speed()
 
     def _let_go(self, child: ProcessHost) -> None:
         is_needed = self._held.is_set() or self._ledger.at(_Place.CHILD)
@@ -185,12 +186,21 @@ class YieldingHost:
         if child:
             self._hear(child.shut(forced=forced))
         self._threads.resize(self.settings.connections)
+        self._share_speed()
 
     def set_speed(self, limit: int) -> None:
         self.settings = replace(self.settings, speed_limit=limit)
-        self._threads.set_speed(limit)
+        self._share_speed()
+
+    def _share_speed(self) -> None:
+        """Each host has as much of the one limit as it has of the downloads, but never 0: no limit."""
+        limit, theirs = self.settings.speed_limit, 0
+        if self._child and limit:
+            here, there = (len(self._ledger.at(place)) for place in (_Place.THREADS, _Place.CHILD))
+            theirs = min(limit - 1, max(1, limit * there // max(1, here + there)))
         if self._child:
-            self._child.set_speed(limit)
+            self._child.set_speed(theirs)
+        self._threads.set_speed(limit - theirs)
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
         self.settings = replace(self.settings, tokens=tokens)

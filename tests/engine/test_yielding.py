@@ -134,6 +134,35 @@ def test_what_only_its_connection_can_bring_waits_with_it(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("limit", [80_000_000, 1_000_001, 2, 0])
+def test_threads_and_child_share_one_speed_limit(
+    driver: HeldDriver, server: Server, tmp_path: Path, limit: int
+) -> None:
+    """As they do once a render is over, where something could not move and something has not ended."""
+    fixed_url, gate = serve_held(server, "fixed.bin", etag=None, last_modified=None)
+    later = server.gate()
+    answers = first(1, stall_after(HALF, server.gate())), after(1, stall_after(OVERLAP + 50_000, later))
+    moving_url = server.add("/moving.bin", *answers, body=DATA)
+    fixed, moving = start(driver, fixed_url, tmp_path), start(driver, moving_url, tmp_path)
+    driver.hold()
+    driver.until(lambda: driver.progress[moving.uid].received == HALF + 50_000, "the child to go on")
+    driver.let_go()
+    driver.until(lambda: driver.progress[fixed.uid].phase is Phase.BODY, "the threads to go on")
+    driver.host.set_speed(limit)
+    driver.look()
+    here, there = driver.host._threads, driver.host._child
+    assert there
+    assert here.settings.speed_limit + there.settings.speed_limit == limit
+    assert abs(here.settings.speed_limit - there.settings.speed_limit) <= 1
+    driver.host.set_speed(90_000_000)
+    later.open()
+    finished(driver.outcome(moving))
+    driver.until(lambda: not children(), "the child to leave")
+    assert here.settings.speed_limit == 90_000_000
+    gate.open()
+    assert finished(driver.outcome(fixed)).read_bytes() == DATA
+
+
 def test_what_cannot_move_waits_beside_what_does(driver: HeldDriver, server: Server, tmp_path: Path) -> None:
     fixed_url, gate = serve_held(server, "fixed.bin", etag=None, last_modified=None)
     moving_url, _ = serve_held(server, "moving.bin")
