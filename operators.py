@@ -218,10 +218,16 @@ class _OnRows:
         if rows is None:
             return {"CANCELLED"}
         session = current()
+        waiting = sum(row.status is Status.QUEUED for row in rows)
+        stops_all = session.rows.counts[Status.QUEUED] == waiting
         # First what workers have, so that they are free at once; before that what they would take then.
-        rows.sort(key=lambda row: (not session.has_worker(row), row.status is Status.RUNNING))
+        held = [row for row in rows if row.status in statuses and session.has_worker(row)]
+        for row in sorted(held, key=lambda row: row.status is Status.RUNNING):
+            action(row)
+        if held:
+            session.run.spare(stops_all=stops_all)
         for row in rows:
-            if row.status in statuses:
+            if row.status in statuses and not session.has_worker(row):
                 action(row)
         session.flush()
         return {"FINISHED"}
@@ -533,7 +539,7 @@ class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
         row = self.one(context)
         if not row:
             return {"CANCELLED"}
-        current().move(row, self.direction)
+        current().move(row, self.direction, context.window_manager.downloads.show)
         current().flush()  # which keeps the active row active
         return {"FINISHED"}
 

@@ -33,8 +33,8 @@ class Running(Protocol):
     def stop(self, uid: int) -> None:
         """Have a worker let go of a row."""
 
-    def spare(self) -> None:
-        """Let the workers go where nothing is left for them."""
+    def spare(self, *, stops_all: bool = False) -> None:
+        """Let the workers go where nothing is left for them; `stops_all`: what waits is about to stop too."""
 
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""

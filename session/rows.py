@@ -85,12 +85,16 @@ class Rows:
         if rows:
             self._rows = [row for row in self._rows if row.uid in self._by_uid]
 
-    def move(self, row: Download, direction: str) -> int:
-        """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place."""
+    def move(self, row: Download, direction: str, show: str = "ALL") -> int:
+        """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place.
+
+        UP and DOWN are past the next row that has the status `show`.
+        """
         self.changes += 1
-        old = self._rows.index(row)
-        last = len(self._rows) - 1
-        new = {"TOP": 0, "UP": max(0, old - 1), "DOWN": min(last, old + 1), "BOTTOM": last}[direction]
+        old, last = self._rows.index(row), len(self._rows) - 1
+        ways = {"UP": range(old - 1, -1, -1), "DOWN": range(old + 1, last + 1)}
+        seen = (at for at in ways.get(direction, ()) if show in ("ALL", self._rows[at].status))
+        new = {"TOP": 0, "BOTTOM": last}.get(direction, next(seen, old))
         self._rows.insert(new, self._rows.pop(old))
         self._queue_is_sorted = False
         return new

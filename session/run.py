@@ -15,6 +15,8 @@ from .settings import connections, is_rendering, settings, wants_process
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
 HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
+STARTS = 2  # downloads that are handed over in a tick, beside those that follow on ended ones: a thread that
+# starts has to come by Python's lock, which one that imports `requests` holds for 5 ms at a time
 AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 
 
@@ -52,9 +54,12 @@ class Run:
         self._stopping.add(uid)
         self._ticking.hasten(True)
 
-    def spare(self) -> None:
-        """Let the workers go at once where all that they have was asked to stop, and nothing waits."""
-        is_waiting = self._queue.rows.is_waiting or self.is_interrupted
+    def spare(self, *, stops_all: bool = False) -> None:
+        """Let the workers go at once where all that they have was asked to stop, and nothing waits.
+
+        `stops_all`: what waits is about to be stopped too.
+        """
+        is_waiting = (self._queue.rows.is_waiting and not stops_all) or self.is_interrupted
         if self._submitted <= self._stopping and not is_waiting:
             self._take(self.host.poll(), time.monotonic())
             self._is_leaving = True
@@ -74,7 +79,7 @@ class Run:
         self._queue.hold(is_rendering())
         self._take(self.host.poll(), now)
         if self.is_interrupted or self._is_autosave_late(now):
-            return self._interrupt()
+            return self._interrupt(now)
         self._feed()
         if not self._submitted:
             return self._leave(now)
@@ -91,12 +96,13 @@ class Run:
             return False
         return bpy.data.is_dirty and not _others_run()
 
-    def _interrupt(self) -> bool:
+    def _interrupt(self, now: float) -> bool:
         """Close for a moment, transfers keeping their connections, as soon as no worker is left."""
         if not self.is_interrupted:
             self.is_interrupted = True
             self.host.dismiss(keep=True)
         if not self.host.is_quiet():
+            self._queue.show(now)
             return True
         self.close(keep=True)
         return False
@@ -121,7 +127,7 @@ class Run:
 
     def _feed(self) -> None:
         """Keep the workers busy until the next tick."""
-        room = connections() + self._ahead - len(self._submitted)
+        room = min(connections() - len(self._submitted), STARTS) + self._ahead
         if room <= 0 or self._is_leaving or not self._queue.rows.is_waiting:
             return
         waiting = (row for row in self._queue.rows.queued() if row.uid not in self._submitted)

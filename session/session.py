@@ -86,6 +86,8 @@ class Session(Queue):
                 old_rows.append(old)
             rows.append(self._new(link, directory, options))
         self.drop(*old_rows)
+        for old in old_rows:
+            self.tally.forget(old.uid)
         self.store.folders.use(directory, [row.url for row in rows])
         if rows:
             self.mirror.activate(rows[0])
@@ -241,9 +243,9 @@ class Session(Queue):
         self.drop(*done)
         return len(done)
 
-    def move(self, row: Download, direction: str) -> None:
-        """Move a row in the list, and so in the queue."""
-        place = self.rows.move(row, direction)
+    def move(self, row: Download, direction: str, show: str = "ALL") -> None:
+        """Move a row in the list, and so in the queue; UP and DOWN are past what has the status `show`."""
+        place = self.rows.move(row, direction, show)
         if self.run:
             self.run.recall()
         self.store.reorder(self.rows)

@@ -63,11 +63,7 @@ class Tally:
 
     def count(self, row: Download) -> None:
         """A download has another status; one that is tried again counts once."""
-        why = self.stopped.pop(row.uid, None)
-        if why:
-            self.failed -= 1
-        elif why is not None:
-            self.cancelled -= 1
+        self.forget(row.uid)
         match row.status:
             case Status.FINISHED:
                 self.finished += 1
@@ -80,6 +76,14 @@ class Tally:
             case Status.FAILED:
                 self.failed += 1
                 self.stopped[row.uid] = f"{row.name}: {row.error}"
+
+    def forget(self, uid: int) -> None:
+        """What failed or was cancelled is tried again, or another takes its place."""
+        why = self.stopped.pop(uid, None)
+        if why:
+            self.failed -= 1
+        elif why is not None:
+            self.cancelled -= 1
 
     def measure(self, seconds: float) -> None:
         """Look at what was fetched, so long after the last time."""

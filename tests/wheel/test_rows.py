@@ -166,6 +166,55 @@ def test_what_scripts_see_of_a_replaced_link_has_no_secrets(rows: List) -> None:
     assert (item.uid, item.url) == (row.uid, "https://files.example/a.bin")
 
 
+# -- Moving, and counting.
+
+
+@pytest.mark.parametrize(
+    ("place", "direction", "show", "expected"),
+    [
+        (3, "UP", "ALL", "abdce"),
+        (1, "DOWN", "ALL", "acbde"),
+        (3, "UP", "FAILED", "dabce"),
+        (0, "DOWN", "FAILED", "bcdae"),
+        (4, "UP", "FAILED", "abced"),
+        (0, "UP", "FAILED", "abcde"),
+        (4, "DOWN", "FAILED", "abcde"),
+        (1, "DOWN", "RUNNING", "abcde"),
+        (3, "TOP", "FAILED", "dabce"),
+        (0, "BOTTOM", "FAILED", "bcdea"),
+    ],
+)
+def test_up_and_down_are_past_what_is_shown(
+    rows: List, place: int, direction: str, show: str, expected: str
+) -> None:
+    """Of a to e the first and the fourth have failed."""
+    a, _, _, d, _ = these = rows.add(*(f"https://files.example/{letter}" for letter in "abcde"))
+    for row in (a, d):
+        rows.session.put(row, type(row.status).FAILED)
+    rows.session.mirror.flush()
+    bpy.context.window_manager.downloads.show = show
+    try:
+        assert bpy.ops.downloads.move(uid=these[place].uid, direction=direction) == {"FINISHED"}
+    finally:
+        bpy.context.window_manager.downloads.show = "ALL"
+    assert "".join(row.name for row in rows.session.rows) == expected
+    assert "".join(item.name for item in bpy.context.window_manager.downloads.items) == expected
+
+
+@pytest.mark.parametrize("status", ["FAILED", "CANCELLED"])
+def test_what_gives_way_to_a_new_start_counts_once_at_the_end(rows: List, status: str) -> None:
+    (row,) = rows.add(URL)
+    tally = rows.session.tally
+    tally.began = 1.0
+    rows.session.put(row, type(row.status)(status))
+    assert tally.ended == 1
+    (row,) = rows.add(URL)
+    assert tally.ended == 0
+    row.error = "Why"
+    rows.session.put(row, type(row.status).FAILED)
+    assert rows.session.end_tally().sentence == "1 failed: a.bin: Why"
+
+
 # -- What a row becomes once its worker has let go of it: the last wish counts.
 
 
@@ -183,7 +232,7 @@ class Worker:
     def stop(self, uid: int) -> None:
         self.stopped.append(uid)
 
-    def spare(self) -> None:
+    def spare(self, *, stops_all: bool = False) -> None:
         pass
 
 
