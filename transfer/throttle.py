@@ -54,12 +54,13 @@ class Throttle:
         self._wait(control)
         count = body.read(buffer[: max(LEAST, limit // SLICES)], control)
         with self._lock:
-            self._free = max(self._free, self._now()) + count / limit
+            if self._limit:  # it may be another one by now
+                self._free = max(self._free, self._now()) + count / self._limit
         return count
 
     def _wait(self, control: Control) -> None:
         """Until what was read so far may have been: others may read on meanwhile, and wait the longer."""
-        end, changes = self._free, self._changes
+        changes, end = self._changes, self._free  # in this order: another limit sets both
         while (left := end - self._now()) > 0 and changes == self._changes:
             control.sleep(min(left, LOOK))
             control.touch()  # it is we who wait, and no server that stalls

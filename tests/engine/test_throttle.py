@@ -65,6 +65,28 @@ def test_workers_share_one_line(time: Time) -> None:
     assert throttle._free - 1000.0 == pytest.approx(2.0)
 
 
+class Changing(Endless):
+    """A body that takes its time: meanwhile the limit becomes another one."""
+
+    def __init__(self, throttle: Throttle, limit: int) -> None:
+        super().__init__()
+        self._change = throttle, limit
+
+    def read(self, view: memoryview, control: object, /) -> int:
+        throttle, throttle.limit = self._change
+        return super().read(view, control)
+
+
+@pytest.mark.parametrize(("limit", "seconds"), [(8 * LEAST, 1 / 8), (0, 0.0)])
+def test_what_is_being_read_when_the_limit_changes_goes_by_the_new_one(
+    time: Time, limit: int, seconds: float
+) -> None:
+    throttle = Throttle(HARDLY, lambda: time.now)
+    throttle.read(Changing(throttle, limit), memoryview(bytearray(LEAST)), time)  # type: ignore[arg-type]
+    read(throttle, LEAST, time)
+    assert time.now - 1000.0 == pytest.approx(seconds)
+
+
 def test_time_in_which_nothing_came_is_not_saved_up(time: Time) -> None:
     throttle = Throttle(LEAST, lambda: time.now)
     read(throttle, LEAST, time)
