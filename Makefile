@@ -17,15 +17,16 @@
 # make release · repository        the zip with checksums and bill of materials; and a repository for Blender
 # make lab CLAIMS="quit timer" RUNS=5   what docs/threads-in-blender.md claims, tried in real Blenders (tests/lab/)
 # make build WORKERS=process         the zip; with that word the one for stores that refuse threads in Blender
+# make vendor NAME=my_addon DIR=…   the engine into an add-on of yours (docs/authors.md)
 # make lint · clean
 
 # As they were written: a $ in a URL is no variable of make's.
 override URLS := $(value URLS)
 override DIRECTORY := $(value DIRECTORY)
-export URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT MODULES CLAIMS SECONDS WORKERS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
+export NAME DIR URLS DIRECTORY SUITE PYTEST_ARGS BARS ROUNDS AGAINST PLOT MODULES CLAIMS SECONDS WORKERS BENCH_ARGS BLENDER MINUTES TARGET SEED SEEDS RUNS COUNT KILLS WINDOW_KILLS WINDOWS STATES
 tool = @sh tests/tools/bootstrap.sh
 
-.PHONY: run test fuzz crash model kill chaos soak shots bench lab mutants build release repository lint clean
+.PHONY: run test fuzz crash model kill chaos soak shots bench lab mutants build vendor release repository lint clean
 
 run:
 	$(tool) run.py
@@ -65,6 +66,9 @@ mutants:
 
 build:
 	$(tool) build.py
+
+vendor:
+	$(tool) vendor.py
 
 release:
 	$(tool) release.py

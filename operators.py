@@ -1,7 +1,6 @@
 """The operators: thin, each asks the session."""
 
 import os
-import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
     from .transfer.names import Link
     from .workers import Download
 
-blocking = Lazy(".session.blocking", __package__)
 cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
+fetching = Lazy(".session.fetching", __package__)
 job = Lazy(".transfer.job", __package__)
 libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
@@ -108,7 +107,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     ) -> set[str]:
         session = current()
         if links:
-            problems += session.add(links, **options)
+            problems += self._fetch(links, wait=False, **options)[1]
             self._empty_field(context)
             session.mirror.flush()
         if problems:
@@ -136,15 +135,18 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def _block(self, links: "list[Link]", problems: list[str], options: dict[str, Any]) -> set[str]:
         if not links and not problems:
             problems = ["Nothing to download: urls is empty"]
-        rows, at_work, goes_on = blocking.download(current(), links, **options)
-        problems += at_work
-        if not goes_on:
-            signal.raise_signal(signal.SIGINT)  # cancelled and joined: now leave, as was asked
-        problems += [f"{names.shown(row.url)}: {row.error}" for row in rows if row.status is Status.FAILED]
-        if problems:
-            self.report({"ERROR"}, "\n".join(problems))
-        cancelled = rows and all(row.status is Status.CANCELLED for row in rows)
-        return {"CANCELLED"} if cancelled or not rows else {"FINISHED"}
+        rows, failures = self._fetch(links, wait=True, **options)
+        if problems + failures:
+            self.report({"ERROR"}, "\n".join(problems + failures))
+        are_cancelled = all(row.status is Status.CANCELLED for row in rows if row.uid)
+        return {"CANCELLED"} if are_cancelled else {"FINISHED"}
+
+    def _fetch(self, links: "list[Link]", **options: Any) -> "tuple[list[Download], list[str]]":
+        """The records, and a sentence for each that has failed by now."""
+        handle = fetching.Handle(current())
+        handle.begin(links, **options)
+        failed = (row for row in handle.rows if row.status is Status.FAILED)
+        return handle.rows, [f"{names.shown(row.url)}: {row.error}" for row in failed]
 
     def _catalog(self) -> str:
         """Raises TransferError where the folder's asset library has none of this name."""

@@ -305,7 +305,7 @@ def _draw_second(low: Any, view: _View, row: Download) -> None:
     """The second line of a row."""
     if row.status in (Status.RUNNING, Status.PAUSED):
         texts = words.line(row, view.room)
-        low.progress(factor=words.fraction(row), text=words.fitting(texts, view.width, view.measure))
+        low.progress(factor=row.fraction, text=words.fitting(texts, view.width, view.measure))
         return
     message = row.error if row.status is Status.FAILED else row.note if not row.is_unfinished else ""
     low.alert = row.status is Status.FAILED

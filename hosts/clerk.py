@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..transfer.disk import write_atomically
 from ..transfer.fetch import log_defect
+from .origin import NAME
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Clerk:
         """Have a thread look for what there is to do; False: none can be started, so do it yourself."""
         if not self._running:
             self.join()  # one that left just now has nothing to do any more
-            thread = threading.Thread(target=self._run, name="downloads-0", daemon=True)
+            thread = threading.Thread(target=self._run, name=f"{NAME}-0", daemon=True)
             try:
                 thread.start()
             except RuntimeError:

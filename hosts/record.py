@@ -33,6 +33,8 @@ class Download:
     filepath: str = ""
     error: str = ""
     note: str = ""
+    verified: str = ""
+    """Once it is finished: the kind of digest that it was compared with."""
     progress: Progress = _NOTHING_YET
     """How far it is, as its worker told last."""
     speed: float = 0.0
@@ -59,6 +61,13 @@ class Download:
     def size(self) -> int | None:
         """Bytes, where known."""
         return self.progress.size
+
+    @property
+    def fraction(self) -> float:
+        """How much of it is there, 0 to 1."""
+        if not self.is_unfinished:
+            return 1.0
+        return min(1.0, self.received / self.size) if self.size else 0.0
 
     def has_file(self, name: str) -> bool:
         """Whether there is something of this name in its folder."""

@@ -33,6 +33,7 @@ from ..transfer.mirrors import Mirror
 from ..transfer.space import Space
 from .clerk import Clerk
 from .ledger import Entry, Ledger
+from .origin import NAME
 from .vocabulary import POLL, Report, State
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Worker(threading.Thread):
     """
 
     def __init__(self, host: ThreadHost, number: int) -> None:
-        super().__init__(name=f"downloads-{number}", daemon=True)
+        super().__init__(name=f"{NAME}-{number}", daemon=True)
         self.control: Control | None = None
         """Of the transfer that it runs."""
         self.uid = 0

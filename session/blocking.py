@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import bpy
 
 from ..transfer.job import Outcome, Settings
-from ..transfer.names import Link
 from ..workers import Download, Ended, ProcessHost, ThreadHost
 from . import settings as preferred
-from .session import Session
+from .queue import Queue
 from .terminal import Counter, Teller
 
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
@@ -25,39 +23,41 @@ def _counter(rows: list[Download]) -> Teller:
 
 
 def download(
-    session: Session,
-    links: Iterable[Link],
+    queue: Queue,
+    rows: list[Download],
     *,
     teller: Callable[[list[Download]], Teller] = _counter,
     settings: Settings | None = None,
-    **options: Any,
-) -> tuple[list[Download], list[str], bool]:
-    """Download links with this thread waiting, and put the rows into the list afterwards.
+    apart: bool = False,
+    cancelled: Callable[[], bool] = bool,
+) -> bool:
+    """Download what `Queue.new_rows` made with this thread waiting, then put it into the list.
 
-    `options` are those of `Session.new_rows`. Returns the rows, a sentence for each link that is
-    being downloaded already, and whether nobody interrupted it.
+    Each record holds how it ended. Threads do it, in a child process where they are to be `apart` from
+    this one, and while Blender renders on a thread of its own. They end when it is `cancelled`. Returns
+    whether nobody pressed Ctrl-C.
     """
-    rows, at_work = session.new_rows(links, **options)
-    session.store.folders.save()  # whatever happens to us, what was received is found again
-    goes_on = run_blocking(session, rows, teller(rows), settings or preferred.settings())
-    session.adopt(rows)
-    for row in rows:
-        if not row.is_unfinished:
-            session.on_finished(row)
-    session.mirror.flush(None)
-    return rows, at_work, goes_on
+    new = [row for row in rows if row.uid]
+    kind = ProcessHost if apart or preferred.is_rendering() else ThreadHost
+    goes_on = run_blocking(queue, new, kind(settings or preferred.settings()), teller(new), cancelled)
+    queue.waited(new)
+    return goes_on
 
 
-def run_blocking(session: Session, rows: list[Download], teller: Teller, settings: Settings) -> bool:
+def run_blocking(
+    queue: Queue,
+    rows: list[Download],
+    host: ProcessHost | ThreadHost,
+    teller: Teller,
+    cancelled: Callable[[], bool],
+) -> bool:
     """Download `rows` with this thread waiting: the case that Blender's manual supports.
 
-    Threads are started, joined, and gone when it returns; bpy is not touched in between. While
-    Blender renders on a thread of its own they are in a child process. The rows are in no list
-    yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which is heard in
+    Threads are started, joined, and gone when it returns; bpy is not touched in between. The rows are in
+    no list yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which is heard in
     background mode.
     """
-    host = (ProcessHost if preferred.is_rendering() else ThreadHost)(settings)
-    jobs = [session.job(row) for row in rows]
+    jobs = [queue.job(row) for row in rows]
     outcomes: dict[int, Outcome] = {}
     with _interrupts() as interrupted:
         try:
@@ -67,14 +67,14 @@ def run_blocking(session: Session, rows: list[Download], teller: Teller, setting
                 report = host.poll()
                 teller.show(report, time.monotonic())
                 outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
-                if interrupted:
+                if interrupted or cancelled():
                     host.dismiss()
                 if len(outcomes) < len(jobs):
                     host.wait(LOOK)
         finally:
             host.shut()
     for row in rows:  # only now: keeping an ETag asks Blender for a folder
-        row.status = session.settle(row, outcomes[row.uid])
+        row.status = queue.settle(row, outcomes[row.uid])
     return not interrupted
 
 

@@ -20,7 +20,7 @@ _usual: float | None = None
 def begin() -> None:
     """A render begins. Any thread."""
     global _usual
-    if NEEDS_CALM and _usual is None:
+    if NEEDS_CALM and _usual is None and sys.getswitchinterval() != INTERVAL:  # else another copy keeps it
         _usual = sys.getswitchinterval()
         sys.setswitchinterval(INTERVAL)
 

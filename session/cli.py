@@ -53,18 +53,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _download(links: list[names.Link], options: argparse.Namespace, directory: str, *, is_all: bool) -> int:
     teller = terminal.Json if options.json else terminal.Lines
-    rows, at_work, goes_on = download(
-        current(),
-        links,
-        teller=teller,
-        settings=_settings(options),
-        directory=directory,
-        if_exists=IfExists(options.if_exists.upper()),
-        when_done="NOTHING",
-    )
-    if not goes_on:
+    if_exists = IfExists(options.if_exists.upper())
+    rows = current().new_rows(links, directory=directory, if_exists=if_exists)
+    if not download(current(), rows, teller=teller, settings=_settings(options)):
         return INTERRUPTED
-    return ALL_THERE if is_all and not at_work and all(map(_is_there, rows)) else NOT_ALL
+    return ALL_THERE if is_all and all(map(_is_there, rows)) else NOT_ALL
 
 
 def _is_there(row: Download) -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..workers import Download, Status
-from . import importers, libraries
+from . import importers, libraries, watch
 from .settings import preferences
 from .unpacking import ImportProblem, unpack
 
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 LOOK = 0.05  # seconds between two looks whether Blender is ready
 PATIENCE = 30.0  # seconds that a file waits for it
 AT_ONCE = 0.02  # seconds of unpacking between two redraws
-OURS = "DOWNLOADS_OT_start"  # the one modal operator that may run
 ELSEWHERE = "Not imported: another .blend file has been opened since. Press Import to have it in this one"
 UNFORESEEN = "Not imported: something unforeseen went wrong. Try File > Import"
 
@@ -312,22 +311,15 @@ def _obstacle(*, minds_tools: bool = True) -> str:
         return "Blender is rendering"
     if bpy.app.is_job_running("OBJECT_BAKE"):
         return "Blender is baking"
+    if minds_tools and watch.strangers_run():
+        return "a tool is at work"
     for window in bpy.context.window_manager.windows:
-        if minds_tools and _others_run(window):
-            return "a tool is at work"
         active = window.view_layer.objects.active
         if active and active.mode != "OBJECT":
             return "this needs Object Mode"
         if window.scene.library:
             return "the scene belongs to another file"
     return ""
-
-
-def _others_run(window: Any) -> bool:
-    try:
-        return any(tool is None or tool.bl_idname != OURS for tool in window.modal_operators)
-    except ValueError:  # Blender 4.3, after a class was unregistered
-        return True
 
 
 def _active_collection() -> int:

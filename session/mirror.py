@@ -16,7 +16,7 @@ from ..transfer import names
 from ..workers import Download
 from .redraws import Redraws
 from .state import FIELDS, state_of
-from .words import Pace, fraction
+from .words import Pace
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -231,7 +231,7 @@ def _copy(row: Download, item: Any) -> None:
         "status": row.status.value,
         "error": row.error,
         "note": row.note,
-        "progress": fraction(row),
+        "progress": row.fraction,
     }
     for name, value in values.items():
         if getattr(item, name) != value:

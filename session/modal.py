@@ -45,7 +45,7 @@ class Modal:
         if event.type != "TIMER" or not self._run:
             return {"PASS_THROUGH"}
         if reason := online.offline_reason():
-            return self._give_up({"WARNING"}, f"Downloads were paused. {reason}")
+            return self._give_up({"WARNING"}, f"Downloads were paused. {reason}", reason)
         try:
             if self._run.tick():
                 return {"PASS_THROUGH"}
@@ -72,10 +72,10 @@ class Modal:
         what = f"Downloads were paused: something unforeseen went wrong ({name})"
         return self._give_up({"ERROR"}, f"{what}. What was received is kept: press Resume")
 
-    def _give_up(self, kind: set[str], sentence: str) -> set[str]:
+    def _give_up(self, kind: set[str], sentence: str, why: str = "") -> set[str]:
         """Close through the same door, keep the rows, say why."""
         if self._run:
-            current().pause_all(self._run)
+            current().pause_all(self._run, why)
         self.say(kind, sentence)
         return {"CANCELLED"}
 
@@ -85,6 +85,18 @@ class Modal:
             self._run.close(forced=True)
             current().interrupted(Status.QUEUED)
             watch.start_again()
+
+    @classmethod
+    def step_aside(cls) -> None:
+        """Another copy of the engine is about to, since an autosave is late: be away at the same time."""
+        if going_on := current().run:
+            going_on.step_aside()
+
+    @classmethod
+    def is_stepping_aside(cls) -> bool:
+        """Whether it is about to be away."""
+        going_on = current().run
+        return going_on is not None and going_on.is_interrupted
 
     def over(self, tally: Tally) -> None:
         """The run has come to its end."""

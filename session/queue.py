@@ -8,22 +8,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Any, Protocol, TypedDict, Unpack, assert_never
 
 from ..transfer import names
-from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Phase, Progress, Seen, Skipped
+from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Phase, Progress, Seen, Skipped
 from ..workers import Download, ProcessHost, Status, YieldingHost
+from .calls import Calls
 from .records import readable
 from .rows import Rows
 from .tally import Tally, smoothed
 
 Host = YieldingHost | ProcessHost
+ENDED = (Status.FINISHED, Status.SKIPPED, Status.FAILED, Status.CANCELLED)
+UNFORESEEN = "Something unforeseen went wrong. What was received is kept: try again"
+
+
+class Options(TypedDict, total=False):
+    """What new rows have in common, named as in `Download`."""
+
+    if_exists: IfExists
+    when_done: str
+    catalog: str
 
 
 class Running(Protocol):
     """What a queue needs of a run; `run.Run` is one."""
 
     is_closed: bool
+    is_interrupted: bool
     beat: float
     """When it was last ticked, in seconds of `time.monotonic`."""
 
@@ -38,6 +50,9 @@ class Running(Protocol):
 
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""
+
+    def step_aside(self) -> None:
+        """Close for a moment, as soon as no worker is left, and start again."""
 
     def close(self, *, forced: bool = False) -> None:
         """Join every worker and release all."""
@@ -55,8 +70,21 @@ class Intent:
     """Whether its partial file goes too."""
 
 
+class Listener(Protocol):
+    """Somebody who waits for a row. Told on the main thread, in the middle of things: it only takes notes."""
+
+    def changed(self, row: Download) -> None:
+        """It has another status, or has got on."""
+
+    def gone(self, row: Download) -> None:
+        """It is not in the queue any more."""
+
+
 class Queue:
     """The downloads and their one writer. `session.Session` is the one that people see and the disk keeps."""
+
+    keeps_ended = False
+    """Whether rows stay when they have ended."""
 
     def __init__(self) -> None:
         self.rows = Rows()
@@ -64,7 +92,9 @@ class Queue:
         self.host: Host | None = None
         """Stays between runs while it keeps stopped transfers."""
         self.tally = Tally()
+        self.calls = Calls()
         self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
+        self._listeners: dict[int, list[Listener]] = {}  # of each row, by its uid
 
     @property
     def wants_run(self) -> bool:
@@ -72,6 +102,53 @@ class Queue:
         return not self.run and (self.rows.is_waiting or self.tally.goes_on)
 
     # -- Changing it.
+
+    def new_rows(
+        self,
+        links: Iterable[names.Link],
+        *,
+        directory: str,
+        may_wait: bool = False,
+        **options: Unpack[Options],
+    ) -> list[Download]:
+        """A record for each link, which is not in the queue yet: `adopt` puts it there.
+
+        Where the link is at work in the folder already that one's, if it `may_wait` for it; else a FAILED
+        one without a uid.
+        """
+        at_work = {row.url: row for row in self.rows if row.directory == directory}
+        rows = []
+        for link in links:
+            row, same = record(link, directory, options), at_work.get(link.url)
+            if not same or (may_wait and same.uid in self._intents):
+                row.uid = self.rows.new_uid()
+            elif may_wait and (same.digest, same.if_exists) == (row.digest, row.if_exists):
+                row = same
+            else:
+                refuse(row)
+            rows.append(row)
+        return rows
+
+    def add(self, links: Iterable[names.Link], **options: Any) -> list[Download]:
+        """Put links at the end, QUEUED. Returns what `new_rows` does, whose options these are."""
+        rows = self.new_rows(links, may_wait=True, **options)
+        self.adopt(row for row in rows if row.uid and row not in self.rows)
+        return rows
+
+    def waited(self, rows: list[Download]) -> None:
+        """These have ended while everybody waited for them, and were in no queue."""
+
+    def listen(self, row: Download, listener: Listener) -> None:
+        """Tell somebody of each change of a row."""
+        self._listeners.setdefault(row.uid, []).append(listener)
+
+    def leave(self, row: Download, listener: Listener) -> bool:
+        """Tell it no more, if others listen too; True where they do."""
+        listeners = self._listeners.get(row.uid, [])
+        if len(listeners) > 1 and listener in listeners:
+            listeners.remove(listener)
+            return True
+        return False
 
     def adopt(self, rows: Iterable[Download]) -> None:
         """Put records at the end as they are."""
@@ -85,6 +162,8 @@ class Queue:
 
     def changed(self, row: Download) -> None:
         """A row differs from what was told of it."""
+        for listener in self._listeners.get(row.uid, ()):
+            listener.changed(row)
 
     def put(self, row: Download, status: Status) -> None:
         """Change a row's status."""
@@ -94,6 +173,8 @@ class Queue:
         if self.tally.goes_on:
             self.tally.count(row)
         self.changed(row)
+        if status in ENDED and not self.keeps_ended:
+            self.drop(row)
 
     def drop(self, *rows: Download, delete: bool = False) -> None:
         """Take rows that no worker has out; `delete` what they received."""
@@ -105,6 +186,8 @@ class Queue:
 
     def dropped(self, row: Download, *, delete: bool) -> None:
         """A row is out; whether what it received goes too."""
+        for listener in self._listeners.pop(row.uid, ()):
+            listener.gone(row)
 
     def cancel(self, row: Download) -> None:
         """Stop a row for good; what it received stays for a retry."""
@@ -161,6 +244,8 @@ class Queue:
 
     def moved(self, row: Download) -> None:
         """What people see of a row's progress is another."""
+        for listener in self._listeners.get(row.uid, ()):
+            listener.changed(row)
 
     def ended(self, uid: int, outcome: Outcome) -> None:
         """The terminal event of a row."""
@@ -188,8 +273,9 @@ class Queue:
             case Skipped(filepath=filepath, note=note):
                 row.filepath, row.note = filepath, readable(note)
                 return Status.SKIPPED
-            case Finished(filepath=filepath, size=size, note=note):
+            case Finished(filepath=filepath, size=size, note=note, verified=verified):
                 row.filepath = filepath
+                row.verified = verified or (row.digest.algorithm if row.digest else "")
                 row.progress = Progress(name=os.path.basename(filepath), received=size, size=size)
                 row.note = readable(note)
                 return Status.FINISHED
@@ -226,14 +312,16 @@ class Queue:
         for row in [row for row in self.rows if row.status in (Status.QUEUED, Status.RUNNING)]:
             self.put(row, status)
 
-    def pause_all(self, run: Running) -> None:
-        """Close a run before its end, for good: what it had not finished is PAUSED."""
+    def pause_all(self, run: Running, why: str = "") -> None:
+        """Close a run before its end, for good, and give up what it had not finished."""
         run.close(forced=True)
-        self.give_up()
+        self.give_up(why)
 
-    def give_up(self) -> None:
-        """No run goes on, and none can: what is not finished is PAUSED."""
-        self.interrupted(Status.PAUSED)
+    def give_up(self, why: str = "") -> None:
+        """No run goes on, and none can: what is not finished has FAILED; a list can pause it instead."""
+        for row in list(self.rows):
+            row.error = why or UNFORESEEN
+            self.put(row, Status.FAILED)
         self.end_tally()
 
     def end_tally(self) -> Tally:
@@ -253,6 +341,17 @@ class Queue:
         if self.host:
             self.host.shut(forced=True)
             self.host = None
+        self.calls.close()
+
+
+def record(link: names.Link, directory: str, options: Options) -> Download:
+    """A new one, without a uid."""
+    return Download(uid=0, url=link.url, digest=link.digest, directory=directory, **options)
+
+
+def refuse(row: Download, why: str = "It is already being downloaded") -> None:
+    """It never comes into the queue."""
+    row.status, row.error = Status.FAILED, why
 
 
 def _visible(progress: Progress) -> tuple[object, ...]:

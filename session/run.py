@@ -10,6 +10,7 @@ from typing import Any
 import bpy
 
 from ..workers import Ended, ProcessHost, Report, Started, YieldingHost
+from . import watch
 from .queue import Host, Queue
 from .settings import connections, is_rendering, settings, wants_process
 
@@ -94,13 +95,19 @@ class Run:
         late = self._queue.tally.began + files.auto_save_time * 60.0 + AUTOSAVE_LATE
         if now < late or not files.use_auto_save_temporary_files:
             return False
-        return bpy.data.is_dirty and not _others_run()
+        return bpy.data.is_dirty and not watch.strangers_run()
 
-    def _interrupt(self, now: float) -> bool:
+    def step_aside(self) -> None:
         """Close for a moment, transfers keeping their connections, as soon as no worker is left."""
         if not self.is_interrupted:
             self.is_interrupted = True
             self.host.dismiss(keep=True)
+
+    def _interrupt(self, now: float) -> bool:
+        if not self.is_interrupted:
+            self.step_aside()
+            for copy in watch.copies():
+                copy.step_aside()
         if not self.host.is_quiet():
             self._queue.show(now)
             return True
@@ -167,12 +174,6 @@ class Run:
 def _first(rows: Iterable[Download], count: int) -> Iterator[Download]:
     for _, row in zip(range(count), rows, strict=False):
         yield row
-
-
-def _others_run() -> bool:
-    """Whether somebody else's modal operator runs."""
-    windows = bpy.context.window_manager.windows
-    return sum(len(window.modal_operators) for window in windows) > 1
 
 
 class _Timers:

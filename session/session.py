@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 from ..transfer import names
 from ..transfer.disk import prepare_folder
@@ -19,22 +19,16 @@ from ..transfer.part import discard_leftover, move_leftover
 from ..workers import Download, Status
 from . import records
 from .mirror import Mirror
-from .queue import Intent, Queue
+from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
 
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
 
-class Options(TypedDict, total=False):
-    """What new rows have in common, named as in `Download`."""
-
-    if_exists: IfExists
-    when_done: str
-    catalog: str
-
-
 class Session(Queue):
     """The list of downloads."""
+
+    keeps_ended = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,12 +48,6 @@ class Session(Queue):
 
     # -- Changing the list.
 
-    def add(self, links: Iterable[names.Link], *, directory: str, **options: Unpack[Options]) -> list[str]:
-        """Put links at the end of the list, QUEUED; a sentence for each that is at work in it already."""
-        rows, at_work = self.new_rows(links, directory=directory, may_wait=True, **options)
-        self.adopt(rows)
-        return at_work
-
     def new_rows(
         self,
         links: Iterable[names.Link],
@@ -67,31 +55,47 @@ class Session(Queue):
         directory: str,
         may_wait: bool = False,
         **options: Unpack[Options],
-    ) -> tuple[list[Download], list[str]]:
-        """Records that are not in the list yet, and a sentence for each link that is at work in it already.
+    ) -> list[Download]:
+        """A record for each link, a FAILED one without a uid where it is at work in the list already.
 
         Rows of the same link and folder that are stopped give way: what they received is used. So do
         those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
         old_of = self._finder(directory)
-        rows, at_work, old_rows = [], [], []
+        rows, old_rows = [], []
         for link in links:
+            row = record(link, directory, options)
+            rows.append(row)
             old = old_of(link)
             if old and may_wait and self._is_stopping(old):
                 self._intents[old.uid] = Intent(None)  # what it received is the new one's
             elif old and old.status not in _GIVES_WAY:
-                at_work.append(f"{names.shown(link.url)}: It is already being downloaded")
+                refuse(row)
                 continue
             elif old:
                 old_rows.append(old)
-            rows.append(self._new(link, directory, options))
+            row.uid = self.rows.new_uid()
+            self.on_asked(row)
         self.drop(*old_rows)
         for old in old_rows:
             self.tally.forget(old.uid)
+        self._expect([row for row in rows if row.uid], directory)
+        if not may_wait:  # whatever happens to us, what was received is found again
+            self.store.folders.save()
+        return rows
+
+    def _expect(self, rows: list[Download], directory: str) -> None:
+        """These will be in the list."""
         self.store.folders.use(directory, [row.url for row in rows])
         if rows:
             self.mirror.activate(rows[0])
-        return rows, at_work
+
+    def waited(self, rows: list[Download]) -> None:
+        self.adopt(rows)
+        for row in rows:
+            if not row.is_unfinished:
+                self.on_finished(row)
+        self.mirror.flush(None)
 
     def _finder(self, directory: str) -> Callable[[names.Link], Download | None]:
         """Finds the row that has something left to do for a link in this folder."""
@@ -110,13 +114,6 @@ class Session(Queue):
         intent = self._intents.get(row.uid)
         return intent is not None and intent.status is not Status.QUEUED
 
-    def _new(self, link: names.Link, directory: str, options: Options) -> Download:
-        row = Download(
-            uid=self.rows.new_uid(), url=link.url, digest=link.digest, directory=directory, **options
-        )
-        self.on_asked(row)
-        return row
-
     def drop(self, *rows: Download, delete: bool = False) -> None:
         super().drop(*rows, delete=delete)
         if len(rows) == 1:
@@ -130,6 +127,7 @@ class Session(Queue):
         elif row.is_unfinished:
             self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
         self.store.forget(row.uid)
+        super().dropped(row, delete=delete)
 
     def _delete_parts(self, row: Download) -> None:
         if not row.is_cut:
@@ -155,7 +153,7 @@ class Session(Queue):
             self.store.settle(time.monotonic())
 
     def changed(self, row: Download) -> None:
-        """A row differs from what scripts and the disk have."""
+        super().changed(row)
         self.mirror.touch(row.uid)
         self.store.touch(row)
 
@@ -259,6 +257,7 @@ class Session(Queue):
     # -- What workers tell.
 
     def moved(self, row: Download) -> None:
+        super().moved(row)
         self.mirror.touch(row.uid)
 
     def concluded(self, row: Download, outcome: Outcome, intent: Intent) -> None:
@@ -294,8 +293,9 @@ class Session(Queue):
             self.mirror.flush()
         self.store.flush(now, None)
 
-    def give_up(self) -> None:
-        super().give_up()
+    def give_up(self, why: str = "") -> None:
+        self.interrupted(Status.PAUSED)
+        self.end_tally()
         self.mirror.flush()
 
     def file_closing(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import bpy
 
+from ..hosts import origin
 from ..transfer import portable
 from ..transfer.job import Settings, TransferError
 from ..transfer.mirrors import Mirror
@@ -73,7 +74,9 @@ def user_agent() -> str:
 
 @cache
 def version() -> str:
-    """The extension's, as its manifest has it."""
+    """The extension's, as its manifest has it, or that of the extension that this is a copy of."""
+    if origin.VERSION:
+        return origin.VERSION
     import tomllib
 
     with open(Path(__file__).parents[1] / "blender_manifest.toml", "rb") as file:
@@ -135,6 +138,8 @@ def is_rendering() -> bool:
 
 def user_folder() -> Path:
     """The extension's own folder. Raises OSError, ValueError where it cannot be had."""
+    if origin.VERSION:
+        raise FileNotFoundError(errno.ENOENT, "A copy of the engine keeps nothing")
     package = __package__.rpartition(".")[0]
     try:
         path = bpy.utils.extension_path_user(package)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import bpy
 from bpy.app.handlers import persistent
 
 from . import calm, current, operator, peek
+from .online import offline_reason
 
 if TYPE_CHECKING:
     from .queue import Queue
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
+
+_waited = False  # for another copy of the engine, the last time
 
 
 def register(enabled: Registered) -> None:
@@ -90,15 +94,38 @@ def _look(queue: Queue) -> None:
 
 def operator_lives() -> bool:
     """Whether some window still has our modal operator."""
+    return _ours() in _modal_operators()
+
+
+def _ours() -> str:
     category, name = operator()
-    ours = f"{category.upper()}_OT_{name}"
+    return f"{category.upper()}_OT_{name}"
+
+
+def _modal_operators() -> Iterator[str]:
+    """The names of the classes of all that run; empty where the class was unregistered meanwhile."""
     for window in bpy.context.window_manager.windows:
         try:
-            if any(running and running.bl_idname == ours for running in window.modal_operators):
-                return True
-        except ValueError:  # Blender 4.3, after the class was unregistered
-            pass
-    return False
+            yield from (running.bl_idname if running else "" for running in window.modal_operators)
+        except ValueError:  # Blender 4.3's word for it
+            yield ""
+
+
+# Other add-ons may have a copy of this engine; all have to be away at once for Blender to autosave.
+
+
+def copies() -> list[Any]:
+    """The operators of other copies that run."""
+    return [cls for cls in _others() if hasattr(cls, "step_aside")]
+
+
+def strangers_run() -> bool:
+    """Whether somebody else's modal operator runs, which does not step aside."""
+    return not all(hasattr(cls, "step_aside") for cls in _others())
+
+
+def _others() -> list[Any]:
+    return [getattr(bpy.types, name, None) for name in _modal_operators() if name != _ours()]
 
 
 def start_again() -> None:
@@ -108,7 +135,11 @@ def start_again() -> None:
 
 
 def _again() -> float | None:
+    global _waited
     if operator_lives() and not current().run:
+        return AGAIN
+    waited, _waited = _waited, any(copy.is_stepping_aside() for copy in copies())
+    if waited or _waited:  # it gets a gap of its own after the last of them has gone
         return AGAIN
     if current().wants_run:
         invoke()
@@ -126,6 +157,6 @@ def invoke() -> bool:
             category, name = operator()
             getattr(getattr(bpy.ops, category), name)("INVOKE_DEFAULT")
     except (IndexError, RuntimeError):  # no window, or its poll says no: offline
-        current().give_up()
+        current().give_up(offline_reason() or "Blender has no window that downloads could run in")
         return False
     return True

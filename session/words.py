@@ -87,13 +87,6 @@ def room(width: float, measure: Measure) -> Room:
     return next((room for room, widest in WIDEST.items() if measure(widest) <= width), Room.SHARE)
 
 
-def fraction(row: Download) -> float:
-    """How much of a download is there, 0 to 1."""
-    if row.status in (Status.FINISHED, Status.SKIPPED):
-        return 1.0
-    return min(1.0, row.received / row.size) if row.size else 0.0
-
-
 def state(row: Download) -> str:
     """What a download is doing; of a running one the finer word, empty while bytes come in."""
     if row.status is not Status.RUNNING:
@@ -132,7 +125,7 @@ def received(row: Download) -> str:
 def _amount(row: Download, room: Room) -> str:
     if not row.size:
         return amount(row.received)
-    return portion(row.received, row.size) if room is Room.FULL else percent(fraction(row))
+    return portion(row.received, row.size) if room is Room.FULL else percent(row.fraction)
 
 
 def _pace_of(row: Download, room: Room) -> str:
@@ -198,7 +191,7 @@ def pace(tally: Tally, counts: Mapping[Status, int], running: Collection[Downloa
     sized = [row for row in running if row.size]
     waiting = counts.get(Status.QUEUED, 0) + len(running) - len(sized)
     number = tally.ended + waiting + len(sized)
-    share = min(1.0, (tally.ended + sum(map(fraction, running))) / number) if number else 0.0
+    share = min(1.0, (tally.ended + sum(row.fraction for row in running)) / number) if number else 0.0
     return Pace(
         share=share,
         done=tally.finished + tally.skipped,

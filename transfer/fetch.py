@@ -634,8 +634,10 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
 
 def _published(job: Job, part: Part, name: str, note: str, control: Control) -> Finished | Skipped:
     """Give the file its name. Skipped: SKIP found it taken. Raises TransferError, OSError."""
-    if part.told and not note:
-        note = f"Verified by the {part.told.algorithm} that the server sent"
+    verified = job.digest.algorithm if job.digest else ""
+    if part.told and not verified:
+        verified = f"{part.told.algorithm} (server)"
+        note = note or f"Verified by the {part.told.algorithm} that the server sent"
     is_update = job.if_exists is IfExists.UPDATE
     validator, size = part.received.validator, part.received.size or 0
     mtime = answers.timestamp(validator.last_modified) if is_update else None
@@ -648,7 +650,7 @@ def _published(job: Job, part: Part, name: str, note: str, control: Control) -> 
     if is_update:
         status = os.stat(portable.reach(str(path)))
         have = Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag)
-    return Finished(filepath=str(path), size=size, note=note, have=have)
+    return Finished(filepath=str(path), size=size, note=note, have=have, verified=verified)
 
 
 def _note_done(job: Job, path: Path) -> None:

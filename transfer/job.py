@@ -168,6 +168,8 @@ class Finished:
     """Bytes."""
     note: str = ""
     have: Have | None = None
+    verified: str = ""
+    """The kind of digest that it was compared with; of one that the server sent: ``md5 (server)``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import hashlib
 import os.path
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, unquote_to_bytes, urlsplit
 
@@ -70,14 +71,23 @@ def parse_links(text: str) -> tuple[list[Link], list[str]]:
     :return: the links, and a sentence for each entry that is none; those spoil no other.
     """
     links: dict[str, Link] = {}
-    problems: list[str] = []
-    for entry in filter(None, (word.strip(_AROUND_LINKS) for word in text.split())):
+    entries = list(read(text.split(), links))
+    problems = [f"{shown(entry)[:SHOWN_LENGTH]}: {what}" for entry, _, what in entries if what]
+    return list(links.values()), problems
+
+
+def read(entries: Iterable[str], links: dict[str, Link]) -> Iterator[tuple[str, str, str]]:
+    """Read one link out of each entry, and add it to `links`, by its URL.
+
+    :return: each entry that is not empty, the URL that it stands for, or else what is wrong with it.
+    """
+    for entry in filter(None, (word.strip(_AROUND_LINKS) for word in entries)):
         try:
             link = _link(entry)
             links[link.url] = _merged(links.get(link.url), link)
+            yield entry, link.url, ""
         except TransferError as error:
-            problems.append(f"{shown(entry)[:SHOWN_LENGTH]}: {error}")
-    return list(links.values()), problems
+            yield entry, "", str(error)
 
 
 def check(url: str) -> None:

@@ -152,7 +152,7 @@ def test_every_record_has_words(
         status, phase=phase, received=received, size=size, speed=speed, measured=idle, idle=idle
     )
     assert all(words.line(download, room))
-    assert 0.0 <= words.fraction(download) <= 1.0
+    assert 0.0 <= download.fraction <= 1.0
 
 
 def test_totals_count_what_there_is_and_nothing_else() -> None:

@@ -37,7 +37,7 @@ def add(session: Session, extension: Extension, *urls: str) -> list[Any]:
     links, problems = names.parse_links("\n".join(urls))
     assert problems == []
     options = {"directory": "/tmp", "if_exists": job.IfExists.RENAME, "when_done": "NOTHING"}
-    assert session.add(links, **options) == []
+    assert all(row.uid for row in session.add(links, **options))
     for row in (rows := list(session.rows)[-len(urls) :]):
         session.pause(row)
     return rows

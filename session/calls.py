@@ -1,0 +1,74 @@
+"""Calls back: on the main thread, outside any operator, and not while Blender renders.
+
+So a callback may open a file, remove an operator or start another download. Its errors are its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import bpy
+
+from .settings import is_rendering
+
+log = logging.getLogger(__name__)
+
+PACE = 0.05  # seconds between two calls
+
+
+class Caller(Protocol):
+    """Somebody who has something to tell."""
+
+    def tell(self) -> None:
+        """Call what is to be called."""
+
+
+class Calls:
+    """What is to be told, soon; nothing once it is closed."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Caller, None] = {}
+        self._is_closed = False
+        self._timer = self._look  # one object, by which Blender knows it
+
+    def post(self, caller: Caller) -> None:
+        """Have it tell, however often it is posted until then."""
+        if self._is_closed or caller in self._pending:
+            return
+        self._pending[caller] = None
+        if not bpy.app.timers.is_registered(self._timer):
+            bpy.app.timers.register(self._timer, first_interval=PACE, persistent=True)
+
+    def _look(self) -> float | None:
+        if not is_rendering():
+            pending, self._pending = self._pending, {}
+            with _in_window():
+                for caller in pending:
+                    caller.tell()
+        return PACE if self._pending else None
+
+    def close(self) -> None:
+        """Nobody is called any more."""
+        self._is_closed = True
+        self._pending.clear()
+        if bpy.app.timers.is_registered(self._timer):
+            bpy.app.timers.unregister(self._timer)
+
+
+def _in_window() -> AbstractContextManager[Any]:
+    """A timer has no window, which many operators want."""
+    windows = bpy.context.window_manager.windows
+    return bpy.context.temp_override(window=windows[0]) if windows else nullcontext()
+
+
+def guarded(function: Callable[[Any], object], argument: Any, complained: set[int]) -> None:
+    """Call somebody else's function. What it raises is logged, with its traceback the first time."""
+    try:
+        function(argument)
+    except BaseException:  # also SystemExit: Blender would drop the timer
+        if id(function) not in complained:
+            complained.add(id(function))
+            log.exception("A callback of a download raised; the download goes on")

@@ -1,0 +1,207 @@
+"""`make vendor`: the engine in somebody else's add-on, beside the extension, where Blender is a module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bpy
+import pytest
+from leaks import LeakCheck
+from server import Server, pattern
+from vendoring import EXAMPLE, ROOT, example, vendor
+
+# isort: split
+import addon_utils
+
+if TYPE_CHECKING:
+    from conftest import Extension
+
+DATA = pattern(200_000)
+THEIRS = f"bl_ext.user_default.{EXAMPLE.name}"
+
+
+# The tool.
+
+
+def test_the_example_is_short() -> None:
+    assert len((EXAMPLE / "__init__.py").read_text().splitlines()) <= 60
+
+
+def test_a_copy_says_what_it_is_and_can_be_checked(tmp_path: Path) -> None:
+    copy = example(tmp_path) / "downloads"
+    first = (copy / "__init__.py").read_text().splitlines()[0]
+    assert "Background Downloads 0." in first
+    assert "commit" in first
+    assert (copy / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=copy, check=True)
+
+
+def test_the_same_command_updates_it_and_touches_nothing_else(tmp_path: Path) -> None:
+    copy = example(tmp_path) / "downloads"
+    (copy / "old").mkdir()
+    (copy / "old" / "room.py").write_text("gone = True\n")
+    sums = copy / "SHA256SUMS"
+    digest = hashlib.sha256(b"gone = True\n").hexdigest()
+    sums.write_text(sums.read_text() + f"{digest}  old/room.py\n{digest}  ../mine.py\n{digest}  /tmp/x\n")
+    (copy / "notes.txt").write_text("of the author")
+    (copy.parent / "mine.py").write_text("of the author")
+    (copy / "workers.py").write_text("changed here\n")
+    done = vendor(EXAMPLE.name, copy.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "workers.py: it was changed there" in done.stdout
+    assert not (copy / "old").exists()
+    assert (copy / "notes.txt").read_text() == (copy.parent / "mine.py").read_text() == "of the author"
+    assert (copy / "workers.py").read_bytes() == (ROOT / "workers.py").read_bytes()
+
+
+def test_a_folder_of_the_authors_own_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "my_addon" / "downloads"
+    mine.mkdir(parents=True)
+    (mine / "__init__.py").write_text("mine = True\n")
+    done = vendor("my_addon", tmp_path)
+    assert done.returncode != 0
+    assert "move it away" in done.stderr
+    assert [path.name for path in mine.iterdir()] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("name", ["", "my-addon", "über", "a/b"])
+def test_a_name_that_no_package_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    assert "make vendor NAME=" in vendor(name, tmp_path).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_into_an_add_on_of_another_name_the_copy_goes_by_the_name_that_is_given(tmp_path: Path) -> None:
+    addon = tmp_path / "my_addon"
+    addon.mkdir()
+    (addon / "__init__.py").touch()
+    assert vendor("fetcher", addon).returncode == 0
+    assert (addon / "fetcher" / "session" / "fetching.py").exists()
+    assert vendor("my_addon", addon).returncode == 0
+    assert (addon / "downloads" / "session" / "fetching.py").exists()
+
+
+# In Blender.
+
+
+@pytest.fixture(scope="session")
+def example_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built and validated by Blender's own tool."""
+    from blenders import Blender, use
+
+    blender = Blender(name="this Python's", module=Path(sys.executable))
+    folder = tmp_path_factory.mktemp("example")
+    use(blender.extension_tool("build", "--source-dir", example(folder), "--output-dir", folder))
+    (built,) = folder.glob("*.zip")
+    use(blender.extension_tool("validate", built))
+    return built
+
+
+@pytest.fixture
+def theirs(example_zip: Path) -> Iterator[Any]:
+    """The example, installed and enabled as an extension."""
+    bpy.context.preferences.system.use_online_access = True
+    bpy.ops.extensions.package_install_files(
+        repo="user_default", filepath=str(example_zip), enable_on_install=True
+    )
+    yield sys.modules[THEIRS]
+    if THEIRS in bpy.context.preferences.addons:
+        addon_utils.disable(THEIRS, default_set=True)
+
+
+@pytest.fixture
+def asset(theirs: Any, server: Server, tmp_path: Path) -> str:
+    """A .blend file on the server, that the example fetches."""
+    path = tmp_path / "rock.blend"
+    bpy.data.libraries.write(str(path), {bpy.data.objects.new("Rock", None)})
+    data = path.read_bytes()
+    theirs.URL = server.add("/rock.blend", body=data) + f"#sha256={hashlib.sha256(data).hexdigest()}"
+    return "Rock"
+
+
+def linked(name: str) -> bool:
+    return any(each.library and each.name == name for each in bpy.context.scene.collection.objects)
+
+
+def test_the_example_fetches_and_links_beside_the_extension(
+    extension: Extension, theirs: Any, asset: str, server: Server, tmp_path: Path
+) -> None:
+    with LeakCheck():
+        assert bpy.ops.asset_fetcher.fetch() == {"FINISHED"}
+        assert bpy.ops.downloads.start(
+            urls=server.add("/a.bin", body=DATA), directory=str(tmp_path)
+        ) == {"FINISHED"}
+    (result,) = theirs.fetching.results
+    assert (result.status in ("FINISHED", "SKIPPED"), result.error) == (True, "")
+    assert linked(asset)
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_disabling_one_leaves_the_other_working(
+    extension: Extension, theirs: Any, asset: str, server: Server, tmp_path: Path, first: str
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    if first == "ours":
+        extension.disable()
+        assert theirs.downloads.fetch(url, tmp_path).results[0].status == "FINISHED"
+        extension.enable()
+    else:
+        addon_utils.disable(THEIRS, default_set=True)
+        with pytest.raises(RuntimeError, match="not enabled"):
+            theirs.downloads.fetch(url, tmp_path)
+    assert bpy.ops.downloads.start(urls=url, directory=str(tmp_path)) == {"FINISHED"}
+
+
+def test_a_copy_holds_every_module_that_it_needs(theirs: Any) -> None:
+    """Each can be imported there, and none but those is imported by name."""
+    root = Path(theirs.downloads.__file__).parent
+    names = [path.relative_to(root).with_suffix("") for path in root.rglob("*.py")]
+    for name in names:
+        importlib.import_module(".".join((theirs.downloads.__name__, *name.parts)).removesuffix(".__init__"))
+
+
+def test_its_threads_and_its_operator_are_called_otherwise(extension: Extension, theirs: Any) -> None:
+    ours = importlib.import_module(f"{extension.package}.hosts.origin")
+    origin = importlib.import_module(f"{THEIRS}.downloads.hosts.origin")
+    assert ours.NAME == "downloads"
+    assert origin.NAME == "user_default_asset_fetcher_downloads"
+    standalone = importlib.import_module(f"{THEIRS}.downloads.session.standalone")
+    assert hasattr(bpy.types, f"{origin.NAME.upper()}_OT_fetch")
+    assert standalone.IDNAME != "downloads.start"
+
+
+def test_it_works_in_an_add_on_of_the_old_kind(
+    extension: Extension, server: Server, tmp_path: Path
+) -> None:
+    scripts = Path(bpy.utils.user_resource("SCRIPTS", path="addons", create=True))
+    source = example(tmp_path)
+    source.joinpath("blender_manifest.toml").unlink()
+    code = source.joinpath("__init__.py")
+    code.write_text("bl_info = {'name': 'Fetcher', 'blender': (4, 2, 0)}\n" + code.read_text())
+    shutil.copytree(source, scripts / "old_fetcher")
+    sys.path.append(str(scripts))
+    try:
+        module = addon_utils.enable("old_fetcher", default_set=True)
+        assert module
+        (result,) = module.downloads.fetch(server.add("/a.bin", body=DATA), tmp_path / "got").results
+        assert (result.status, Path(result.path).read_bytes()) == ("FINISHED", DATA)
+    finally:
+        addon_utils.disable("old_fetcher", default_set=True)
+        sys.path.remove(str(scripts))
+        shutil.rmtree(scripts / "old_fetcher")
+
+
+def test_what_a_copy_fetches_is_in_no_list_of_the_extensions(
+    extension: Extension, theirs: Any, server: Server, tmp_path: Path
+) -> None:
+    before = len(bpy.context.window_manager.downloads.items)
+    theirs.downloads.fetch(server.add("/a.bin", body=DATA), tmp_path)
+    assert len(bpy.context.window_manager.downloads.items) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
