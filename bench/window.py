@@ -25,22 +25,24 @@ INSIDE = """
 import gc, sys, threading, time
 
 PERIOD = 1 / 60
-beats, ticks, draws, collections = [], [], [], []
-is_measuring = False
+beats, undrawn, ticks, draws, collections = [], [], [], [], []
+is_measuring = is_drawn = False
 last_beat = None
 
 def beat():
-    global last_beat
+    global last_beat, is_drawn
     now = time.perf_counter()
     if last_beat is not None:
         beats.append((now - last_beat - PERIOD) * 1000)
-    last_beat = now
+        if not is_drawn:
+            undrawn.append(beats[-1])
+    last_beat, is_drawn = now, False
     if is_measuring:
         return PERIOD
 
 def measure():
     global is_measuring, last_beat
-    for figures in (beats, ticks, draws, collections):
+    for figures in (beats, undrawn, ticks, draws, collections):
         figures.clear()
     is_measuring, last_beat = True, None
     bpy.app.timers.register(beat, first_interval=PERIOD)
@@ -48,11 +50,12 @@ def measure():
 def measured():
     global is_measuring
     is_measuring = False
-    return {"beats": beats, "ticks": ticks, "draws": draws, "collections": collections}
+    return {"beats": beats, "undrawn": undrawn, "ticks": ticks, "draws": draws, "collections": collections}
 
 def timed(function, figures):
     def call(self, context):
-        began = time.perf_counter()
+        global is_drawn
+        is_drawn, began = True, time.perf_counter()
         try:
             return function(self, context)
         finally:
@@ -82,12 +85,12 @@ def watch():
     panel = bpy.types.DOWNLOADS_PT_panel
     panel.draw = timed(panel.draw, draws)
 
-def redraw_often(seconds):
+def redraw_often(seconds, pause):
     'What drawing alone costs: the sidebar as often as a run has it drawn.'
     end = time.monotonic() + seconds
     def again():
         region_of(view3d(), "UI").tag_redraw()
-        return 0.1 if time.monotonic() < end else None
+        return pause if time.monotonic() < end else None
     bpy.app.timers.register(again)
 
 def set_limit(number):

@@ -252,6 +252,38 @@ def let_go(rows: List, row: Any) -> None:
     rows.session.ended(row.uid, rows.halted())
 
 
+class Sparing(Worker):
+    """A run that has one row; what it was told of the others when it was to let the workers go."""
+
+    def __init__(self, rows: List, uid: int) -> None:
+        super().__init__()
+        self._rows, self._uid = rows, uid
+        self.told: list[tuple[bool, list[str]]] = []
+
+    def has(self, uid: int) -> bool:
+        return uid == self._uid
+
+    def spare(self, *, stops_all: bool = False) -> None:
+        self.told.append((stops_all, [row.status.value for row in self._rows.session.rows]))
+
+
+@pytest.mark.parametrize(("action", "then"), [("cancel", "CANCELLED"), ("pause", "PAUSED")])
+@pytest.mark.parametrize("is_all", [True, False])
+def test_workers_may_go_before_what_waits_is_touched_where_all_stops(
+    rows: List, action: str, then: str, is_all: bool
+) -> None:
+    these = rows.add(*(f"https://files.example/{letter}" for letter in "abc"))
+    rows.session.started(these[1].uid)
+    run = rows.session.run = Sparing(rows, these[1].uid)
+    try:
+        getattr(bpy.ops.downloads, action)(uid=0 if is_all else these[1].uid)
+        assert run.told[0] == (is_all, ["QUEUED", "RUNNING", "QUEUED"])
+        assert run.stopped == [these[1].uid]
+        assert [these[0].status, these[2].status] == [then if is_all else "QUEUED"] * 2
+    finally:
+        rows.session.run = None
+
+
 def test_what_is_paused_after_it_was_removed_stays_with_its_part(rows: List, held: Any) -> None:
     rows.session.remove(held, delete=True)
     rows.session.pause(held)
