@@ -18,6 +18,7 @@ TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
 HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
 STARTS = 2  # downloads that are handed over in a tick, beside those that follow on ended ones: a thread that
 # starts has to come by Python's lock, which one that imports `requests` holds for 5 ms at a time
+GRACE = 0.005  # seconds in which workers that were let go of have Python to themselves: they need less
 AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 
 
@@ -65,6 +66,8 @@ class Run:
             self._take(self.host.poll(), time.monotonic())
             self._is_leaving = True
             self.host.dismiss()
+            if self._queue.rows.is_waiting:  # what is done to those holds Python's lock, and the workers up
+                time.sleep(GRACE)
 
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""
