@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .session import current, modal, watch
+from .session import current, modal, peek, watch
 from .session.lazily import Lazy
 from .session.online import is_online
 from .session.state import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
+dialog = Lazy(".session.dialog", __package__)
 fetching = Lazy(".session.fetching", __package__)
 job = Lazy(".transfer.job", __package__)
 libraries = Lazy(".session.libraries", __package__)
@@ -68,6 +69,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     )
 
     _is_invoked = False
+    _has_dialog = False
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -80,7 +82,23 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if self.urls.strip() or current().wants_run:
             return self.execute(context)
         self.urls = texts.add_links("", context.window_manager.clipboard)
+        self._has_dialog = True
+        self._look()
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
+
+    def _look(self) -> None:
+        """Ask servers what the links are of; nothing waits for their answers."""
+        dialog.show(links_of(self.urls)[0], self.directory, self.if_exists)
+
+    def check(self, context: Any) -> bool:
+        """A field of the dialog was changed."""
+        self._look()
+        return True
+
+    def cancel(self, context: Any) -> None:
+        super().cancel(context)
+        if self._has_dialog and not self._run:
+            dialog.leave()
 
     def draw(self, context: Any) -> None:
         self.layout.use_property_split = True
@@ -88,8 +106,11 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self.layout.prop(self, "directory")
         self.layout.prop(self, "if_exists")
         self.layout.prop(self, "when_done")
+        dialog.draw(self.layout, context)
 
     def execute(self, context: Any) -> set[str]:
+        if self._has_dialog and not peek():
+            return {"CANCELLED"}  # the add-on was disabled while it was open
         links, problems = links_of(self.urls) if self._is_invoked else names.parse_links(self.urls)
         try:
             options = self._options()
@@ -107,7 +128,9 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     ) -> set[str]:
         session = current()
         if links:
-            problems += self._fetch(links, wait=False, **options)[1]
+            rows, failures = self._fetch(links, wait=False, **options)
+            session.foresee(rows, session.ahead.known())
+            problems += failures
             self._empty_field(context)
             session.mirror.flush()
         if problems:
@@ -115,6 +138,8 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         result = self.begin(context)
         if result == {"CANCELLED"} and not problems:
             self.report({"WARNING"}, texts.NOT_FOUND)
+        if self._has_dialog:
+            dialog.leave()
         return result
 
     def _empty_field(self, context: Any) -> None:

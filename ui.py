@@ -73,20 +73,6 @@ ICONS = {
     Status.FAILED: "ERROR",
     Status.CANCELLED: "X",
 }
-FILE_ICONS = {
-    "FILE_BLEND": "blend",
-    "FILE_IMAGE": "png jpg jpeg webp exr hdr tif tiff tga bmp gif psd svg",
-    "FILE_3D": "glb gltf fbx obj stl ply usd usda usdc usdz abc dae 3ds x3d",
-    "FILE_ARCHIVE": "zip 7z rar tar gz bz2 xz zst tgz",
-    "FILE_MOVIE": "mp4 mov mkv avi webm",
-    "FILE_SOUND": "wav mp3 flac ogg aiff m4a",
-    "FILE_VOLUME": "vdb",
-    "FILE_FONT": "ttf otf woff woff2",
-    "FILE_TEXT": "txt md json csv xml html pdf",
-    "FILE_SCRIPT": "py",
-}
-ICON_OF = {extension: icon for icon, extensions in FILE_ICONS.items() for extension in extensions.split()}
-"""The icon for each type of file, as the file browser has it."""
 
 
 class DOWNLOADS_PT_panel(bpy.types.Panel):
@@ -258,7 +244,7 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         column = line.column(align=True)
         name = column.row()
         name.alert = row.status is Status.FAILED
-        name.label(text=row.name, icon=_file_icon(row.name), translate=False)
+        name.label(text=row.name, icon=words.file_icon(row.name), translate=False)
         low = column.row(align=True)
         low.scale_y = LOW
         _draw_second(low, view, row)
@@ -314,10 +300,6 @@ def _draw_second(low: Any, view: _View, row: Download) -> None:
     texts = (words.first_sentence(message),) if message else words.line(row, view.room)
     text = words.clipped(words.fitting(texts, view.width, view.measure), view.width, view.measure)
     low.label(text=words.sentence(text), icon=icon, translate=False)
-
-
-def _file_icon(name: str) -> str:
-    return ICON_OF.get(name.rpartition(".")[2].lower(), "FILE")
 
 
 # -- The box of the active row.

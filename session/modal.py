@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..workers import Status
-from . import current, online, watch
+from . import current, online, popup, watch
 from .lazily import Lazy
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Modal:
 
 
 # The modal operator of a run that was closed lives until its window's next event. If its class went, or
-# another took its place before that, Blender 4.3 would crash when the next modal operator begins.
+# another took its place before that, Blender 4.3 would crash when the next modal operator begins. So it would
+# at the next event where a dialog of it is open.
 
 
 class Lingering:
@@ -142,7 +143,7 @@ class Lingering:
             self._events += [manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows]
 
     def _remove(self) -> float | None:
-        if watch.operator_lives():
+        if watch.operator_lives() or popup.is_open():
             return LINGER
         self._stop_events()
         with suppress(RuntimeError):  # somebody else has done it

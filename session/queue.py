@@ -221,6 +221,8 @@ class Queue:
             if_exists=row.if_exists,
             digest=row.digest,
             partial=row.partial,
+            called=row.progress.name,
+            size=row.size,
         )
 
     def started(self, uid: int) -> None:
@@ -358,4 +360,3 @@ def _visible(progress: Progress) -> tuple[object, ...]:
     """What of it people see."""
     at = progress
     return at.name, at.received, at.size, at.phase, int(at.idle), at.text
-

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Unpack
 
 from ..transfer import names
 from ..transfer.disk import prepare_folder
-from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
+from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, Seen, TransferError
 from ..transfer.part import discard_leftover, move_leftover
 from ..workers import Download, Status
 from . import records
+from .ahead import Ahead
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
@@ -35,6 +36,8 @@ class Session(Queue):
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
+        self.ahead = Ahead()
+        """What a dialog shows before it starts."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
         self.on_asked: Callable[[Download], None] = _nobody
@@ -47,6 +50,13 @@ class Session(Queue):
         """Told at the end, after the last files that became finished."""
 
     # -- Changing the list.
+
+    def foresee(self, rows: Iterable[Download], seen: Mapping[str, Seen]) -> None:
+        """What somebody has found out of new rows' files before they run, by their links."""
+        for row in rows:
+            if (known := seen.get(row.url)) and row.uid and not row.progress.name:
+                row.progress = Progress(name=known.name, size=known.size)
+                self.changed(row)
 
     def new_rows(
         self,
@@ -352,8 +362,14 @@ class Session(Queue):
             row.uid = self.rows.new_uid()
         self.adopt(fresh)
 
+    def hold(self, is_held: bool) -> None:
+        super().hold(is_held)
+        if is_held:
+            self.ahead.hold()
+
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
+        self.ahead.close()
         super().close()
         self.store.close()
         self.mirror.clear()

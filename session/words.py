@@ -36,6 +36,26 @@ NAMES = {
     Status.CANCELLED: "cancelled",
 }
 
+FILE_ICONS = {
+    "FILE_BLEND": "blend",
+    "FILE_IMAGE": "png jpg jpeg webp exr hdr tif tiff tga bmp gif psd svg",
+    "FILE_3D": "glb gltf fbx obj stl ply usd usda usdc usdz abc dae 3ds x3d",
+    "FILE_ARCHIVE": "zip 7z rar tar gz bz2 xz zst tgz",
+    "FILE_MOVIE": "mp4 mov mkv avi webm",
+    "FILE_SOUND": "wav mp3 flac ogg aiff m4a",
+    "FILE_VOLUME": "vdb",
+    "FILE_FONT": "ttf otf woff woff2",
+    "FILE_TEXT": "txt md json csv xml html pdf",
+    "FILE_SCRIPT": "py",
+}
+ICON_OF = {extension: icon for icon, extensions in FILE_ICONS.items() for extension in extensions.split()}
+"""The icon for each type of file, as the file browser has it."""
+
+
+def file_icon(name: str) -> str:
+    """The name of Blender's icon for this type of file."""
+    return ICON_OF.get(name.rpartition(".")[2].lower(), "FILE")
+
 
 # -- Numbers.
 

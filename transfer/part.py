@@ -764,10 +764,11 @@ def leftovers(directory: str) -> list[Leftover]:
     with os.scandir(portable.reach(directory)) as entries:
         found = {entry.name for entry in islice(entries, LOOKED_AT)}
     parts = [name for name in found if is_part_name(name) and name + names.SIDECAR in found]
-    return [left for name in sorted(parts)[:LEFTOVERS] if (left := _leftover(directory, name))]
+    return [left for name in sorted(parts)[:LEFTOVERS] if (left := leftover(directory, name))]
 
 
-def _leftover(directory: str, name: str) -> Leftover | None:
+def leftover(directory: str, name: str) -> Leftover | None:
+    """The partial file of this name, if it is there with a sidecar that holds."""
     path = Path(portable.reach(directory), name)
     try:
         status = os.lstat(path)

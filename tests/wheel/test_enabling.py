@@ -183,6 +183,7 @@ OURS = [
     ".session.lazily",
     ".session.modal",
     ".session.online",
+    ".session.popup",
     ".session.registering",
     ".session.state",
     ".session.watch",

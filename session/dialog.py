@@ -1,0 +1,125 @@
+"""The dialog that asks before it starts: what it looks at, what it draws, and when nobody looks any more."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import replace
+from typing import Any
+
+import bpy
+
+from ..transfer import names
+from ..transfer.job import IfExists, TransferError
+from ..workers import Host, ProcessHost, ThreadHost
+from . import peek, popup, words
+from . import settings as preferred
+from .ahead import CONNECTIONS, HANDFUL, Ahead, File, facts
+from .records import readable
+
+LOOK = 0.1  # seconds between two looks at what servers have said
+LINE = 76  # characters that a line of the dialog has room for
+NAME = 0.6  # the part of a line that a name takes
+
+
+def show(links: list[names.Link], directory: str, if_exists: str) -> None:
+    """Look at these links, for a dialog that is open or opens now."""
+    if not (session := peek()):  # the add-on was disabled
+        return
+    session.ahead.show(links, _host)
+    _weigh(session.ahead, directory, if_exists)
+    if not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=LOOK, persistent=True)
+
+
+def leave() -> None:
+    """The dialog is gone, or goes."""
+    if session := peek():
+        session.ahead.leave()
+
+
+def _host() -> Host:
+    settings = preferred.settings()
+    in_process = preferred.wants_process() or preferred.is_rendering()
+    few = replace(settings, connections=min(CONNECTIONS, settings.connections))
+    return ProcessHost(few) if in_process else ThreadHost(few)
+
+
+def _weigh(ahead: Ahead, directory: str, if_exists: str) -> None:
+    folder = problem = ""
+    try:
+        folder = preferred.folder(directory)
+    except TransferError as error:
+        problem = readable(str(error))
+    ahead.weigh(folder, IfExists(if_exists), problem)
+
+
+def _tick() -> float | None:
+    """Take what was found out, and have it drawn, until nobody is left who asks."""
+    if not (session := peek()):  # the add-on was disabled
+        return None
+    try:
+        return _look(session.ahead)
+    except BaseException:  # Blender drops a timer that raises
+        session.ahead.close()
+        raise
+
+
+def _look(ahead: Ahead) -> float | None:
+    is_open = popup.is_open()
+    if not (is_open and bpy.app.online_access):
+        ahead.leave()
+    if ahead.poll():
+        ahead.weigh(ahead.folder, ahead.if_exists, ahead.problem)
+        popup.draw_again()
+    return LOOK if is_open or not ahead.is_over else None
+
+
+# -- What it looks like.
+
+
+def draw(layout: Any, context: Any) -> None:
+    """The files, and whether they fit."""
+    popup.drawn(context)
+    if not ((session := peek()) and session.ahead.files):
+        return
+    ahead = session.ahead
+    column = layout.box().column(align=True)
+    if len(ahead.files) > HANDFUL:
+        _text(column, ahead.summary)
+        _text(column, ahead.taken)
+    else:
+        for file in ahead.files:
+            _draw_file(column, ahead, file)
+    _draw_room(layout.column(align=True), ahead)
+
+
+def _draw_file(column: Any, ahead: Ahead, file: File) -> None:
+    line = column.split(factor=NAME)
+    line.label(text=readable(file.name), icon=words.file_icon(file.name), translate=False)
+    said = line.row()
+    said.alignment = "RIGHT"
+    said.label(text=facts(file), translate=False)
+    _text(column, file.remark, icon="INFO")
+    _text(column, file.error, icon="ERROR")
+
+
+def _draw_room(column: Any, ahead: Ahead) -> None:
+    if ahead.problem:
+        _text(column, ahead.problem, icon="ERROR")
+        return
+    where = f" in {readable(ahead.folder)}"
+    if ahead.is_too_much:
+        column.alert = True
+        _text(
+            column,
+            f"This does not fit: {ahead.room}{where}. Make room, or choose another folder",
+            icon="ERROR",
+        )
+    elif ahead.room:
+        _text(column, f"{ahead.room}{where}", icon="DISK_DRIVE")
+
+
+def _text(column: Any, text: str, *, icon: str = "NONE") -> None:
+    """A text in as many lines as it takes; none for none."""
+    for number, line in enumerate(textwrap.wrap(text, LINE)):
+        column.label(text=line, icon=icon if not number else "BLANK1", translate=False)

@@ -1,0 +1,198 @@
+"""What a dialog says before anything is downloaded: what servers told, and what is on the disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import PATIENT, Driver
+from leaks import threads
+from server import DEADLINE, Server, pattern, stall_after, stall_before_headers, status
+
+from background_downloads.session import ahead as ahead_module
+from background_downloads.session.ahead import Ahead, facts
+from background_downloads.transfer import names
+from background_downloads.transfer.job import IfExists
+from background_downloads.workers import Host, ProcessHost, ThreadHost
+
+DATA = pattern(300_000)
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(params=[ThreadHost, ProcessHost], ids=["threads", "process"])
+def new_host(request: pytest.FixtureRequest) -> Callable[[], Host]:
+    return lambda: request.param(PATIENT)
+
+
+@pytest.fixture
+def ahead() -> Iterator[Ahead]:
+    made = Ahead()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def have(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(free, 0, free))
+
+    return have
+
+
+def links(*urls: str) -> list[names.Link]:
+    return [names.Link(url) for url in urls]
+
+
+def until(ahead: Ahead, condition: Callable[[], Any]) -> None:
+    """Look as the dialog does."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, [(file.name, facts(file), file.error) for file in ahead.files]
+        ahead.poll()
+        time.sleep(0.005)
+
+
+def looked(ahead: Ahead, *urls: str) -> None:
+    """Show links, and wait until all was told."""
+    ahead.show(links(*urls), lambda: ThreadHost(PATIENT))
+    until(ahead, lambda: ahead.is_over)
+
+
+def test_size_and_type_are_told_and_then_nobody_is_left(
+    ahead: Ahead, server: Server, new_host: Callable[[], Host]
+) -> None:
+    ahead.show(links(server.add("/a.blend", body=DATA), server.add("/b.zip", status(404))), new_host)
+    assert [facts(file) for file in ahead.files] == ["waiting", "waiting"]
+    until(ahead, lambda: ahead.is_over)
+    first, second = ahead.files
+    assert (facts(first), first.error) == ("293 KiB, Blender file", "")
+    assert facts(second) == ""
+    assert "no file at this link" in second.error
+    assert threads(["downloads-"]) == []
+
+
+def test_what_was_asked_once_is_not_asked_again(ahead: Ahead, server: Server) -> None:
+    first, second = (server.add(path, body=DATA) for path in ("/a.blend", "/b.blend"))
+    looked(ahead, first)
+    looked(ahead, second, first)
+    assert [request.path for request in server.requests] == ["/a.blend", "/b.blend"]
+    assert [facts(file) for file in ahead.files] == ["293 KiB, Blender file"] * 2
+
+
+def test_who_leaves_waits_for_nobody_and_nobody_is_left(
+    ahead: Ahead, server: Server, new_host: Callable[[], Host]
+) -> None:
+    gate = server.gate()
+    ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), new_host)
+    until(ahead, lambda: gate.reached == 1)
+    ahead.leave()
+    assert not ahead.is_over
+    until(ahead, lambda: ahead.is_over)
+    assert (threads(["downloads-"]), ahead.known()) == ([], {})
+    server.wait_open(0)
+
+
+def test_one_dialog_after_the_other_is_not_mixed_up(ahead: Ahead, server: Server) -> None:
+    gate = server.gate()
+    ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), lambda: ThreadHost(PATIENT))
+    until(ahead, lambda: gate.reached == 1)
+    ahead.leave()
+    looked(ahead, server.add("/b.blend", body=DATA))
+    assert [(file.name, facts(file)) for file in ahead.files] == [("b.blend", "293 KiB, Blender file")]
+
+
+def test_while_blender_renders_no_thread_is_left(ahead: Ahead, server: Server) -> None:
+    gate = server.gate()
+    ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), lambda: ThreadHost(PATIENT))
+    until(ahead, lambda: gate.reached == 1)
+    ahead.hold()
+    until(ahead, lambda: ahead.is_over)
+    assert [facts(file) for file in ahead.files] == [""]
+
+
+def test_more_than_a_handful_are_counted(ahead: Ahead, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "3.blend").touch()
+    looked(ahead, *[server.add(f"/{number}.blend") for number in range(9)])
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ahead.summary == "9 files: 0.blend, 1.blend, 2.blend and 6 more"
+    assert ahead.taken == "1 of them are there already: the new ones get a number"
+    assert server.requests == []
+
+
+REMARKS = {
+    IfExists.RENAME: "will be called “a (2).blend”",
+    IfExists.OVERWRITE: "replaced",
+    IfExists.SKIP: "nothing is downloaded",
+    IfExists.UPDATE: "only if it changed",
+}
+
+
+@pytest.mark.parametrize("if_exists", REMARKS)
+def test_a_name_that_is_taken_and_what_becomes_of_it(
+    ahead: Ahead, server: Server, tmp_path: Path, if_exists: IfExists
+) -> None:
+    for name in ("a.blend", "a (1).blend"):
+        (tmp_path / name).touch()
+    looked(ahead, server.add("/a.blend", body=DATA), server.add("/b.blend", body=DATA))
+    ahead.weigh(str(tmp_path), if_exists)
+    taken, free = ahead.files
+    assert REMARKS[if_exists] in taken.remark
+    assert free.remark == ""
+
+
+def test_what_does_not_fit(ahead: Ahead, server: Server, tmp_path: Path, disk: Callable[[int], None]) -> None:
+    looked(ahead, server.add("/a.blend", body=DATA))
+    disk(300_000)
+    ahead.weigh(str(tmp_path / "not" / "there" / "yet"), IfExists.RENAME)
+    assert (ahead.is_too_much, ahead.room) == (False, "293 KiB to download, 293 KiB free")
+    disk(299_999)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ahead.is_too_much
+
+
+def test_what_stays_needs_no_room(
+    ahead: Ahead, server: Server, tmp_path: Path, disk: Callable[[int], None]
+) -> None:
+    (tmp_path / "a.blend").touch()
+    looked(ahead, server.add("/a.blend", body=DATA))
+    disk(10)
+    ahead.weigh(str(tmp_path), IfExists.SKIP)
+    assert not ahead.is_too_much
+
+
+def test_what_was_received_needs_no_room_again(
+    ahead: Ahead, server: Server, tmp_path: Path, disk: Callable[[int], None], thread_driver: Driver
+) -> None:
+    url = server.add("/a.blend", stall_after(200_000), body=DATA)
+    thread_driver.halted(url, tmp_path, 200_000)
+    thread_driver.host.shut()
+    looked(ahead, url)
+    disk(100_000)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert (ahead.is_too_much, ahead.needed) == (False, 100_000)
+
+
+def test_a_size_that_is_not_told_is_said_to_be_so(ahead: Ahead, server: Server, tmp_path: Path) -> None:
+    looked(ahead, server.add("/a.blend", body=DATA), server.add("/b", body=DATA, chunked=True, ranges=False))
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ahead.room.startswith("At least 293 KiB to download, ")
+    assert facts(ahead.files[1]) == "size not told, application/octet-stream"
+
+
+def test_a_folder_that_cannot_be_had_is_no_defect(ahead: Ahead, server: Server) -> None:
+    looked(ahead, server.add("/a.blend", body=DATA))
+    ahead.weigh("", IfExists.RENAME, "Save the .blend file first")
+    assert (ahead.problem, ahead.free, ahead.is_too_much) == ("Save the .blend file first", None, False)
+
+
+def test_the_disk_is_asked_about_no_more_names_than_it_has_time_for(ahead: Ahead, tmp_path: Path) -> None:
+    ahead.show(links(*[f"http://127.0.0.1/{n}.blend" for n in range(5000)]), lambda: ThreadHost(PATIENT))
+    (tmp_path / "4999.blend").touch()
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert [file.is_there for file in ahead.files] == [False] * 5000
+    assert ahead_module.LOOKED_FOR < 5000

@@ -1,0 +1,270 @@
+"""The dialog that shows what a link is of before it is downloaded, in a real window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blender import Blender, BlenderFactory, wait_until
+from downloading import INSIDE, MODULE
+from server import (
+    Gate,
+    Server,
+    add_headers,
+    on_range,
+    pattern,
+    stall_before_headers,
+    status,
+)
+
+SIZE = 3 << 20  # bytes of a file
+DATA = pattern(SIZE)
+
+LOOKING = """
+FIRST = 66  # pixels from the top of the dialog to its first field
+drawn = []  # what the dialog said each time that Blender drew it
+
+class Says:
+    'Stands before a layout, and takes down what is said.'
+
+    def __init__(self, layout, texts):
+        self._layout, self._texts = layout, texts
+
+    def __getattr__(self, name):
+        found = getattr(self._layout, name)
+        if name == "label":
+            return self._label
+        if name in ("box", "column", "row", "split"):
+            return lambda *args, **options: Says(found(*args, **options), self._texts)
+        return found
+
+    def __setattr__(self, name, value):
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._layout, name, value)
+
+    def _label(self, text="", **options):
+        self._texts.append(text)
+        self._layout.label(text=text, **options)
+
+dialog = part("session.dialog")
+if not hasattr(dialog, "plain_draw"):
+    dialog.plain_draw = dialog.draw
+
+def draw(layout, context):
+    texts = []
+    dialog.plain_draw(Says(layout, texts), context)
+    drawn.append(" | ".join(texts))
+
+dialog.draw = draw
+
+def open_dialog():
+    with in_view3d():
+        bpy.ops.downloads.start("INVOKE_DEFAULT", directory=FOLDER)
+    yield from pause(0.3)
+
+def shown():
+    return drawn[-1] if drawn else ""
+
+def asks():
+    return session().ahead._host is not None
+
+def dialog_is_open():
+    return part("session.popup").is_open()
+
+def first_field():
+    'Where the field for links is.'
+    region = part("session.popup")._open[1]
+    return region.x + region.width * 0.6, region.y + region.height - FIRST
+"""
+
+
+@pytest.fixture(scope="module")
+def window_size() -> tuple[int, int]:
+    """The dialog needs some room."""
+    return 1000, 700
+
+
+@pytest.fixture
+def b(blender: Blender, tmp_path: Path) -> Iterator[Blender]:
+    blender.run(INSIDE)
+    blender.run(LOOKING)
+    blender.run(f"FOLDER = {str(tmp_path / 'files')!r}")
+    blender.run("bpy.context.preferences.system.network_timeout = 100")  # what a test holds is no stall
+    yield blender
+    if blender.alive:
+        blender.key("ESC")
+        blender.wait("not asks()")
+        blender.run("dialog.draw = dialog.plain_draw")
+
+
+def opened(b: Blender, *links: str) -> None:
+    b.clipboard = "\n".join(links)
+    b.steps("open_dialog()")
+    assert b.eval("dialog_is_open()")
+
+
+def alone(blender_factory: BlenderFactory) -> Blender:
+    """A Blender of its own."""
+    b = blender_factory()
+    b.set_online(True)
+    for source in (INSIDE, LOOKING, "FOLDER = ''"):
+        b.run(source)
+    return b
+
+
+def add_held(server: Server, path: str = "/held.blend") -> tuple[str, Gate]:
+    gate = server.gate()
+    return server.add(path, stall_before_headers(gate), body=DATA), gate
+
+
+def nobody_left(b: Blender) -> None:
+    """No thread, no child of ours."""
+    b.wait("not asks() and workers() == []")
+    assert [line for line in b.children().values() if MODULE in line] == []
+
+
+def test_name_size_type_and_room_are_shown_as_they_become_known(b: Blender, server: Server) -> None:
+    named = add_headers(("Content-Disposition", 'attachment; filename="rock.blend"'))
+    gate = server.gate()
+    url = server.add("/get?id=7", stall_before_headers(gate), named, body=DATA)
+    opened(b, url, server.add("/tree.zip", body=DATA[:1024]))
+    b.wait("'tree.zip | 1.0 KiB, ZIP file' in shown() and 'waiting for the server' in shown()")
+    b.wait("' free in ' in shown()")
+    gate.open()
+    b.wait("'rock.blend | 3.0 MiB, Blender file' in shown()")
+    assert "3.0 MiB to download" in b.eval("shown()")
+    assert [request.range for request in server.requests] == ["bytes=0-0"] * 2
+    nobody_left(b)  # all have answered, and the dialog is still there
+    assert b.eval("[dialog_is_open(), len(state().items)]") == [True, 0]
+    gate.open()
+    b.key("RET")
+    b.wait("statuses() == ['FINISHED', 'FINISHED']")
+    assert [row["name"] for row in b.eval("rows()")] == ["rock.blend", "tree.zip"]
+
+
+def test_ok_does_not_wait_for_a_server_that_does_not_answer(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    opened(b, url)
+    wait_until(lambda: gate.reached == 1)
+    b.key("RET")
+    wait_until(lambda: gate.reached == 2)  # the download asks, while the look was not answered
+    gate.open()
+    b.wait("statuses() == ['FINISHED']")
+    nobody_left(b)
+
+
+def esc(b: Blender) -> None:
+    b.key("ESC")
+
+
+def load(b: Blender) -> None:
+    b.run("bpy.ops.wm.read_homefile(use_empty=False)")
+
+
+def go_offline(b: Blender) -> None:
+    b.run("bpy.context.preferences.system.use_online_access = False")
+
+
+@pytest.mark.parametrize("host", ["AUTOMATIC", "PROCESS"])
+@pytest.mark.parametrize("way", [esc, load, go_offline])
+def test_nobody_asks_any_more_once_it_is_gone(b: Blender, server: Server, way: Any, host: str) -> None:
+    b.run(f"set_workers({host!r})")
+    url, gate = add_held(server)
+    opened(b, url)
+    wait_until(lambda: gate.reached == 1)
+    way(b)
+    nobody_left(b)
+    server.wait_open(0)
+    assert b.eval("len(state().items)") == 0
+    b.set_online(True)
+    b.run("set_workers('AUTOMATIC')")
+
+
+@pytest.mark.parametrize("key", ["ESC", "RET"])
+def test_nobody_asks_any_more_where_the_add_on_is_disabled(
+    blender_factory: BlenderFactory, server: Server, key: str
+) -> None:
+    b = alone(blender_factory)
+    url, gate = add_held(server)
+    opened(b, url)
+    wait_until(lambda: gate.reached == 1)
+    b.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
+    b.wait("workers() == []")
+    server.wait_open(0)
+    b.steps("move(300, 300)")  # Blender still has the dialog
+    b.key(key)
+    b.wait("not hasattr(bpy.types, 'DOWNLOADS_OT_start')")
+    assert "Traceback" not in b.console()
+
+
+def test_it_asks_no_more_at_quit(blender_factory: BlenderFactory, server: Server) -> None:
+    b = alone(blender_factory)
+    url, gate = add_held(server)
+    opened(b, url)
+    wait_until(lambda: gate.reached == 1)
+    assert b.quit() == 0
+
+
+def test_a_server_that_refuses_to_be_asked_costs_nothing_but_the_size(b: Blender, server: Server) -> None:
+    refusing = server.add("/a.blend", on_range(status(405)), body=DATA)
+    opened(b, refusing, server.add("/b.blend", status(404)))
+    b.wait("'a.blend | 3.0 MiB' in shown() and 'no file at this link' in shown()")
+
+
+def test_what_is_there_already_and_what_does_not_fit_is_said(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.blend").write_bytes(b"mine")
+    b.run("part('session.ahead').shutil = type('Full', (), {'disk_usage': lambda path: DISK})")
+    b.run("DISK = type('Disk', (), {'free': 1 << 20})")
+    try:
+        opened(b, server.add("/a.blend", body=DATA))
+        b.wait("'This does not fit: 3.0 MiB to download, 1.0 MiB free' in shown()")
+        assert "the new one will be called “a (1).blend”" in b.eval("shown()")
+    finally:
+        b.run("import shutil; part('session.ahead').shutil = shutil")
+
+
+def test_of_more_than_a_handful_nobody_is_asked(b: Blender, server: Server) -> None:
+    opened(b, *[server.add(f"/{number}.blend", body=DATA) for number in range(9)])
+    b.wait("'9 files: 0.blend, 1.blend, 2.blend and 6 more' in shown()")
+    assert server.requests == []
+
+
+def test_what_is_typed_meanwhile_is_kept_and_then_asked_about(b: Blender, server: Server) -> None:
+    held, gate = add_held(server)
+    opened(b, held)
+    wait_until(lambda: gate.reached == 1)
+    b.run("times = len(drawn)")
+    b.steps("click(*first_field())")
+    b.key("END")
+    b.type(f" {server.add('/b.blend', body=DATA)}")
+    gate.open()
+    b.wait("not asks() and len(drawn) > times")  # it was drawn anew while somebody types
+    b.key("RET")
+    b.wait("'b.blend | 3.0 MiB' in shown()")
+    assert b.eval("'held.blend | 3.0 MiB' in shown()")
+
+
+def test_nothing_is_asked_before_it_is_open(b: Blender, server: Server) -> None:
+    b.clipboard = server.add("/a.blend", body=DATA)
+    b.run("with in_view3d(): bpy.ops.downloads.paste()")
+    b.steps("pause(0.3)")
+    b.run("state().urls = ''")
+    assert server.requests == []
+
+
+def test_it_opens_beside_a_run_and_ok_adds_to_it(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    b.run(f"invoke({url!r}, directory=FOLDER)")
+    wait_until(lambda: gate.reached == 1)
+    opened(b, server.add("/b.blend", body=DATA))
+    b.wait("'b.blend | 3.0 MiB' in shown()")
+    b.key("RET")
+    gate.open()
+    b.wait("statuses() == ['FINISHED', 'FINISHED']")
