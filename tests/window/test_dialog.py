@@ -198,7 +198,7 @@ def test_nobody_asks_any_more_where_the_add_on_is_disabled(
     b.steps("move(300, 300)")  # Blender still has the dialog
     b.key(key)
     b.wait("not hasattr(bpy.types, 'DOWNLOADS_OT_start')")
-    assert "Traceback" not in b.console()
+    assert "Traceback" not in b.console
 
 
 def test_it_asks_no_more_at_quit(blender_factory: BlenderFactory, server: Server) -> None:
