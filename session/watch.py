@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import calm, current, operator, peek
+from . import calm, current, operator, peek, popup
 from .online import offline_reason
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def _ignore_sigpipe() -> None:
 
 @persistent
 def _load_pre(*_: Any) -> None:
+    popup.forget()
     if queue := peek():
         queue.file_closing()
 

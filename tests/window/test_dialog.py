@@ -77,7 +77,7 @@ def dialog_is_open():
 
 def first_field():
     'Where the field for links is.'
-    region = part("session.popup")._open[1]
+    region = part("session.popup")._open[0]
     return region.x + region.width * 0.6, region.y + region.height - FIRST
 """
 
