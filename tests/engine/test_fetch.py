@@ -150,7 +150,7 @@ def test_too_little_space_is_known_before_the_body_is_read(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     sentence = failed(fetch(server.add("/a.bin", body=DATA), tmp_path))
-    assert "Not enough space: 293.0 KiB are needed" in sentence
+    assert "Not enough space: 293 KiB are needed" in sentence
     assert "100 B are free" in sentence
     assert names(tmp_path) == []
 
