@@ -534,7 +534,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         layout.use_property_decorate = False
         layout.prop(self, "directory", placeholder=_own_folder())
         layout.prop(self, "speed_limit", text="Speed Limit (MiB/s)")
-        self._draw_mirror(layout, context)
+        _draw_mirror(self, layout, context)
         layout.prop(self, "workers")
         if self.workers == "AUTOMATIC":
             _draw_value(layout, _automatic())
@@ -548,15 +548,16 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
         _draw_tokens(layout)
         _draw_leftovers(layout)
 
-    def _draw_mirror(self, layout: Any, context: Any) -> None:
-        is_fixed = bool(os.environ.get(settings.MIRROR_VARIABLE))
-        line = layout.row()
-        line.enabled = not is_fixed
-        line.prop(self, "mirror", placeholder=mirrors.EXAMPLE)
-        if is_fixed:
-            _draw_value(layout, f"Set for this computer by {settings.MIRROR_VARIABLE}")
-        if trouble := settings.mirror_trouble():
-            _draw_text(layout, _View(context, context.region.width), trouble, icon="ERROR")
+
+def _draw_mirror(preferences: Any, layout: Any, context: Any) -> None:
+    is_fixed = bool(os.environ.get(settings.MIRROR_VARIABLE))
+    line = layout.row()
+    line.enabled = not is_fixed
+    line.prop(preferences, "mirror", placeholder=mirrors.EXAMPLE)
+    if is_fixed:
+        _draw_value(layout, f"Set for this computer by {settings.MIRROR_VARIABLE}")
+    if trouble := settings.mirror_trouble():
+        _draw_text(layout, _View(context, context.region.width), trouble, icon="ERROR")
 
 
 def _draw_tokens(layout: Any) -> None:

@@ -551,16 +551,34 @@ def test_offline_the_buttons_are_grey_and_the_panel_says_why(offline: Blender, s
 # Preferences.
 
 
-def test_the_preferences_say_what_automatic_means(b: Blender) -> None:
-    draws = """
-notes = Notes()
-fields = dict.fromkeys(["directory", "speed_limit", "append_or_link", "resume_at_start"])
-preferences = type("Preferences", (), {"layout": notes, "workers": "AUTOMATIC", **fields})()
-part("ui").DOWNLOADS_preferences.draw(preferences, bpy.context)
+PREFERENCES = """
+def drawn_preferences():
+    notes = Notes()
+    fields = dict.fromkeys(["directory", "speed_limit", "mirror", "append_or_link", "resume_at_start"])
+    preferences = type("Preferences", (), {"layout": notes, "workers": "AUTOMATIC", **fields})()
+    with bpy.context.temp_override(area=view3d(), region=region_of(view3d(), "WINDOW")):
+        part("ui").DOWNLOADS_preferences.draw(preferences, bpy.context)
+    return " ".join(notes.said)
 """
-    b.run(draws)
+
+
+def test_the_preferences_say_where_the_mirror_comes_from_and_what_is_wrong_with_it(b: Blender) -> None:
+    b.run(PREFERENCES)
+    assert "irror" not in b.eval("drawn_preferences()")
+    b.run("prefs().mirror = 'https://mirror.example'")
+    try:
+        assert "This mirror cannot be used: it has to have {host} in it" in b.eval("drawn_preferences()")
+        b.run("os.environ['BACKGROUND_DOWNLOADS_MIRROR'] = 'http://m/{host}/{path}'")
+        assert b.eval("drawn_preferences()").count("irror") == 0
+        assert "Set for this computer by BACKGROUND_DOWNLOADS_MIRROR" in b.eval("drawn_preferences()")
+    finally:
+        b.run("prefs().mirror = ''; os.environ.pop('BACKGROUND_DOWNLOADS_MIRROR', None)")
+
+
+def test_the_preferences_say_what_automatic_means(b: Blender) -> None:
+    b.run(PREFERENCES)
     expected = "Threads in this Blender" if b.eval("sys.version_info >= (3, 12)") else "A separate process"
-    assert expected in b.eval("' '.join(notes.said)")
+    assert expected in b.eval("drawn_preferences()")
 
 
 # What a list of many shows.
