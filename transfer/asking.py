@@ -94,11 +94,21 @@ def _follow(
         linked = response.headers.setdefault("x-linked-etag", linked)
         if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
             return response
-        response.close()
+        skip(response, client)
         check()
         cookies.update(response.cookies)
         url = answers.redirected(str(response.url), response.headers["Location"])
     raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
+
+
+def skip(answer: Answer, client: Client) -> None:
+    """Nobody wants its body: where there is none, the connection may serve another request."""
+    from .body import Body
+
+    try:
+        Body(answer, "").finish(client)
+    except TransferError:  # packed in a way that nobody knows
+        answer.close()
 
 
 def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], control: Control) -> Answer:

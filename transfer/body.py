@@ -18,7 +18,7 @@ from .control import Control
 from .job import TryAgain
 
 if TYPE_CHECKING:
-    from .connect import Answer
+    from .connect import Answer, Client
 
 MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
@@ -72,13 +72,13 @@ class Body:
         control.touch()
         return count
 
-    def finish(self, timeout: float) -> None:
-        """All was read: let the client that made the connection send another request over it."""
+    def finish(self, client: Client) -> None:
+        """Let a client send another request over the connection, if all was read; else end it."""
         if not self._framed or self._stream.is_ahead or not self._plain.is_over:
             self.close()
             return
-        self._stream.hand_back(timeout)
-        self._answer.release()
+        self._stream.hand_back(client.timeout)
+        self._answer.release(client)
 
     def close(self) -> None:
         """End the connection."""

@@ -81,7 +81,8 @@ class Client:
         """
         self.mirror = mirror or mirrors.Mirror(settings.mirror)
         """Who is to be asked in a server's place."""
-        self._timeout = settings.timeout
+        self.timeout = settings.timeout
+        """Seconds for which libraries wait."""
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._session = requests.Session()
         self._adapter = _Adapter(trust)
@@ -124,7 +125,7 @@ class Client:
         try:
             with control.guarding():
                 message = _ask(idle, fields) if idle else self._ask_first(url, host, fields)
-            answer = Answer(self, host.route, _current.connection, message, url, fields)
+            answer = Answer(host.route, _current.connection, message, url, fields)
             if control.was_cut:  # just when the headers had come: there is no body to go on with
                 answer.close()
                 control.check()
@@ -149,9 +150,9 @@ class Client:
         """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
         _current.control.check()
         request = _request(url, fields)
-        connecting = min(self._timeout, mirrors.CONNECT) if host.is_mirror else self._timeout
+        connecting = min(self.timeout, mirrors.CONNECT) if host.is_mirror else self.timeout
         raw: Any = self._adapter.send(
-            request, stream=True, timeout=(connecting, self._timeout), proxies=host.proxies
+            request, stream=True, timeout=(connecting, self.timeout), proxies=host.proxies
         ).raw
         message: _Response = raw._fp  # in urllib3 1.26 and 2.x
         raw._fp = raw._connection = raw._pool = None
@@ -184,12 +185,15 @@ class Client:
         return idle
 
     def take_back(self, connection: _Interruptible, route: str) -> None:
-        """An answer was read to its end. Any thread."""
+        """An answer was read to its end. Its worker's thread, whoever asked."""
+        self.hang_up()
         with self._lock:
-            if self._idle is None and self._route == route:
-                self._idle = connection
-                return
-        connection.close()
+            self._idle, self._route = connection, route
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it keeps a connection for its next request."""
+        return self._idle is not None
 
     def is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
@@ -274,7 +278,6 @@ class Answer:
 
     def __init__(
         self,
-        client: Client,
         route: str,
         connection: _Interruptible,
         message: _Response,
@@ -287,7 +290,7 @@ class Answer:
         self.status_code = message.status
         self.headers = message.fields
         self.message = message
-        self._client, self._route, self._connection = client, route, connection
+        self._route, self._connection = route, connection
 
     @property
     def cookies(self) -> RequestsCookieJar:
@@ -297,13 +300,13 @@ class Answer:
         jar.extract_cookies(self.message, request)  # type: ignore[arg-type]
         return jar
 
-    def release(self) -> None:
-        """All of the body was read: let the client that made the connection send another request over it."""
+    def release(self, client: Client) -> None:
+        """All of the body was read: let a client send another request over the connection."""
         self.message.close()
         if self.message.will_close or self._connection.sock is None:
             self._connection.close()
         else:
-            self._client.take_back(self._connection, self._route)
+            client.take_back(self._connection, self._route)
 
     def close(self) -> None:
         """End the connection. Any thread."""

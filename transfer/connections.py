@@ -65,16 +65,18 @@ class Connections:
             self._make_room()
 
     def hand_back(self, answer: Holder, client: Holder) -> None:
-        """The answer was read to its end: its connection may serve the client's next request."""
+        """The answer is done with, and the client keeps a connection for its next request."""
         with self._lock:
             self._used.discard(answer)
             self._spare[client] = Use.NEXT
+            self._make_room()
 
     def keep(self, answer: Holder) -> None:
         """Nobody reads the answer on for now."""
         with self._lock:
             self._used.discard(answer)
             self._spare[answer] = Use.LATER
+            self._make_room()
 
     def take_up(self, answer: Holder) -> bool:
         """Somebody reads it on; False: it was closed meanwhile."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from . import answers, content, digest, disk, names, portable, retry
 from .answers import Ask, Asked, Head, Trust, Verdict
-from .asking import Asking
+from .asking import Asking, skip
 from .connections import Connections
 from .control import CalledBack, Control
 from .job import (
@@ -282,7 +282,8 @@ class Transfer:
             raise error
         self._check_time()
         first_delay, began = self._settings.first_delay, time.monotonic()
-        delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay)
+        kept = self.received if self._part.can_resume else 0
+        delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay, kept=kept)
         try:
             control.enter(Phase.BACKOFF)
             control.sleep(delay)
@@ -323,13 +324,13 @@ class Transfer:
             if not skipped:
                 self._receive(segment, control, client, buffer)
         except (Stopped, CalledBack):
-            self._segments.stop(segment)
+            self._segments.stop(segment, client)
             raise
         except BaseException:
-            self._segments.drop(segment, failed=True)
+            self._segments.drop(segment, client, failed=True)
             raise
         else:
-            self._segments.drop(segment)
+            self._segments.drop(segment, client)
             return skipped
         finally:
             if segment.is_past_end:  # others have brought what comes next, the same at the joint
@@ -363,7 +364,9 @@ class Transfer:
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too
-            return self._heed(response, segment, asked)
+            if skipped := self._heed(response, segment, asked):
+                skip(response, client)
+            return skipped
         except BaseException:
             response.close()
             raise
@@ -393,13 +396,11 @@ class Transfer:
                 if verdict is Verdict.RANGE:
                     self._continue(head, name, segment)
                 elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
-                    response.close()
                     return skipped
                 self._part.expect(digest.told(head.headers, is_whole=verdict is not Verdict.RANGE))
                 segment.body = body
                 return None
             case Verdict.UNCHANGED:
-                response.close()
                 self._part.discard()
                 known = self.job.have.name if self.job.have else self.name
                 return _skipped(self.job, known, "Not changed on the server")
@@ -467,9 +468,8 @@ class Transfer:
             self._place(segment, self._fitting(segment, buffer[:count]))
             part.save()
         if not segment.is_past_end and not segment.was_kept:
-            body.finish(self._settings.timeout)
+            body.finish(client)
             segment.body = None
-            self._connections.hand_back(segment, client)
         self._know_size(segment)
 
     def _is_due(self, segment: Segment, control: Control) -> bool:

@@ -408,7 +408,8 @@ class Part:
         """What is written behind the end of a file that somebody else has cut would leave a hole."""
         end = self.received.ranges.end()
         if end and os.fstat(self.file.fd).st_size < end:
-            self._disown()
+            with self._saving:  # who saves just now would say the contrary
+                self._disown()
             self._lost = TransferError("The partial file was cut by something else. Press Retry")
         if self._lost:
             raise self._lost

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 from .job import TransferError
+from .space import amount
 
 LATER = "Try later, or use your browser"
 TRIES = 5
@@ -126,6 +127,7 @@ class Tries:
         retry_after: float | None = None,
         *,
         first_delay: float | None = None,
+        kept: int = 0,
         rng: random.Random | None = None,
     ) -> float:
         """Count a failure and answer how many seconds to wait before the next request.
@@ -133,6 +135,7 @@ class Tries:
         :param reason: what went wrong, a sentence for a person; it ends up in the final error.
         :param retry_after: seconds the server asked for, None if it did not.
         :param first_delay: seconds before the first try again, `FIRST_DELAY` if None.
+        :param kept: bytes that need not be asked for again.
         :param rng: where the jitter comes from; Python's own if None.
         :raises TransferError: the tries are used up, or the server asks for too long a wait.
         """
@@ -145,7 +148,7 @@ class Tries:
         self.failures += 1
         self.asked = 0.0
         if self.failures >= TRIES:
-            raise self._given_up(self.failures)
+            raise self._given_up(self.failures, kept)
         return jitter * min(first * (1 << self.failures - 1), LONGEST_DELAY)
 
     def _asked_wait(self, wait: float, asked: float) -> float:
@@ -155,8 +158,10 @@ class Tries:
         self.asked = wait
         return wait
 
-    def _given_up(self, times: int) -> TransferError:
+    def _given_up(self, times: int, kept: int = 0) -> TransferError:
         what, _, advice = self.reason.rstrip(".").partition(". ")
+        if kept:
+            return TransferError(f"{what}. Retry continues at {amount(kept)}{advice and f'. {advice}'}")
         return TransferError(f"{what}. Tried {times} times{f'. {advice}' if advice else ', try again later'}")
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .body import Body
+    from .connect import Client
 
 OVERLAP = 64 << 10  # bytes of a request that are there already, and are compared with the disk;
 JOINT = 16 << 10  # so many of them behind its end, where the file goes on there
@@ -225,6 +226,8 @@ class Segments:
         with self.lock:
             if not self._workers or size is None or not self._has_room(now):
                 return 0
+            if self._connections.throttle.holds_back:
+                return 0
             places = len(self._free(received, size)) + len(self._long())
             return min(len(self._workers), places)
 
@@ -338,10 +341,12 @@ class Segments:
             segment.end = min(end, segment.reach or 0)
         return may
 
-    def drop(self, segment: Segment, *, failed: bool = False) -> None:
-        """A worker does not fetch it any more."""
+    def drop(self, segment: Segment, client: Client, *, failed: bool = False) -> None:
+        """A worker does not fetch it any more; its client may keep a connection."""
         was_refused = failed and not segment.body
         segment.hang_up()
+        if client.is_idle:
+            self._connections.hand_back(segment, client)
         self._connections.end(segment)
         with self.lock:
             self._refused = self._refused or was_refused
@@ -381,10 +386,10 @@ class Segments:
                 segment.hang_up()
             self._segments = [segment for segment in self._segments if not condition(segment)]
 
-    def stop(self, segment: Segment) -> None:
+    def stop(self, segment: Segment, client: Client) -> None:
         """Its worker goes; an open response stays for the next one."""
         if not segment.body or segment.is_past_end or segment.is_void:
-            self.drop(segment)
+            self.drop(segment, client)
             return
         with self.lock:
             segment.let_go()

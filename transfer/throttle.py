@@ -44,6 +44,11 @@ class Throttle:
                 self._limit, self._free = limit, 0.0
                 self._changes += 1
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether it is the limit, and no server, that makes downloads slow just now."""
+        return self._limit > 0 and self._free > self._now()
+
     def read(self, body: Readable, buffer: memoryview, control: Control) -> int:
         """Read from a body once its turn has come, a small piece where the limit is low.
 

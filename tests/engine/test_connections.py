@@ -82,6 +82,20 @@ def test_a_lower_limit_closes_what_nobody_uses() -> None:
     assert connections.busy == 1
 
 
+@pytest.mark.parametrize("how", ["hand_back", "keep"])
+def test_what_is_too_much_under_a_lower_limit_is_closed_when_nobody_uses_it_any_more(how: str) -> None:
+    connections = Connections(2)
+    answer, client = holders(2)
+    connections.begin(answer, client)
+    connections.begin(Holder(), Holder())
+    connections.limit = 1
+    if how == "keep":
+        connections.keep(answer)
+    else:
+        connections.hand_back(answer, client)
+    assert answer.closed + client.closed == 1
+
+
 @settings(max_examples=50, deadline=None)
 class Machine(RuleBasedStateMachine):
     """As many workers as the limit, each with a client; answers are begun, kept, taken up, ended."""

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -24,6 +25,7 @@ from driving import (
     Finished,
     Halted,
     IfExists,
+    Transfer,
     failed,
     finished,
     is_private,
@@ -75,6 +77,7 @@ from services import until
 
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import portable, retry
+from background_downloads.transfer.connections import Connections
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import TransferError
 from background_downloads.transfer.part import Part
@@ -982,6 +985,48 @@ def test_update_fetches_only_what_changed(fetch: Fetcher, server: Server, tmp_pa
     server.add("/a.bin", body=DATA[::-1])
     assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=have)).read_bytes() == DATA[::-1]
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_where_no_body_comes_the_connection_serves_the_next_request(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    """Neither what has not changed nor a redirect costs a new one."""
+    target = server.add("/a.bin", body=DATA)
+    moved = server.add("/moved.bin", redirect("/a.bin"))
+    finished(fetch(target, tmp_path, if_exists=IfExists.UPDATE))
+    for _ in range(3):
+        skipped(fetch(target, tmp_path, if_exists=IfExists.UPDATE))
+        finished(fetch(moved, tmp_path))
+    assert len(server.requests) == 10
+    assert server.connections.accepted == 1
+
+
+@pytest.mark.parametrize("code", [302, 304])
+def test_what_comes_behind_a_head_without_a_body_is_no_answer_to_the_next_request(
+    fetch: Fetcher, server: Server, tmp_path: Path, code: int
+) -> None:
+    head = f"HTTP/1.1 {code} Odd\r\nLocation: /b.bin\r\nContent-Length: 0\r\n\r\n".encode()
+    odd = server.add("/a.bin", raw(head + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
+    url = server.add("/b.bin", body=DATA)
+    fetch(odd, tmp_path)
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+
+
+def test_a_connection_that_the_next_request_did_not_use_is_counted(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed before it was sent: the connection is closed when another needs the place."""
+    connections = Connections(1)
+    url = server.add("/a.bin", body=DATA)
+    job = new_job(url, tmp_path)
+    finished(fetch.run(Transfer(job, fetch.settings, connections=connections)))
+    monkeypatch.setattr(retry, "REQUESTS", 0)
+    transfer = Transfer(replace(job, url=url + "?again"), fetch.settings, connections=connections)
+    failed(fetch.run(transfer))
+    transfer.close()
+    assert fetch.client.is_idle
+    connections.limit = 0
+    assert not fetch.client.is_idle
 
 
 def test_update_without_memory_goes_by_the_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driving import Fetcher, Halted, failed, finished, names, new_job, opened
+from driving import DEADLINE, Fetcher, Halted, failed, finished, names, new_job, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
@@ -386,6 +387,51 @@ def test_when_publishing_fails_nothing_stands_under_the_name(
             part.publish("b.bin", IfExists.RENAME)
     assert names(tmp_path) == [part.path.name]
     assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b.bin"
+
+
+class Told:
+    """A lock that says so when somebody wants it."""
+
+    def __init__(self, wanted: threading.Event) -> None:
+        self._lock, self._wanted = threading.Lock(), wanted
+        self.acquire, self.release = self._lock.acquire, self._lock.release
+
+    def __enter__(self) -> None:
+        self._wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker saves while another finds out that somebody else has cut the file."""
+    syncing, found_out = threading.Event(), threading.Event()
+    disown = part._disown
+
+    def sync_data(fd: int) -> None:
+        syncing.set()
+        found_out.wait(DEADLINE)
+
+    def disowned() -> None:
+        disown()
+        found_out.set()
+
+    _fill(part, 1000)
+    monkeypatch.setattr(part, "_saving", Told(found_out))
+    monkeypatch.setattr(part, "_disown", disowned)
+    monkeypatch.setattr(portable, "sync_data", sync_data)
+    monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", 1)
+    saver = threading.Thread(target=part.save)
+    saver.start()
+    assert syncing.wait(DEADLINE)
+    os.truncate(part.path, 0)
+    with pytest.raises(TransferError, match="was cut by something else"):
+        part.write(memoryview(b"x"), 1000)
+    saver.join()
+    assert not part.sidecar.exists()
 
 
 def test_what_was_cut_when_all_was_there_is_not_expected_nor_remembered(

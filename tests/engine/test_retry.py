@@ -115,6 +115,20 @@ def test_what_to_do_next_stands_at_the_end() -> None:
     assert str(caught.value) == "The server did not answer. Tried 5 times. Raise the time-out. Or wait"
 
 
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("The server stopped sending", "The server stopped sending. Retry continues at 9.0 MiB"),
+        ("It is late. Raise the time-out", "It is late. Retry continues at 9.0 MiB. Raise the time-out"),
+    ],
+)
+def test_whoever_gives_up_says_where_it_will_go_on(reason: str, sentence: str) -> None:
+    tries = Tries(failures=4)
+    with pytest.raises(TransferError) as caught:
+        tries.delay(reason, kept=9 << 20)
+    assert str(caught.value) == sentence
+
+
 def test_text_counts_the_tries() -> None:
     tries = Tries()
     texts = [tries.text]

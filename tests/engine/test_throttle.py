@@ -49,6 +49,18 @@ def read(throttle: Throttle, size: int, time: Time) -> int:
     return throttle.read(Endless(), memoryview(bytearray(size)), time)  # type: ignore[arg-type]
 
 
+def test_it_holds_back_until_what_was_read_has_taken_its_time(time: Time) -> None:
+    throttle = Throttle(1000, lambda: time.now)
+    assert not throttle.holds_back
+    read(throttle, 500, time)
+    assert throttle.holds_back
+    time.sleep(0.5)
+    assert not throttle.holds_back
+    read(throttle, 500, time)
+    throttle.limit = 0
+    assert not throttle.holds_back
+
+
 @pytest.mark.parametrize("limit", [50_000, 1 << 20, 1 << 40])
 @pytest.mark.parametrize("size", [1, 4096, 1 << 20])
 def test_what_was_read_takes_the_time_that_the_limit_says(time: Time, limit: int, size: int) -> None:
