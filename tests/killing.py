@@ -40,7 +40,7 @@ INSTALLED = f"bl_ext.user_default.{EXTENSION_ID}"
 
 DEADLINE = 120.0  # seconds for a life that nobody ends
 CHILD_LEAVES = 5.0  # seconds after its parent's death
-BUFFER = 256 << 10  # bytes that a worker has read and not yet recorded, at most
+BUFFER = 1 << 20  # bytes that a worker has read and not yet recorded, at most
 OVERLAP = 64 << 10  # bytes that a resume fetches again
 BLOCK = 16 << 10  # bytes of a partial file that are compared at once
 CONNECTIONS = 6
@@ -65,9 +65,9 @@ class Pace:
 
 
 REAL = Pace(
-    checkpoint_bytes=48 << 20,
+    checkpoint_bytes=40 << 20,
     checkpoint_seconds=5.0,
-    most_unsaved=60 << 20,
+    most_unsaved=48 << 20,
     large=160 << 20,
     life=7.0,
     step=(1 << 20, 0.02),

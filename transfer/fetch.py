@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUFFER = 256 << 10  # bytes; one for each worker. Larger is no faster
+BUFFER = 1 << 20  # bytes; one for each worker. Smaller ones cost more of a processor, larger ones no less
+SMALL = 256 << 10  # bytes of a file for which no room is looked for: it takes that at once
 NEIGHBOUR_LOOK = 0.02  # seconds between two looks at how another worker gets on
 
 
@@ -452,7 +453,7 @@ class Transfer:
         segment.answered(None if wanted is None else min(wanted, end), end)
 
     def _need_space(self) -> None:
-        if self.size is not None and self.size > BUFFER:  # what one read brings takes its room at once
+        if self.size is not None and self.size > SMALL:
             self._space.claim(self, self.job.directory)
 
     # -- Receiving.

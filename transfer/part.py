@@ -23,9 +23,9 @@ from .ranges import Ranges
 if TYPE_CHECKING:
     from .control import Control
 
-CHECKPOINT_BYTES = 48 << 20  # received since the last one
+CHECKPOINT_BYTES = 40 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
-MOST_UNSAVED = 60 << 20  # bytes; with what 16 workers have in their hands, no more than 64 MiB can be lost
+MOST_UNSAVED = 48 << 20  # bytes; with what 16 workers have in their hands, no more than 64 MiB can be lost
 SAVE_LOOK = 0.5  # seconds at least between two looks at what is to be saved
 LOCK_PATIENCE = 1.0  # seconds to wait for a partial file that somebody else has
 LOCK_LOOK = 0.02  # seconds between two looks
