@@ -24,6 +24,7 @@ MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
+_PACKED_READ = 256 << 10  # bytes asked for that will have to be unpacked
 _SNIFFED = 2  # bytes that tell one format from another
 _GZIP = b"\x1f\x8b"
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
@@ -293,7 +294,7 @@ class _Decoded:
 
     def _more(self, view: memoryview, control: Control) -> bool:
         """Read on; the caller's buffer is free until something was decoded."""
-        count = self._source.read(view, control)
+        count = self._source.read(view[:_PACKED_READ], control)
         if not count and (not self._zlib.eof if self._zlib else self._input):
             raise TryAgain(CUT)
         self._endure(count)

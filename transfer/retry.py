@@ -19,6 +19,7 @@ FIRST_DELAY = 1.0  # seconds, doubled with each failure
 LONGEST_DELAY = 30.0  # seconds
 LEAST_JITTER = 0.5  # share of the delay, so that downloads that broke together do not return together
 FRUITLESS = 20  # times the time-out that may pass on the network without progress
+WORTH_SAYING = 1 << 20  # bytes that are kept
 ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
 LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
 
@@ -160,7 +161,7 @@ class Tries:
 
     def _given_up(self, times: int, kept: int = 0) -> TransferError:
         what, _, advice = self.reason.rstrip(".").partition(". ")
-        if kept:
+        if kept >= WORTH_SAYING:
             return TransferError(f"{what}. Retry continues at {amount(kept)}{advice and f'. {advice}'}")
         return TransferError(f"{what}. Tried {times} times{f'. {advice}' if advice else ', try again later'}")
 

@@ -127,6 +127,8 @@ def test_whoever_gives_up_says_where_it_will_go_on(reason: str, sentence: str) -
     with pytest.raises(TransferError) as caught:
         tries.delay(reason, kept=9 << 20)
     assert str(caught.value) == sentence
+    with pytest.raises(TransferError, match="Tried 5 times"):  # a little is not worth a word
+        Tries(failures=4).delay(reason, kept=1000)
 
 
 def test_text_counts_the_tries() -> None:
