@@ -1,0 +1,180 @@
+"""Lists that others publish: what is read from them, and that nothing in them leads out of the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from background_downloads.transfer.job import Digest
+from background_downloads.transfer.lists import Entry, Listing, NoListError, read
+from hypothesis import given
+from hypothesis import strategies as st
+
+BASE = "https://example.org/rocks/"
+SHA256 = hashlib.sha256(b"").hexdigest()
+SHA512 = hashlib.sha512(b"").hexdigest()
+MD5 = hashlib.md5(b"").hexdigest()
+IS_SHA256 = Digest("sha256", SHA256)
+
+
+def listed(text: str | bytes, name: str = "SHA256SUMS") -> Listing:
+    return read(text.encode() if isinstance(text, str) else text, BASE + name)
+
+
+def only(text: str | bytes, name: str = "SHA256SUMS") -> Entry:
+    (entry,) = listed(text, name).entries
+    return entry
+
+
+# Checksums.
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "path", "url"),
+    [
+        (f"{SHA256}  rock.zip", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"{SHA256} *rock.zip\r", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"{SHA256.upper()}  rock.zip", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"{SHA256}  ./maps/a b#c?.png", "SHA256SUMS", "maps/a b#c_.png", "maps/a%20b%23c%3F.png"),
+        (f"\ufeff{SHA256}  größe.zip", "SHA256SUMS", "größe.zip", "gr%C3%B6%C3%9Fe.zip"),
+        (f"SHA256 (rock.zip) = {SHA256}", "CHECKSUM", "rock.zip", "rock.zip"),
+        (f"{SHA256}", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"# made today\n\n{SHA256}  rock.zip\n", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"\\{SHA256}  ro\\\\ck.zip", "SHA256SUMS", "ro/ck.zip", "ro%5Cck.zip"),
+        (f"{SHA256}  host:8.zip", "SHA256SUMS", "host_8.zip", "host%3A8.zip"),
+    ],
+)
+def test_a_line_of_checksums_names_the_file_beside_it(line: str, name: str, path: str, url: str) -> None:
+    entry = only(line, name)
+    assert (entry.path, entry.url, entry.digest) == (path, BASE + url, IS_SHA256)
+
+
+@pytest.mark.parametrize(
+    ("digits", "algorithm"), [(MD5, "md5"), ("0" * 40, "sha1"), (SHA256, "sha256"), (SHA512, "sha512")]
+)
+def test_the_length_of_a_checksum_tells_its_algorithm(digits: str, algorithm: str) -> None:
+    assert only(f"{digits}  rock.zip").digest == Digest(algorithm, digits)
+
+
+# Metalink.
+
+METALINK = """<?xml version="1.0" encoding="UTF-8"?>
+<metalink xmlns="urn:ietf:params:xml:ns:metalink">{}</metalink>"""
+
+
+def test_a_metalink_gives_size_best_digest_and_mirrors_by_priority() -> None:
+    file = f"""<file name="maps/rock.zip"><size>14</size>
+      <hash type="md5">{MD5}</hash><hash type="sha-256">{SHA256.upper()}</hash>
+      <url priority="9">https://c.example/r.zip</url><url>https://d.example/r.zip</url>
+      <url priority="1">https://a.example/r.zip?x=1&amp;y=2</url><url priority="2">ftp://b.example/r</url></file>"""
+    assert only(METALINK.format(file), "all.meta4") == Entry(
+        url="https://a.example/r.zip?x=1&y=2",
+        path="maps/rock.zip",
+        size=14,
+        digest=IS_SHA256,
+        mirrors=("https://c.example/r.zip", "https://d.example/r.zip"),
+    )
+
+
+@pytest.mark.parametrize(
+    "file",
+    ['<file name="a.zip"/>', '<file name="a.zip"><url>ftp://a/b</url></file>', "<file><url>http://a/b</url></file>"],
+)
+def test_what_a_metalink_cannot_give_is_said_and_spoils_no_other(file: str) -> None:
+    listing = listed(METALINK.format(file + '<file name="b.zip"><url>http://a/b.zip</url></file>'))
+    assert [entry.path for entry in listing.entries] == ["b.zip"]
+    assert len(listing.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE m [<!ENTITY a "b">]>' + METALINK.format("").partition("?>")[2],
+        METALINK.format("<file"),
+    ],
+)
+def test_a_metalink_that_is_a_bomb_or_damaged_is_refused(text: str) -> None:
+    with pytest.raises(NoListError):
+        listed(text)
+
+
+# Blender's asset listings.
+
+
+def test_the_parts_of_an_asset_listing_lead_to_its_files() -> None:
+    meta = {"name": "Rocks", "api_versions": {"v1": {"url": "_v1/asset-index.json", "hash": f"SHA256:{SHA256}"}}}
+    index_url = f"{BASE}_v1/asset-index.json?hash={SHA256}"
+    assert listed(json.dumps(meta), "_asset-library-meta.json").more == [index_url]
+    index = {"pages": [{"url": "_v1/assets-1.json", "hash": f"SHA256:{MD5}"}, {"url": ""}, 7]}
+    page_url = f"{BASE}_v1/assets-1.json?hash={MD5}"
+    assert read(json.dumps(index).encode(), index_url).more == [page_url]
+    page = {
+        "assets": [],
+        "files": [
+            {"path": "a/rock one.blend", "size_in_bytes": 3, "hash": f"SHA256:{SHA256}"},
+            {"path": "b.blend", "size_in_bytes": "3", "hash": "", "url": "https://cdn.example/b?v=1"},
+        ],
+    }
+    assert read(json.dumps(page).encode(), page_url).entries == [
+        Entry(url=BASE + "a/rock%20one.blend", path="a/rock one.blend", size=3, digest=IS_SHA256),
+        Entry(url="https://cdn.example/b?v=1", path="b.blend"),
+    ]
+
+
+# Plain links, and what is no list.
+
+
+def test_a_text_of_links_is_a_list_too() -> None:
+    text = f"# rocks\nhttps://a.example/rock.zip#sha256={SHA256}\n\nhttp://b.example/\n"
+    assert listed(text, "links.txt").entries == [
+        Entry(url="https://a.example/rock.zip", path="rock.zip", digest=IS_SHA256),
+        Entry(url="http://b.example/", path="download"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing", "<html><body>Sign in</body></html>", "{}", "[1]", '{"files": 3}', "{" * 50_000]
+)
+def test_what_is_no_list_is_said(text: str) -> None:
+    with pytest.raises(NoListError, match="no list of files"):
+        listed(text)
+
+
+# Nothing leaves the folder.
+
+LEADING_OUT = ["../rock.zip", "a/../../rock.zip", "/etc/passwd", "\\\\server\\share", "C:rock", "..\\rock", "..", "/"]
+
+
+@pytest.mark.parametrize("path", LEADING_OUT)
+def test_a_name_that_leads_out_of_the_folder_is_refused_in_every_kind(path: str) -> None:
+    kinds = [
+        f"{SHA256}  {path}",
+        METALINK.format(f'<file name="{path}"><url>http://a/b</url></file>'),
+        json.dumps({"files": [{"path": path}]}),
+    ]
+    for text in kinds:
+        listing = listed(text)
+        assert listing.entries == []
+        assert "outside of its folder" in listing.problems[0]
+
+
+@given(st.text(min_size=1).filter(lambda text: text.splitlines() == [text]))
+def test_whatever_a_list_names_stays_below_the_folder(path: str) -> None:
+    try:
+        listing = listed(f"{SHA256}  {path}\n{SHA256}  sound.zip")
+    except NoListError:
+        return
+    for entry in listing.entries:
+        parts = entry.path.split("/")
+        assert all(parts), entry
+        assert not {".", ".."} & set(parts), entry
+        assert not any(set(part) & set('\\:<>"|?*\0') for part in parts), entry
+
+
+@given(st.binary())
+def test_no_bytes_raise_anything_but_a_sentence(data: bytes) -> None:
+    try:
+        read(data, BASE + "list")
+    except NoListError as error:
+        assert str(error)

@@ -1,0 +1,240 @@
+"""Lists that others publish of their files: checksum files, Metalink 4, Blender's asset listings, plain links.
+
+A list is a stranger's text. What it names stays below the folder that was chosen, and each file is held
+to the digest that the list gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urljoin
+from xml.etree import ElementTree
+
+from . import names
+from .digest import LENGTHS
+from .job import Digest, TransferError
+
+MOST = 10_000  # entries of one list
+_METALINK = "{urn:ietf:params:xml:ns:metalink}"
+_HASHES = {"sha-256": "sha256", "sha-512": "sha512", "sha-384": "sha384", "sha-1": "sha1", "md5": "md5"}
+_GNU = r"(\\?)([0-9A-Fa-f]{32,128}) [ *](.+)"  # as sha256sum writes it
+_BSD = r"([A-Z]+[0-9]+) \((.+)\) = ([0-9A-Fa-f]{32,128})"  # as sha256sum --tag does
+_LONE = r"[0-9A-Fa-f]{32,128}"
+_LAST = 999_999  # the lowest priority (RFC 5854, section 4.2.16.2)
+
+
+class NoListError(TransferError):
+    """The text is none of the lists that can be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file that a list names."""
+
+    url: str = field(repr=False)
+    path: str
+    """Where it goes below the folder: safe names, joined by slashes."""
+    size: int | None = None
+    """Bytes, where the list tells."""
+    digest: Digest | None = None
+    mirrors: tuple[str, ...] = field(default=(), repr=False)
+    """Where it can be had besides, the best first."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a list says."""
+
+    entries: list[Entry] = field(default_factory=list)
+    more: list[str] = field(default_factory=list)
+    """Further parts of the list, to be fetched and read likewise."""
+    problems: list[str] = field(default_factory=list)
+    """A sentence for each line that names no file."""
+
+    def add(self, make: Callable[[], Entry]) -> None:
+        """Take an entry, or say why it is none."""
+        try:
+            self.entries.append(make())
+        except TransferError as error:
+            self.problems.append(str(error))
+
+
+def read(data: bytes, url: str) -> Listing:
+    """Read a list that was fetched from, or is dropped with, a `url`; addresses in it are relative to that.
+
+    Any thread; no I/O. Raises NoListError, in a sentence, where it is none.
+    """
+    text = data.decode("utf-8-sig", "replace")
+    listing = Listing()
+    for reader in (_read_json, _read_metalink, _read_checksums, _read_links):
+        if reader(text, url, listing):
+            break
+    else:
+        raise NoListError("This is no list of files that can be read: it names no links and no checksums")
+    del listing.entries[MOST:]
+    return listing
+
+
+def _entry(url: str, path: str, **more: Any) -> Entry:
+    names.check(url)
+    return Entry(url=url, path=_inside(path), **more)
+
+
+def _inside(path: str) -> str:
+    """A path of a list, below the folder whatever it says. Raises TransferError where it would leave."""
+    parts = [part for part in re.split(r"[/\\]", path) if part not in ("", ".")]
+    if not parts or ".." in parts or re.match(r"[/\\]|[A-Za-z]:", path):
+        raise TransferError(f"The list names a file outside of its folder: {names.shown(path)}")
+    return "/".join(names.safe(part) or names.FALLBACK for part in parts)
+
+
+def _digest(algorithm: str, digits: str) -> Digest | None:
+    """None where the digest says nothing: an algorithm that nobody knows, or no digest at all."""
+    digits = digits.strip().lower()
+    known = LENGTHS.get(algorithm) == len(digits) and re.fullmatch("[0-9a-f]+", digits)
+    return Digest(algorithm, digits) if known else None
+
+
+# -- Checksums, as sha256sum and its kin write them.
+
+
+def _read_checksums(text: str, url: str, listing: Listing) -> bool:
+    """Every line that is not empty or a comment names a file, or the only one is a digest."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", ";"))]
+    if len(lines) == 1 and re.fullmatch(_LONE, lines[0].strip()):
+        name = names.from_url(url).rpartition(".")[0]
+        lines = [f"{lines[0].strip()}  {name}"]
+    found = [parts for line in lines if (parts := _checksum(line))]
+    if not found or len(found) < len(lines):
+        return False
+    for digest, path in found:
+        listing.add(lambda d=digest, p=path: _entry(_beside(url, p), p, digest=d))  # type: ignore[misc]
+    return True
+
+
+def _checksum(line: str) -> tuple[Digest, str] | None:
+    by_length = {length: algorithm for algorithm, length in LENGTHS.items()}
+    if match := re.fullmatch(_GNU, line.rstrip("\r")):
+        escaped, digits, path = match.groups()
+        digest = _digest(by_length.get(len(digits), ""), digits)
+        path = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), path) if escaped else path
+    elif match := re.fullmatch(_BSD, line.rstrip("\r")):
+        digest, path = _digest(match[1].lower(), match[3]), match[2]
+    else:
+        return None
+    return (digest, path) if digest else None
+
+
+def _beside(url: str, path: str) -> str:
+    """The address of a file that lies beside the list, whatever characters its name has."""
+    return urljoin(url, "./" + quote(path.removeprefix("./")))
+
+
+# -- Metalink 4 (RFC 5854).
+
+
+def _read_metalink(text: str, url: str, listing: Listing) -> bool:
+    if _METALINK[1:-1] not in text:
+        return False
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # nobody needs them, and they can be bombs
+        raise NoListError("This Metalink has a document type of its own, which cannot be read safely")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        raise NoListError("This Metalink is damaged. Get it again") from None
+    for file in root.iter(f"{_METALINK}file"):
+        listing.add(lambda f=file: _metalink_file(f, url))  # type: ignore[misc]
+    return True
+
+
+def _metalink_file(file: ElementTree.Element, base: str) -> Entry:
+    path = file.get("name", "")
+    found = sorted(file.iter(f"{_METALINK}url"), key=_priority)
+    urls = [urljoin(base, (element.text or "").strip()) for element in found]
+    urls = [url for url in urls if url.lower().startswith(("http://", "https://"))]
+    if not urls:
+        raise TransferError(f"The list gives no link for {names.shown(path)}")
+    return _entry(urls[0], path, size=_size(file), digest=_best_hash(file), mirrors=tuple(urls[1:]))
+
+
+def _priority(element: ElementTree.Element) -> int:
+    text = element.get("priority", "")
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else _LAST
+
+
+def _size(file: ElementTree.Element) -> int | None:
+    text = (file.findtext(f"{_METALINK}size") or "").strip()
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+def _best_hash(file: ElementTree.Element) -> Digest | None:
+    given = {element.get("type", ""): element.text or "" for element in file.findall(f"{_METALINK}hash")}
+    digests = (_digest(algorithm, given.get(kind, "")) for kind, algorithm in _HASHES.items())
+    return next(filter(None, digests), None)
+
+
+# -- A remote asset library's listing, as Blender 5.2 writes it.
+
+
+def _read_json(text: str, url: str, listing: Listing) -> bool:
+    """Its three kinds of files: which versions there are, the index of one, a page of that."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    root = url.partition("/_v1/")[0] + "/" if "/_v1/" in url else urljoin(url, ".")
+    version = _dict(_dict(said, "api_versions"), "v1")
+    listing.more += [where for page in (version, *_list(said, "pages")) if (where := _page(page, root))]
+    for file in _list(said, "files"):
+        listing.add(lambda f=file: _asset_file(f, root))  # type: ignore[misc]
+    return bool(listing.more or listing.entries or listing.problems)
+
+
+def _page(page: Any, root: str) -> str:
+    """The address of another part, which its hash tells apart from earlier ones."""
+    if not isinstance(page, dict) or not isinstance(page.get("url"), str) or not page["url"]:
+        return ""
+    digits = str(page.get("hash", "")).rpartition(":")[2]
+    url = urljoin(root, page["url"])
+    return f"{url}{'&' if '?' in url else '?'}hash={quote(digits)}" if digits else url
+
+
+def _asset_file(file: Any, root: str) -> Entry:
+    path = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(path, str):
+        raise TransferError("The list has a file without a path")
+    algorithm, _, digits = str(file.get("hash", "")).partition(":")
+    size, where = file.get("size_in_bytes"), file.get("url")
+    url = urljoin(root, where) if isinstance(where, str) and where else urljoin(root, quote(path))
+    known = size if isinstance(size, int) and size >= 0 else None
+    return _entry(url, path, size=known, digest=_digest(algorithm.lower(), digits))
+
+
+def _dict(said: Any, key: str) -> dict[str, Any]:
+    found = said.get(key) if isinstance(said, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _list(said: Any, key: str) -> list[Any]:
+    found = said.get(key) if isinstance(said, dict) else None
+    return found if isinstance(found, list) else []
+
+
+# -- A plain text of links.
+
+
+def _read_links(text: str, url: str, listing: Listing) -> bool:
+    """Links, one a line or many; comments begin with #."""
+    words = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    links, listing.problems = names.parse_links(words)
+    for link in links:
+        path = names.from_url(link.url) or names.FALLBACK
+        listing.entries.append(Entry(url=link.url, path=path, digest=link.digest))
+    return bool(links)
+
