@@ -1,4 +1,4 @@
-"""Lists that others publish of their files: checksum files, Metalink 4, Blender's asset listings, plain links.
+"""Lists that others publish of their files: checksums, Metalink 4, Blender's asset listings, plain links.
 
 A list is a stranger's text. What it names stays below the folder that was chosen, and each file is held
 to the digest that the list gives.
