@@ -81,7 +81,9 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self._is_invoked = True
         if self.urls.strip() or current().wants_run:
             return self.execute(context)
-        self.urls = texts.add_links("", context.window_manager.clipboard)
+        state = context.window_manager.downloads
+        copied = state.urls if texts.names_list(state.urls) else context.window_manager.clipboard
+        self.urls = texts.add_links("", copied)
         self._has_dialog = True
         self._look()
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
@@ -127,10 +129,13 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self, context: Any, links: "list[Link]", problems: list[str], options: dict[str, Any]
     ) -> set[str]:
         session = current()
-        if links:
-            rows, failures = self._fetch(links, wait=False, **options)
+        batches = self._chosen(links) if self._has_dialog else {"": links}
+        for subfolder, batch in batches.items() if any(batches.values()) else ():
+            where = options | {"directory": os.path.normpath(os.path.join(options["directory"], subfolder))}
+            rows, failures = self._fetch(batch, wait=False, **where)
             session.foresee(rows, session.ahead.known())
             problems += failures
+        if any(batches.values()):
             self._empty_field(context)
             session.mirror.flush()
         if problems:
@@ -141,6 +146,12 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if self._has_dialog:
             dialog.leave()
         return result
+
+    def _chosen(self, links: "list[Link]") -> "dict[str, list[Link]]":
+        """With what was chosen from lists in the place of those, by the folder below the one given."""
+        ahead = current().ahead
+        dialog.choose(ahead)
+        return ahead.batches(links)
 
     def _empty_field(self, context: Any) -> None:
         """The panel's button started with what its field says, and that is in the list now."""
@@ -852,6 +863,38 @@ class DOWNLOADS_OT_choose_catalog(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class DOWNLOADS_UL_listed(bpy.types.UIList):
+    """The files that a list names, each with a box to tick"""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
+        line = layout.row()
+        line.prop(item, "is_chosen", text="")
+        name = line.row()
+        name.label(text=item.name, icon=words.file_icon(item.name), translate=False)
+        said = line.row()
+        said.alignment = "RIGHT"
+        said.label(text=item.facts, translate=False)
+
+
+class DOWNLOADS_OT_choose_listed(bpy.types.Operator):
+    """Choose all files of the list, or none"""
+
+    bl_idname = "downloads.choose_listed"
+    bl_label = "Choose"
+    bl_options = {"INTERNAL"}
+
+    is_chosen: bpy.props.BoolProperty(options={"SKIP_SAVE"})
+
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return "Choose all files of the list" if properties.is_chosen else "Choose no file of the list"
+
+    def execute(self, context: Any) -> set[str]:
+        for item in context.window_manager.downloads.listed:
+            item.is_chosen = self.is_chosen
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_paste(bpy.types.Operator):
     """Add every link that is on the clipboard, whatever text is around it"""
 
@@ -893,6 +936,8 @@ _CLASSES = (
     DOWNLOADS_OT_delete_leftovers,
     DOWNLOADS_OT_choose_catalog,
     DOWNLOADS_OT_paste,
+    DOWNLOADS_OT_choose_listed,
+    DOWNLOADS_UL_listed,
 )
 
 

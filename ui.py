@@ -131,7 +131,7 @@ def _draw_start(layout: Any, state: Any) -> None:
     row = layout.row()
     row.scale_y = 1.4
     start = row.operator("downloads.start", text=_start_text(state.urls), icon="IMPORT")
-    start.urls = state.urls
+    start.urls = "" if links.names_list(state.urls) else state.urls  # then a dialog shows what the list names
     start.directory = state.directory
     start.if_exists = state.if_exists
     start.when_done = state.when_done
@@ -143,6 +143,8 @@ def _start_text(urls: str) -> str:
     """What the button says. Without a link it opens a dialog: the dots say so, as everywhere in Blender."""
     if not urls.strip():
         return "Download..."
+    if links.names_list(urls):
+        return "Choose Files..."
     count = links.count_links(urls)
     return f"Download {count} Files" if count > 1 else "Download"
 

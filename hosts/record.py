@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..transfer import names
 from ..transfer.job import Digest, IfExists, Progress
@@ -23,6 +23,10 @@ class Download:
     if_exists: IfExists = IfExists.RENAME
     when_done: str = "NOTHING"
     catalog: str = ""
+    wanted: str = ""
+    """What the file is to be called, as a list said; safe."""
+    mirrors: tuple[str, ...] = field(default=(), repr=False)
+    """Where it can be had besides, the best first. With secrets."""
     """Of the asset library that `directory` is in: where its marked assets go. Empty: they keep theirs."""
     digest: Digest | None = None
     partial: str = ""
@@ -50,7 +54,7 @@ class Download:
     @property
     def name(self) -> str:
         """What the file is, or will be, called; until that is known, what its link says."""
-        return self.progress.name or names.from_url(self.url) or names.FALLBACK
+        return self.progress.name or self.wanted or names.from_url(self.url) or names.FALLBACK
 
     @property
     def received(self) -> int:

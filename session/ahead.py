@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..transfer import names, part, portable
-from ..transfer.job import Failed, IfExists, Job, Phase, Seen
+from ..transfer import lists, names, part, portable
+from ..transfer.job import Entry, Failed, IfExists, Job, Phase, Seen
 from ..transfer.space import amount
 from ..workers import Ended, Host, ThreadHost
 from . import words
@@ -20,6 +20,8 @@ from .records import readable
 
 HANDFUL = 8  # links that are looked at one by one
 CONNECTIONS = 4  # at most, to ask over
+LONGEST = 10 << 20  # bytes of a list that are read
+PARTS = 100  # of a list, at most
 NAMED = 3  # files that are named where there are more than a handful
 LOOKED_FOR = 1000  # names at most that the disk is asked about
 
@@ -41,15 +43,35 @@ class File:
     received: int = 0
     """Bytes that an earlier download has left in the folder."""
 
+    entry: Entry | None = None
+    """What a list says of it, if it is from one."""
+    is_chosen: bool = True
+
+    @property
+    def wanted(self) -> str:
+        """What a list calls it; empty where the server says that."""
+        return self.entry.path.rpartition("/")[2] if self.entry else ""
+
+    @property
+    def subfolder(self) -> str:
+        """Where a list puts it, below the folder; empty for there."""
+        return self.entry.path.rpartition("/")[0] if self.entry else ""
+
+    @property
+    def mirrors(self) -> tuple[str, ...]:
+        """Where it can be had besides."""
+        return self.entry.mirrors if self.entry else ()
+
     @property
     def name(self) -> str:
         """What it is, or may be, called."""
-        return (self.seen.name if self.seen else "") or names.from_url(self.link.url) or names.FALLBACK
+        told = self.wanted or (self.seen.name if self.seen else "")
+        return told or names.from_url(self.link.url) or names.FALLBACK
 
     @property
     def size(self) -> int | None:
         """Bytes, where known."""
-        return self.seen.size if self.seen else None
+        return self.entry.size if self.entry else self.seen.size if self.seen else None
 
 
 class Ahead:
@@ -57,6 +79,12 @@ class Ahead:
 
     def __init__(self) -> None:
         self.files: list[File] = []
+        """Of the links that are no lists, or were not read yet."""
+        self.listed: list[File] = []
+        """What lists name, to be chosen from."""
+        self.left_out = 0
+        """Entries of lists that name no file, or one outside of the folder."""
+        self._links: list[names.Link] = []
         self.folder = ""
         """Where they are to go; empty where that is no folder."""
         self.problem = ""
@@ -76,20 +104,50 @@ class Ahead:
 
     def show(self, links: Iterable[names.Link], new_host: Callable[[], Host]) -> None:
         """Have these links, and ask about those that nobody has asked about yet, if they are a handful."""
-        self.files = [self._known.get(link.url) or File(link) for link in links]
-        if len(self.files) > HANDFUL:
-            return
-        for file in self.files:
-            if file.link.url not in self._known:
-                self._known[file.link.url] = file
-                self._host = self._host or new_host()
-                self._ask(self._host, file)
+        self._links = list(links)
+        if len(self._links) <= HANDFUL:
+            for link in self._links:
+                if link.url not in self._known:
+                    self._host = self._host or new_host()
+                    self._ask(self._host, File(link))
+        self._arrange()
 
-    def _ask(self, host: Host, file: File) -> None:
+    def _ask(self, host: Host, file: File, *, is_part: bool = False) -> None:
         self._uid += 1
-        self._asked[self._uid] = file
+        self._asked[self._uid] = self._known[file.link.url] = file
         file.phase = Phase.IDLE
-        host.submit(Job(uid=self._uid, url=file.link.url, directory="", looks=True))
+        reads = LONGEST if is_part or lists.is_list(file.link.url) else 0
+        host.submit(Job(uid=self._uid, url=file.link.url, directory="", looks=True, reads=reads))
+
+    def _arrange(self) -> None:
+        """Put what lists name in the place of the lists."""
+        before = {file.link.url: file for file in self.listed}
+        self.files, self.listed, self.left_out = [], [], 0
+        known = {link.url: self._known.get(link.url) or File(link) for link in self._links}
+        todo = list(known.values())
+        while todo:
+            file = todo.pop(0)
+            if not file.seen or file.seen.entries is None:
+                self.files.append(file)
+                continue
+            self.left_out += file.seen.left_out
+            for entry in file.seen.entries[: lists.MOST - len(self.listed)]:
+                old = before.get(entry.url)
+                new = File(names.Link(entry.url, entry.digest), entry=entry)
+                self.listed.append(old if old and old.entry == entry else new)
+            todo += self._parts(file.seen, known)
+
+    def _parts(self, seen: Seen, known: dict[str, File]) -> list[File]:
+        """The further parts of a list, which are asked for once."""
+        parts = []
+        for url in seen.more:
+            if url in known or len(known) >= PARTS:
+                continue
+            if url not in self._known and self._host:
+                self._ask(self._host, File(names.Link(url)), is_part=True)
+            known[url] = self._known.get(url) or File(names.Link(url))
+            parts.append(known[url])
+        return parts
 
     def poll(self) -> bool:
         """Hear what was found out; whether something changed that people see."""
@@ -102,6 +160,7 @@ class Ahead:
         for event in report.events:
             if isinstance(event, Ended) and (file := self._asked.pop(event.uid, None)):
                 _note(file, event.outcome)
+                self._arrange()
         if not self._asked:
             self._host.dismiss()
             if self._host.is_quiet():
@@ -110,7 +169,8 @@ class Ahead:
 
     def leave(self) -> None:
         """Nobody looks at it any more. Does not wait: `poll` until it `is_over`."""
-        self.files = []
+        self._links = []
+        self._arrange()
         self._known.clear()
         self._asked.clear()
         if self._host:
@@ -128,9 +188,23 @@ class Ahead:
         if host:
             host.shut(forced=True)
 
-    def known(self) -> dict[str, Seen]:
-        """What the servers said of each link."""
-        return {file.link.url: file.seen for file in self.files if file.seen}
+    def known(self) -> dict[str, File]:
+        """What is known of each link's file."""
+        return {file.link.url: file for file in [*self.files, *self.listed] if file.seen or file.entry}
+
+    def batches(self, links: Iterable[names.Link]) -> dict[str, list[names.Link]]:
+        """What to download, by the folder below the one that was chosen: no `links` that are lists."""
+        read = {url for url, file in self._known.items() if file.seen and file.seen.entries is not None}
+        found: dict[str, list[names.Link]] = {"": [link for link in links if link.url not in read]}
+        for file in self.listed:
+            if file.is_chosen:
+                found.setdefault(file.subfolder, []).append(file.link)
+        return {subfolder: batch for subfolder, batch in found.items() if batch}
+
+    @property
+    def wanted(self) -> list[File]:
+        """All that is to be downloaded."""
+        return [*self.files, *(file for file in self.listed if file.is_chosen)]
 
     # -- The disk.
 
@@ -138,21 +212,25 @@ class Ahead:
         """Look at the folder: what is there, and how much room."""
         self.folder, self.problem, self.if_exists = folder, problem, if_exists
         self.free = _free(folder) if folder else None
-        for file in self.files[:LOOKED_FOR]:
-            file.is_there = bool(folder) and _is_there(folder, file.name)
-            file.remark = _remark(folder, file.name, if_exists) if file.is_there else ""
-            old = part.leftover(folder, names.part_name(file.link.url, folder)) if folder else None
-            file.received = old.received if old else 0
+        for file in [*self.files, *self.listed][:LOOKED_FOR]:
+            _weigh(file, os.path.join(folder, file.subfolder) if folder else "", if_exists)
 
     @property
     def needed(self) -> int:
         """Bytes that the disk will have to take, as far as sizes are known."""
-        return sum(max(0, (file.size or 0) - file.received) for file in self.files if not self._stays(file))
+        return sum(max(0, (file.size or 0) - file.received) for file in self.wanted if not self._stays(file))
 
     def _stays(self, file: File) -> bool:
         return file.is_there and self.if_exists is IfExists.SKIP
 
     # -- What people read.
+
+    @property
+    def choice(self) -> str:
+        """Of what lists name: how many are chosen."""
+        chosen = sum(file.is_chosen for file in self.listed)
+        left = f". {self.left_out} more name no file in the folder, and are left out" if self.left_out else ""
+        return f"{chosen} of {len(self.listed)} files chosen{left}"
 
     @property
     def summary(self) -> str:
@@ -172,7 +250,7 @@ class Ahead:
         """How much is to come, and how much room there is."""
         parts = []
         if self.needed:
-            unknown = any(file.size is None and not self._stays(file) for file in self.files)
+            unknown = any(file.size is None and not self._stays(file) for file in self.wanted)
             parts.append(f"{'At least ' if unknown else ''}{amount(self.needed)} to download")
         if self.free is not None:
             parts.append(f"{amount(self.free)} free")
@@ -202,7 +280,7 @@ def facts(file: File) -> str:
     """Size and type, or why they are not known."""
     if file.phase:
         return "waiting" if file.phase is Phase.IDLE else file.phase.value
-    if not file.seen:
+    if not file.seen and not file.entry:
         return ""
     size = "size not told" if file.size is None else amount(file.size)
     return ", ".join(filter(None, (size, kind(file))))
@@ -229,6 +307,14 @@ def _note(file: File, outcome: object) -> None:
 
 def _visible(file: File) -> tuple[object, ...]:
     return file.seen, file.error, file.phase
+
+
+def _weigh(file: File, folder: str, if_exists: IfExists) -> None:
+    """Look for a file, and for what was received of it; no folder: there is nothing."""
+    file.is_there = bool(folder) and _is_there(folder, file.name)
+    file.remark = _remark(folder, file.name, if_exists) if file.is_there else ""
+    old = part.leftover(folder, names.part_name(file.link.url, folder)) if folder else None
+    file.received = old.received if old else 0
 
 
 def _is_there(folder: str, name: str) -> bool:

@@ -15,6 +15,7 @@ from . import peek, popup, words
 from . import settings as preferred
 from .ahead import CONNECTIONS, HANDFUL, Ahead, File, facts
 from .records import readable
+from .state import state_of
 
 LOOK = 0.1  # seconds between two looks at what servers have said
 LINE = 76  # characters that a line of the dialog has room for
@@ -51,6 +52,27 @@ def _weigh(ahead: Ahead, directory: str, if_exists: str) -> None:
     except TransferError as error:
         problem = readable(str(error))
     ahead.weigh(folder, IfExists(if_exists), problem)
+    _offer(ahead)
+
+
+def _offer(ahead: Ahead) -> None:
+    """Have what lists name in Blender, where people can choose from it."""
+    listed = state_of(bpy.context).listed
+    offered = [(file.entry.path if file.entry else file.name, facts(file)) for file in ahead.listed]
+    if [(item.name, item.facts) for item in listed] == offered:
+        return
+    listed.clear()
+    for file, (path, said) in zip(ahead.listed, offered, strict=True):
+        item = listed.add()
+        item.name, item.facts = path, said
+        if not file.is_chosen:
+            item.is_chosen = False
+
+
+def choose(ahead: Ahead) -> None:
+    """Take what people have chosen."""
+    for file, item in zip(ahead.listed, state_of(bpy.context).listed, strict=False):
+        file.is_chosen = item.is_chosen
 
 
 def _tick() -> float | None:
@@ -70,6 +92,7 @@ def _look(ahead: Ahead) -> float | None:
         ahead.leave()
     if ahead.poll():
         ahead.weigh(ahead.folder, ahead.if_exists, ahead.problem)
+        _offer(ahead)
         popup.draw_again()
     return LOOK if is_open or not ahead.is_over else None
 
@@ -80,20 +103,35 @@ def _look(ahead: Ahead) -> float | None:
 def draw(layout: Any, context: Any) -> None:
     """The files, and whether they fit."""
     popup.drawn(context)
-    if not ((session := peek()) and session.ahead.files):
+    if not ((session := peek()) and (session.ahead.files or session.ahead.listed)):
         return
     ahead = session.ahead
-    column = layout.box().column(align=True)
+    if ahead.listed:
+        _draw_listed(layout, ahead, state_of(context))
+    if ahead.files:
+        _draw_files(layout.box().column(align=True), ahead)
+    _draw_room(layout.column(align=True), ahead)
+
+
+def _draw_listed(layout: Any, ahead: Ahead, state: Any) -> None:
+    choose(ahead)
+    layout.template_list("DOWNLOADS_UL_listed", "", state, "listed", state, "listed_index", rows=6)
+    line = layout.row()
+    line.label(text=ahead.choice, translate=False)
+    for what, name in ((True, "All"), (False, "None")):
+        line.operator("downloads.choose_listed", text=name).is_chosen = what
+
+
+def _draw_files(column: Any, ahead: Ahead) -> None:
     if len(ahead.files) > HANDFUL:
         _text(column, ahead.summary)
         _text(column, ahead.taken)
     else:
         for file in ahead.files:
-            _draw_file(column, ahead, file)
-    _draw_room(layout.column(align=True), ahead)
+            _draw_file(column, file)
 
 
-def _draw_file(column: Any, ahead: Ahead, file: File) -> None:
+def _draw_file(column: Any, file: File) -> None:
     line = column.split(factor=NAME)
     line.label(text=readable(file.name), icon=words.file_icon(file.name), translate=False)
     said = line.row()

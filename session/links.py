@@ -11,6 +11,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
+from ..transfer import lists
+
 NOT_FOUND = "No link found. Copy a link that begins with https://"
 LINK_LENGTH = 8192  # characters; a longer one cannot be downloaded
 WRAPPED_FROM = 60  # characters of a line that a mail program may have broken
@@ -79,6 +81,12 @@ def find_links(text: str) -> list[str]:
 def count_links(text: str) -> int:
     """How many downloads the links of a text are. Cheap while the text stays the same."""
     return len({link.partition("#")[0] for link in find_links(text)})
+
+
+@lru_cache(maxsize=4)
+def names_list(text: str) -> bool:
+    """Whether a text has a link to a list of files, by its name. A .txt may be one, or be wanted itself."""
+    return any(lists.is_list(link) and not link.lower().endswith(".txt") for link in find_links(text))
 
 
 def add_links(text: str, more: str) -> str:

@@ -221,6 +221,7 @@ class Queue:
             if_exists=row.if_exists,
             digest=row.digest,
             partial=row.partial,
+            name=row.wanted,
             called=row.progress.name,
             size=row.size,
         )

@@ -14,11 +14,11 @@ from typing import Unpack
 
 from ..transfer import names
 from ..transfer.disk import prepare_folder
-from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, Seen, TransferError
+from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, move_leftover
 from ..workers import Download, Status
 from . import records
-from .ahead import Ahead
+from .ahead import Ahead, File
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
@@ -51,11 +51,12 @@ class Session(Queue):
 
     # -- Changing the list.
 
-    def foresee(self, rows: Iterable[Download], seen: Mapping[str, Seen]) -> None:
+    def foresee(self, rows: Iterable[Download], known: Mapping[str, File]) -> None:
         """What somebody has found out of new rows' files before they run, by their links."""
         for row in rows:
-            if (known := seen.get(row.url)) and row.uid and not row.progress.name:
-                row.progress = Progress(name=known.name, size=known.size)
+            if (file := known.get(row.url)) and row.uid and not row.progress.name:
+                row.wanted, row.mirrors = file.wanted, file.mirrors
+                row.progress = Progress(name=file.name, size=file.size)
                 self.changed(row)
 
     def new_rows(
@@ -274,6 +275,10 @@ class Session(Queue):
         if intent.link and isinstance(outcome, (Halted, Failed)):
             self._relink(row, intent.link)
             outcome = Halted()
+        elif isinstance(outcome, Failed) and row.mirrors and intent == Intent(Status.QUEUED):
+            first, *others = row.mirrors
+            self._relink(row, names.Link(first))
+            row.mirrors, outcome = tuple(others), Halted()
         if row.partial and not row.has_file(row.partial):
             row.partial = ""  # it was taken over
         super().concluded(row, outcome, intent)

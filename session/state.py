@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..workers import Status
+from . import popup
 
 if TYPE_CHECKING:
     from .registering import Registered
@@ -51,10 +52,26 @@ class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
     progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR")
 
 
+def _choose(self: Any, context: Any) -> None:
+    popup.draw_again()  # which says how many are chosen
+
+
+class DOWNLOADS_PG_listed(bpy.types.PropertyGroup):
+    """A file that a list names, to be chosen in the dialog"""
+
+    name: bpy.props.StringProperty(name="Name")
+    facts: bpy.props.StringProperty(name="Size")
+    is_chosen: bpy.props.BoolProperty(
+        name="Download", description="Download this file", default=True, update=_choose
+    )
+
+
 class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
     """What `window_manager.downloads` is"""
 
     items: bpy.props.CollectionProperty(type=DOWNLOADS_PG_item)
+    listed: bpy.props.CollectionProperty(type=DOWNLOADS_PG_listed)
+    listed_index: bpy.props.IntProperty(name="Active File")
     active_index: bpy.props.IntProperty(name="Active Download")
     urls: bpy.props.StringProperty(
         name="URL", description="One or many links, separated by spaces", options={"TEXTEDIT_UPDATE"}
@@ -83,7 +100,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
 
 def register(enabled: "Registered") -> None:
     """Make `window_manager.downloads`."""
-    enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_state)
+    enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_listed, DOWNLOADS_PG_state)
     bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=DOWNLOADS_PG_state)
     enabled.undo(delattr, bpy.types.WindowManager, "downloads")
 

@@ -6,9 +6,10 @@ for names, and stopped in the same way. It writes nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from . import answers, content, names
+from . import answers, content, lists, names
 from .answers import Head
 from .asking import Asking
 from .body import Body
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
     from .connect import Answer, Client
 
 _ONE_BYTE = {"Range": "bytes=0-0"}
-TOO_LONG = "This list is too long to be shown. Download it as a file"
+
+
+class TooLongError(TransferError):
+    """A list is longer than may be read."""
+
+    def __init__(self) -> None:
+        super().__init__("This list is too long to be shown. Download fetches it as a file")
 
 
 class Look:
@@ -65,11 +72,12 @@ class Look:
                 return None
             if head.status not in (200, 203, 206):
                 raise answers.refusal(head)
-            return self._seen(head, self._read(answer, control, buffer) if self.job.reads else b"")
+            seen = self._seen(head)
+            return self._listing(seen, head, answer, control, buffer) if self.job.reads else seen
         finally:
             answer.close()
 
-    def _seen(self, head: Head, data: bytes) -> Seen:
+    def _seen(self, head: Head) -> Seen:
         name = head.name_for(self.job.url)
         is_encoded = head.is_encoded(name)  # also where it cannot be undone, which is better known now
         if content.is_html(head.content_type):
@@ -77,7 +85,20 @@ class Look:
         size = head.length
         if head.status == 206:
             size = head.span[2] if head.span else None
-        return Seen(name=name, size=None if is_encoded else size, content_type=head.content_type, data=data)
+        return Seen(name=name, size=None if is_encoded else size, content_type=head.content_type)
+
+    def _listing(
+        self, seen: Seen, head: Head, answer: Answer, control: Control, buffer: memoryview
+    ) -> Seen:
+        """With what it lists. Raises TransferError where it is no list; a text may be anything."""
+        try:
+            listing = lists.read(self._read(answer, control, buffer), head.url)
+        except (lists.NoListError, TooLongError):
+            if seen.name.lower().endswith(".txt"):
+                return seen
+            raise
+        entries, more = tuple(listing.entries), tuple(listing.more)
+        return replace(seen, entries=entries, more=more, left_out=len(listing.problems))
 
     def _read(self, answer: Answer, control: Control, buffer: memoryview) -> bytes:
         """All of a short body. Raises TransferError where it is longer than asked for."""
@@ -86,7 +107,7 @@ class Look:
         while count := body.read(buffer, control):
             data += buffer[:count]
             if len(data) > self.job.reads:
-                raise TransferError(TOO_LONG)
+                raise TooLongError
         return bytes(data)
 
     # -- What a host asks of a transfer.

@@ -87,7 +87,7 @@ class Transfer:
     ) -> None:
         """`carried`: what another process gave away, for this one to go on with."""
         self.job = job
-        self.name = job.called or names.from_url(job.url) or names.FALLBACK
+        self.name = job.name or job.called or names.from_url(job.url) or names.FALLBACK
         self.size = job.size
         self._settings = settings
         self._space = space or Space()
@@ -388,7 +388,7 @@ class Transfer:
         head = Head.of(response)
         # A range says nothing new of a file that has its name; the whole file may be another one.
         is_named = head.status == 206 and self._content_type is not None
-        name = self.name if is_named else head.name_for(self.job.url)
+        name = self.name if is_named or self.job.name else head.name_for(self.job.url)
         has_digest = self.job.digest is not None
         verdict = answers.judge(head, asked, self._part.received, name=name, has_digest=has_digest)
         match verdict:

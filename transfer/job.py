@@ -95,6 +95,8 @@ class Job:
 
     Not compared: once it was taken over it says nothing any more.
     """
+    name: str = ""
+    """What the file is to be called, safe, whatever the server calls it; empty: as that does."""
     called: str = field(default="", compare=False)
     """What the server called the file when it was last asked; it counts until the server says it again."""
     size: int | None = field(default=None, compare=False)
@@ -102,7 +104,7 @@ class Job:
     looks: bool = False
     """Only to look what it is, and to write nothing: it ends with `Seen`."""
     reads: int = 0
-    """For a look: how many bytes of the file may be read and told; 0: none."""
+    """For a look: how many bytes of the file may be read, as a list; 0: none."""
     done: str = field(default="", compare=False)
     """A private file that is told when the download is in place, since the list on the disk is late."""
 
@@ -181,6 +183,20 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file that a list names."""
+
+    url: str = field(repr=False)
+    path: str
+    """Where it goes below the folder: safe names, joined by slashes."""
+    size: int | None = None
+    """Bytes, where the list tells."""
+    digest: Digest | None = None
+    mirrors: tuple[str, ...] = field(default=(), repr=False)
+    """Where it can be had besides, the best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What a server says of a file that nobody has asked it to send."""
 
@@ -190,8 +206,12 @@ class Seen:
     """Bytes, where it tells."""
     content_type: str = ""
     """The header as it came."""
-    data: bytes = field(default=b"", repr=False)
-    """What was read of it, if that was asked for."""
+    entries: tuple[Entry, ...] | None = None
+    """What it lists, if it was read and is a list."""
+    more: tuple[str, ...] = field(default=(), repr=False)
+    """Where the list goes on."""
+    left_out: int = 0
+    """Entries that name no file, or one outside of the folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from . import names
 from .digest import LENGTHS
-from .job import Digest, TransferError
+from .job import Digest, Entry, TransferError
 
 MOST = 10_000  # entries of one list
 _METALINK = "{urn:ietf:params:xml:ns:metalink}"
@@ -24,25 +24,19 @@ _HASHES = {"sha-256": "sha256", "sha-512": "sha512", "sha-384": "sha384", "sha-1
 _GNU = r"(\\?)([0-9A-Fa-f]{32,128}) [ *](.+)"  # as sha256sum writes it
 _BSD = r"([A-Z]+[0-9]+) \((.+)\) = ([0-9A-Fa-f]{32,128})"  # as sha256sum --tag does
 _LONE = r"[0-9A-Fa-f]{32,128}"
+_SUMS = r"(?:md5|sha-?(?:1|256|384|512))"
+_LIST_NAME = rf"(?i){_SUMS}(?:sums?)?(?:\.txt)?|checksums?(?:\.txt)?|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
+_LIST_NAME += r"|_?asset-(?:library-meta|index)\.json"
 _LAST = 999_999  # the lowest priority (RFC 5854, section 4.2.16.2)
+
+
+def is_list(url: str) -> bool:
+    """Whether a link is, by its name, to a list and not to a file that is wanted for itself."""
+    return re.fullmatch(_LIST_NAME, names.from_url(url)) is not None
 
 
 class NoListError(TransferError):
     """The text is none of the lists that can be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One file that a list names."""
-
-    url: str = field(repr=False)
-    path: str
-    """Where it goes below the folder: safe names, joined by slashes."""
-    size: int | None = None
-    """Bytes, where the list tells."""
-    digest: Digest | None = None
-    mirrors: tuple[str, ...] = field(default=(), repr=False)
-    """Where it can be had besides, the best first."""
 
 
 @dataclass(slots=True)
@@ -57,6 +51,8 @@ class Listing:
 
     def add(self, make: Callable[[], Entry]) -> None:
         """Take an entry, or say why it is none."""
+        if len(self.entries) + len(self.problems) >= MOST:
+            raise NoListError(f"This list names more than {MOST:,} files, which is too many to choose from")
         try:
             self.entries.append(make())
         except TransferError as error:
@@ -68,15 +64,21 @@ def read(data: bytes, url: str) -> Listing:
 
     Any thread; no I/O. Raises NoListError, in a sentence, where it is none.
     """
-    text = data.decode("utf-8-sig", "replace")
+    text = data.decode(_encoding(data), "replace")
     listing = Listing()
     for reader in (_read_json, _read_metalink, _read_checksums, _read_links):
         if reader(text, url, listing):
             break
     else:
         raise NoListError("This is no list of files that can be read: it names no links and no checksums")
-    del listing.entries[MOST:]
+    if len(listing.entries) > MOST:
+        raise NoListError(f"This list names more than {MOST:,} files, which is too many to choose from")
     return listing
+
+
+def _encoding(data: bytes) -> str:
+    """UTF-8, unless a mark at the beginning says UTF-16, as Windows writes it."""
+    return "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
 
 
 def _entry(url: str, path: str, **more: Any) -> Entry:
@@ -143,7 +145,7 @@ def _read_metalink(text: str, url: str, listing: Listing) -> bool:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # nobody needs them, and they can be bombs
         raise NoListError("This Metalink has a document type of its own, which cannot be read safely")
     try:
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(re.sub(r"\A\s*<\?xml[^>]*\?>", "", text))
     except ElementTree.ParseError:
         raise NoListError("This Metalink is damaged. Get it again") from None
     for file in root.iter(f"{_METALINK}file"):

@@ -31,7 +31,7 @@ from server import (
     status_416,
 )
 
-from background_downloads.transfer.job import IfExists, Phase, Seen
+from background_downloads.transfer.job import Digest, IfExists, Phase, Seen
 
 DATA = pattern(300_000)
 NAMED = ("Content-Disposition", 'attachment; filename="rock.blend"')
@@ -154,9 +154,11 @@ def test_a_server_that_never_answers_ends_with_a_sentence(
 
 
 def test_a_list_is_read_whole(driver: Driver, server: Server, tmp_path: Path) -> None:
-    url = server.add("/SHA256SUMS", body=b"one\ntwo\n")
+    url = server.add("/rocks/SHA256SUMS", body=f"{'0' * 64}  a/rock.zip\n{'1' * 64}  ../b.zip\n".encode())
     told = seen(look(driver, url, tmp_path, reads=1000))
-    assert (told.name, told.data) == ("SHA256SUMS", b"one\ntwo\n")
+    (entry,) = told.entries or ()
+    assert (told.name, entry.path, entry.url) == ("SHA256SUMS", "a/rock.zip", server.url("/rocks/a/rock.zip"))
+    assert (entry.digest, told.left_out) == (Digest("sha256", "0" * 64), 1)
     assert [request.range for request in server.requests] == [None]
 
 
@@ -164,7 +166,7 @@ def test_a_list_is_read_whole(driver: Driver, server: Server, tmp_path: Path) ->
 def test_of_a_list_no_more_is_read_than_may_be(
     driver: Driver, server: Server, tmp_path: Path, behaviour: Any
 ) -> None:
-    url = server.add("/list.txt", *filter(None, [behaviour]), body=DATA)
+    url = server.add("/list.meta4", *filter(None, [behaviour]), body=DATA)
     assert "too long" in failed(look(driver, url, tmp_path, reads=100_000))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections import namedtuple
@@ -17,7 +18,7 @@ from server import DEADLINE, Server, pattern, stall_after, stall_before_headers,
 from background_downloads.session import ahead as ahead_module
 from background_downloads.session.ahead import Ahead, facts
 from background_downloads.transfer import names
-from background_downloads.transfer.job import IfExists
+from background_downloads.transfer.job import Digest, IfExists
 from background_downloads.workers import Host, ProcessHost, ThreadHost
 
 DATA = pattern(300_000)
@@ -196,3 +197,62 @@ def test_the_disk_is_asked_about_no_more_names_than_it_has_time_for(ahead: Ahead
     ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert [file.is_there for file in ahead.files] == [False] * 5000
     assert ahead_module.LOOKED_FOR < 5000
+
+
+# Lists.
+
+SUMS = "".join(
+    f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in ("a/rock.zip", "tree.zip")
+)
+
+
+def test_what_a_list_names_takes_its_place(
+    ahead: Ahead, server: Server, new_host: Callable[[], Host]
+) -> None:
+    url = server.add("/SHA256SUMS", body=(SUMS + f"{'0' * 64}  ../out.zip\n").encode())
+    ahead.show(links(url), new_host)
+    until(ahead, lambda: ahead.is_over)
+    assert (ahead.files, [file.name for file in ahead.listed]) == ([], ["rock.zip", "tree.zip"])
+    assert ahead.choice == "2 of 2 files chosen. 1 more name no file in the folder, and are left out"
+    assert list(ahead.batches(links(url))) == ["", "a"]
+    ahead.listed[0].is_chosen = False
+    ((subfolder, (link,)),) = ahead.batches(links(url)).items()
+    assert (subfolder, link.url) == ("", server.url("/tree.zip"))
+    assert link.digest == Digest("sha256", hashlib.sha256(b"tree.zip").hexdigest())
+    assert threads(["downloads-"]) == []
+
+
+def test_the_parts_of_an_asset_listing_are_read_too(ahead: Ahead, server: Server) -> None:
+    url = server.add(
+        "/lib/_asset-library-meta.json", body=b'{"api_versions": {"v1": {"url": "_v1/asset-index.json"}}}'
+    )
+    server.add(
+        "/lib/_v1/asset-index.json", body=b'{"pages": [{"url": "_v1/p-0.json"}, {"url": "_v1/p-1.json"}]}'
+    )
+    server.add("/lib/_v1/p-0.json", body=b'{"files": [{"path": "a/rock.blend", "size_in_bytes": 7}]}')
+    server.add("/lib/_v1/p-1.json", body=b'{"files": [{"path": "tree.blend", "url": "x/y.blend"}]}')
+    looked(ahead, url)
+    assert [(file.subfolder, file.name, file.size) for file in ahead.listed] == [
+        ("a", "rock.blend", 7),
+        ("", "tree.blend", None),
+    ]
+    assert [file.link.url for file in ahead.listed] == [
+        server.url("/lib/a/rock.blend"),
+        server.url("/lib/x/y.blend"),
+    ]
+
+
+def test_a_list_that_is_none_is_said_and_may_be_fetched_as_a_file(ahead: Ahead, server: Server) -> None:
+    broken, text = server.add("/a.sha256", body=b"sign in"), server.add("/readme.txt", body=b"Hello")
+    looked(ahead, broken, text)
+    assert [file.error for file in ahead.files] == [
+        "This is no list of files that can be read: it names no links and no checksums",
+        "",
+    ]
+    assert list(ahead.batches(links(broken, text))) == [""]
+
+
+def test_a_list_of_too_many_files_is_a_sentence(ahead: Ahead, server: Server) -> None:
+    url = server.add("/SHA256SUMS", body="".join(f"{'0' * 64}  {n}.zip\n" for n in range(10_001)).encode())
+    looked(ahead, url)
+    assert "more than 10,000 files" in ahead.files[0].error

@@ -146,7 +146,7 @@ def test_what_is_no_list_is_said(text: str) -> None:
 
 # Nothing leaves the folder.
 
-LEADING_OUT = ["../rock.zip", "a/../../r.zip", "/etc/passwd", "\\\\server\\a", "C:rock", "..\\rock", "..", "/"]
+LEADING_OUT = ["../rock.zip", "a/../../r.zip", "/etc/passwd", "\\\\server\\a", "C:rock", "..\\rock", ".."]
 
 
 @pytest.mark.parametrize("path", LEADING_OUT)

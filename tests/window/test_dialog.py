@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,53 @@ def test_it_opens_beside_a_run_and_ok_adds_to_it(b: Blender, server: Server) -> 
     b.key("RET")
     gate.open()
     b.wait("statuses() == ['FINISHED', 'FINISHED']")
+
+
+# Lists.
+
+
+def metalink(server: Server, *, first: str) -> str:
+    """A list of two files, of which the first can be had at two places."""
+    digest = hashlib.sha256(DATA).hexdigest()
+    second = server.add("/real.bin", body=DATA)
+    text = f"""<metalink xmlns="urn:ietf:params:xml:ns:metalink">
+    <file name="maps/rock.bin"><size>{SIZE}</size><hash type="sha-256">{digest}</hash>
+    <url priority="1">{first}</url><url priority="2">{second}</url></file>
+    <file name="tree.bin"><url>{server.add("/tree.bin", body=b"tree")}</url></file></metalink>"""
+    return server.add("/all.meta4", body=text)
+
+
+def test_what_a_list_names_is_chosen_and_fetched_under_its_name_from_the_next_mirror(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    opened(b, metalink(server, first=server.add("/gone.bin", status(404))))
+    b.wait("'2 of 2 files chosen' in shown()")
+    assert b.eval("[item.name for item in state().listed]") == ["maps/rock.bin", "tree.bin"]
+    b.run("state().listed[1].is_chosen = False")
+    b.wait("'1 of 2 files chosen' in shown()")
+    b.key("RET")
+    b.wait("statuses() == ['FINISHED']")
+    assert (tmp_path / "files" / "maps" / "rock.bin").read_bytes() == DATA
+    assert [path.name for path in (tmp_path / "files").iterdir()] == ["maps"]
+    assert server.requests_for("/tree.bin") == []
+
+
+def test_a_file_of_a_list_that_is_another_one_is_not_kept(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    sums = f"{hashlib.sha256(DATA).hexdigest()}  rock.bin\n".encode()
+    server.add("/rock.bin", body=b"another one")
+    opened(b, server.add("/SHA256SUMS", body=sums))
+    b.wait("'1 of 1 files chosen' in shown()")
+    b.key("RET")
+    b.wait("statuses() == ['FAILED']")
+    assert "checksum differs" in b.eval("rows()[0]['error']")
+    assert not (tmp_path / "files" / "rock.bin").exists()
+
+
+def test_a_list_in_the_panels_field_opens_the_dialog(b: Blender, server: Server) -> None:
+    b.run(f"state().urls = {metalink(server, first=server.url('/gone.bin'))!r}")
+    assert b.eval("part('ui')._start_text(state().urls)") == "Choose Files..."
+    b.steps("open_dialog()")
+    b.wait("'2 of 2 files chosen' in shown()")
+    b.run("state().urls = ''")
