@@ -90,11 +90,15 @@ class Standing(Enum):
 class File:
     """A partial file itself, whatever is in it. Closed, it raises Stopped where a descriptor is needed."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.folder = str(path.parent)
+    def __init__(self, folder: str, name: str) -> None:
+        self.folder, self._name = folder, name
         self.standing = Standing.CLOSED
         self._fd = -1
+
+    @property
+    def path(self) -> Path:
+        """Where it stands, if it does."""
+        return Path(self.folder, self._name)
 
     @property
     def fd(self) -> int:
@@ -227,7 +231,7 @@ class Part:
     ) -> None:
         """Touches no disk. `earlier`: the name of another link's partial file, to be taken over."""
         folder = portable.reach(directory)
-        self.file = File(Path(folder, names.part_name(url, directory)))
+        self.file = File(folder, names.part_name(url, directory))
         self.received = memory.received if memory else Received()
         self.lock = threading.Lock()
         """Guards the ranges in `received` while workers run it."""
@@ -249,7 +253,7 @@ class Part:
 
     @property
     def path(self) -> Path:
-        """Under which name it stands, if it does."""
+        """Where it stands, if it does."""
         return self.file.path
 
     @property
@@ -275,14 +279,14 @@ class Part:
             sleep(LOCK_LOOK)
 
     def _open(self) -> bool:
-        old, mark, memory = self._earlier, self._mark, self.received
+        path, old, mark, memory = self.path, self._earlier, self._mark, self.received
         is_old_there = old is not None and os.path.lexists(old)
         try:
-            if old and is_old_there and not os.path.lexists(self.path):
+            if old and is_old_there and not os.path.lexists(path):
                 self._take_over(old)
             else:
-                self.file.open(self.path)
-                self._read_sidecar(self.sidecar, self._about["url"])
+                self.file.open(path)
+                self._read_sidecar(_sidecar(path), self._about["url"])
             if old and not is_old_there:  # taken over by a process that died before the last step
                 disk.remove(_sidecar(old))
             is_known = bool(mark) and self.file.is_open and self.file.look() == mark
@@ -701,7 +705,7 @@ def _candidates(folder: str, name: str, if_exists: IfExists) -> Iterator[str]:
 
 
 def _sidecar(part: Path) -> Path:
-    return part.with_name(part.name + names.SIDECAR)
+    return Path(f"{part}{names.SIDECAR}")
 
 
 def _delete(fd: int, path: Path) -> None:
