@@ -125,8 +125,14 @@ def _path_of_link(link: str) -> str:
     return portable.path_of_link("" if host.lower() == "localhost" else host, path) or link
 
 
+always_process = False
+"""Set by an add-on that has a copy of the engine and wants no thread in Blender."""
+
+
 def wants_process() -> bool:
     """Whether the workers of a modal run live in a child process."""
+    if always_process:
+        return True
     chosen = preferences()
     return sys.version_info < THREADS_FROM or (chosen is not None and chosen.workers == "PROCESS")
 

@@ -12,12 +12,18 @@ from .registering import Registered
 
 _enabled: Registered | None = None
 _lingering: modal.Lingering | None = None
+_process = False
 
 
-def register() -> None:
-    """Make `fetch` work: from your add-on's `register`. Main thread."""
-    global _enabled, _lingering
+def register(*, process: bool = False) -> None:
+    """Make `fetch` work: from your add-on's `register`. Main thread.
+
+    :param process: a child process does all that Blender does not wait for, whatever its version: no
+        thread is in Blender then, as reviewers of its store want it.
+    """
+    global _enabled, _lingering, _process
     unregister()
+    _process = process
     _lingering = _lingering or modal.Lingering(_operator())
     with Registered() as enabled:
         _lingering.register(enabled)
@@ -42,8 +48,10 @@ IDNAME = f"{origin.NAME}.fetch"
 
 
 def _queue() -> Any:
+    from . import settings
     from .queue import Queue
 
+    settings.always_process = _process
     return Queue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -177,21 +178,22 @@ def test_its_threads_and_its_operator_are_called_otherwise(extension: Extension,
     assert standalone.IDNAME != "downloads.start"
 
 
-def test_it_works_in_an_add_on_of_the_old_kind(
-    extension: Extension, server: Server, tmp_path: Path
+def test_the_lines_of_the_page_for_authors_work_in_an_add_on_of_the_old_kind(
+    extension: Extension, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scripts = Path(bpy.utils.user_resource("SCRIPTS", path="addons", create=True))
-    source = example(tmp_path)
-    source.joinpath("blender_manifest.toml").unlink()
-    code = source.joinpath("__init__.py")
-    code.write_text("bl_info = {'name': 'Fetcher', 'blender': (4, 2, 0)}\n" + code.read_text())
-    shutil.copytree(source, scripts / "old_fetcher")
+    assert vendor("old_fetcher", scripts).returncode == 0
+    page = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "authors.md").read_text(), re.DOTALL)
+    assert page
+    code = "bl_info = {'name': 'Old Fetcher', 'blender': (4, 2, 0)}\n" + page[1]
+    (scripts / "old_fetcher" / "__init__.py").write_text(code)
     sys.path.append(str(scripts))
     try:
         module = addon_utils.enable("old_fetcher", default_set=True)
         assert module
-        (result,) = module.downloads.fetch(server.add("/a.bin", body=DATA), tmp_path / "got").results
+        (result,) = module.get(server.add("/a.bin", body=DATA)).results
         assert (result.status, Path(result.path).read_bytes()) == ("FINISHED", DATA)
+        assert result.path in capsys.readouterr().out
     finally:
         addon_utils.disable("old_fetcher", default_set=True)
         sys.path.remove(str(scripts))
