@@ -6,6 +6,7 @@ is called in it. What its SHA256SUMS names is ours to replace and to take away; 
 
 import hashlib
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -13,10 +14,8 @@ from pathlib import Path
 from common import ROOT, Trouble, main, say
 
 ENGINE = ("hosts", "transfer")
-SESSION = (
-    *("__init__", "blocking", "calls", "calm", "fetching", "lazily", "modal", "online", "queue", "records"),
-    *("registering", "rows", "run", "settings", "standalone", "tally", "terminal", "tokens", "watch"),
-)  # what fetch needs of it: no panel, no list on the disk, no importers
+SESSION = ("standalone", "fetching", "queue")  # and what they import there: no panel, no list, no importers
+IMPORTS = r"^\s*from \.(\w+) import|\bLazy\(\"\.(\w+)\"|^\s*from \. import (.+)$"
 SUMS = "SHA256SUMS"
 FOLDER = "downloads"
 
@@ -95,13 +94,27 @@ def vendor(target: Path) -> list[str]:
 
 def contents() -> dict[str, bytes]:
     """What the copy holds, by its path in it."""
-    paths = [ROOT / "workers.py", ROOT / "LICENSE", *(ROOT / "session" / f"{name}.py" for name in SESSION)]
+    paths = [ROOT / "workers.py", ROOT / "LICENSE", ROOT / "session" / "__init__.py", *needed()]
     paths += [path for room in ENGINE for path in sorted((ROOT / room).glob("*.py"))]
     files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in paths}
     words = {"version": version(), "commit": commit()}
     files["__init__.py"] = INIT.format(**words).encode()
     files["hosts/origin.py"] = ORIGIN.format(**words).encode()
     return files
+
+
+def needed() -> list[Path]:
+    """The modules of the session that `fetch` needs."""
+    found: list[Path] = []
+    wanted = [ROOT / "session" / f"{name}.py" for name in SESSION]
+    while wanted:
+        path = wanted.pop()
+        if path.is_file() and path not in found:
+            found.append(path)
+            words = (word for match in re.findall(IMPORTS, path.read_text(), re.M) for word in match)
+            names = (name for word in words for name in re.split(r"[,\s]+", word))
+            wanted += [path.with_name(f"{name}.py") for name in names if name]
+    return sorted(found)
 
 
 def version() -> str:
