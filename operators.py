@@ -83,6 +83,8 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             return self.execute(context)
         state = context.window_manager.downloads
         copied = state.urls if texts.names_list(state.urls) else context.window_manager.clipboard
+        if current().ahead.has_list:  # one that was dropped: that is meant alone
+            copied = ""
         self.urls = texts.add_links("", copied)
         self._has_dialog = True
         self._look()
@@ -665,6 +667,46 @@ class DOWNLOADS_FH_links(bpy.types.FileHandler):
         return context.area is not None and context.area.type == "VIEW_3D"
 
 
+class DOWNLOADS_OT_open_list(bpy.types.Operator):
+    """Choose from the files that a dropped list names, and download them"""
+
+    bl_idname = "downloads.open_list"
+    bl_label = "Download Files from a List"
+    bl_options = {"INTERNAL"}
+
+    filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return is_online(cls)
+
+    def execute(self, context: Any) -> set[str]:
+        try:
+            with open(self.filepath, "rb") as file:
+                current().ahead.take(file.read(texts.LIST_SIZE))
+        except OSError as error:
+            self.report({"ERROR"}, f"The file cannot be read: {error.strerror}")
+            return {"CANCELLED"}
+        except job.TransferError as error:
+            self.report({"WARNING"}, str(error))
+            return {"CANCELLED"}
+        bpy.ops.downloads.start("INVOKE_DEFAULT")
+        return {"FINISHED"}
+
+
+class DOWNLOADS_FH_list(bpy.types.FileHandler):
+    """A list of files that is dropped on a window"""
+
+    bl_idname = "DOWNLOADS_FH_list"
+    bl_label = "List of Files to Download"
+    bl_import_operator = "downloads.open_list"
+    bl_file_extensions = ".meta4;.sha256;.sha512;.sha1;.md5"
+
+    @classmethod
+    def poll_drop(cls, context: Any) -> bool:
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
 class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
     """Copy where the file is, as a path"""
 
@@ -868,6 +910,7 @@ class DOWNLOADS_UL_listed(bpy.types.UIList):
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
         line = layout.row()
+        line.use_property_split = False  # as the dialog around it has it
         line.prop(item, "is_chosen", text="")
         name = line.row()
         name.label(text=item.name, icon=words.file_icon(item.name), translate=False)
@@ -927,6 +970,8 @@ _CLASSES = (
     DOWNLOADS_OT_import_file,
     DOWNLOADS_OT_add_links,
     DOWNLOADS_FH_links,
+    DOWNLOADS_OT_open_list,
+    DOWNLOADS_FH_list,
     DOWNLOADS_OT_copy_path,
     DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_show_list,

@@ -20,6 +20,7 @@ from .records import readable
 
 HANDFUL = 8  # links that are looked at one by one
 CONNECTIONS = 4  # at most, to ask over
+PLACELESS = "The list does not say where its files are. Copy the link to it, and paste that"
 LONGEST = 10 << 20  # bytes of a list that are read
 PARTS = 100  # of a list, at most
 NAMED = 3  # files that are named where there are more than a handful
@@ -85,6 +86,7 @@ class Ahead:
         self.left_out = 0
         """Entries of lists that name no file, or one outside of the folder."""
         self._links: list[names.Link] = []
+        self._taken: list[File] = []  # lists that were dropped on a window
         self.folder = ""
         """Where they are to go; empty where that is no folder."""
         self.problem = ""
@@ -96,6 +98,20 @@ class Ahead:
         self._known: dict[str, File] = {}  # what was looked at since the dialog opened, by link
         self._host: Host | None = None
         self._uid = 0
+
+    @property
+    def has_list(self) -> bool:
+        """Whether it was given one by `take`."""
+        return bool(self._taken)
+
+    def take(self, data: bytes) -> None:
+        """Have what a list names that lies on the disk. Raises NoListError in a sentence."""
+        listing = lists.read(data, "")
+        if not listing.entries:
+            raise lists.NoListError(PLACELESS)
+        seen = Seen(name="", entries=tuple(listing.entries), left_out=len(listing.problems))
+        self._taken = [File(names.Link(""), seen=seen)]
+        self._arrange()
 
     @property
     def is_over(self) -> bool:
@@ -124,7 +140,7 @@ class Ahead:
         before = {file.link.url: file for file in self.listed}
         self.files, self.listed, self.left_out = [], [], 0
         known = {link.url: self._known.get(link.url) or File(link) for link in self._links}
-        todo = list(known.values())
+        todo = [*self._taken, *known.values()]
         while todo:
             file = todo.pop(0)
             if not file.seen or file.seen.entries is None:
@@ -169,7 +185,7 @@ class Ahead:
 
     def leave(self) -> None:
         """Nobody looks at it any more. Does not wait: `poll` until it `is_over`."""
-        self._links = []
+        self._links, self._taken = [], []
         self._arrange()
         self._known.clear()
         self._asked.clear()

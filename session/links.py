@@ -18,6 +18,7 @@ LINK_LENGTH = 8192  # characters; a longer one cannot be downloaded
 WRAPPED_FROM = 60  # characters of a line that a mail program may have broken
 SOFT_BREAKS = range(72, 77)  # characters of a line that quoted-printable breaks (RFC 2045: at most 76)
 HTTPS = "https://"
+LIST_SIZE = 10 << 20  # bytes of a list that are read
 FILE_SIZE = 4 << 20  # bytes of such a file that are looked at
 
 # Regular expressions are compiled on first use: enabling the add-on must not pay for them.

@@ -201,3 +201,11 @@ def test_name_and_size_are_told_from_the_start_and_the_answer_counts(
     gate.open()
     path = finished(driver.outcome(job))
     assert (path.name, path.read_bytes()) == ("rock.blend", DATA)
+
+
+def test_a_name_that_was_given_counts_more_than_what_the_server_says(
+    driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    url = server.add("/get?id=7", add_headers(NAMED), body=DATA)
+    path = finished(driver.run(new_job(url, tmp_path / "maps", name="wanted.blend")))
+    assert (path, path.read_bytes()) == (tmp_path / "maps" / "wanted.blend", DATA)

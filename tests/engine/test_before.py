@@ -19,6 +19,7 @@ from background_downloads.session import ahead as ahead_module
 from background_downloads.session.ahead import Ahead, facts
 from background_downloads.transfer import names
 from background_downloads.transfer.job import Digest, IfExists
+from background_downloads.transfer.lists import NoListError
 from background_downloads.workers import Host, ProcessHost, ThreadHost
 
 DATA = pattern(300_000)
@@ -256,3 +257,15 @@ def test_a_list_of_too_many_files_is_a_sentence(ahead: Ahead, server: Server) ->
     url = server.add("/SHA256SUMS", body="".join(f"{'0' * 64}  {n}.zip\n" for n in range(10_001)).encode())
     looked(ahead, url)
     assert "more than 10,000 files" in ahead.files[0].error
+
+
+def test_a_list_that_lies_on_the_disk_says_where_its_files_are_or_is_of_no_use(ahead: Ahead) -> None:
+    with pytest.raises(NoListError, match="Copy the link to it"):
+        ahead.take(SUMS.encode())
+    ahead.take(b"https://example.org/rock.zip https://example.org/tree.zip")
+    assert [file.link.url for file in ahead.listed] == [
+        "https://example.org/rock.zip",
+        "https://example.org/tree.zip",
+    ]
+    ahead.leave()
+    assert (ahead.listed, ahead.has_list) == ([], False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -282,7 +283,7 @@ def metalink(server: Server, *, first: str) -> str:
     <file name="maps/rock.bin"><size>{SIZE}</size><hash type="sha-256">{digest}</hash>
     <url priority="1">{first}</url><url priority="2">{second}</url></file>
     <file name="tree.bin"><url>{server.add("/tree.bin", body=b"tree")}</url></file></metalink>"""
-    return server.add("/all.meta4", body=text)
+    return server.add("/all.meta4", body=text.encode())
 
 
 def test_what_a_list_names_is_chosen_and_fetched_under_its_name_from_the_next_mirror(
@@ -319,3 +320,19 @@ def test_a_list_in_the_panels_field_opens_the_dialog(b: Blender, server: Server)
     b.steps("open_dialog()")
     b.wait("'2 of 2 files chosen' in shown()")
     b.run("state().urls = ''")
+
+
+def test_a_list_that_is_dropped_opens_the_dialog(b: Blender, server: Server, tmp_path: Path) -> None:
+    link = metalink(server, first=server.url("/real.bin"))
+    with urllib.request.urlopen(link) as answer:
+        (tmp_path / "all.meta4").write_bytes(answer.read())
+    b.clipboard = server.add("/other.bin", body=DATA)
+    options = f"directory={str(tmp_path)!r}, files=[{{'name': 'all.meta4'}}]"
+    b.run(f"prefs = bpy.context.preferences.addons[{MODULE!r}].preferences; prefs.directory = FOLDER")
+    b.run(f"with in_view3d(): bpy.ops.wm.drop_import_file('INVOKE_DEFAULT', {options})")
+    b.wait("'2 of 2 files chosen' in shown()")
+    b.key("RET")
+    b.wait("statuses() == ['FINISHED', 'FINISHED']")
+    b.run("prefs.directory = ''")
+    names = [path.relative_to(tmp_path / "files") for path in (tmp_path / "files").rglob("*.bin")]
+    assert sorted(map(str, names)) == ["maps/rock.bin", "tree.bin"]
