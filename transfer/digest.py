@@ -60,6 +60,8 @@ def told(headers: Mapping[str, str], *, is_whole: bool) -> Digest | None:
         texts.append(headers.get("x-goog-hash", ""))  # else of what is unpacked on its way
     if is_whole and (md5 := headers.get("Content-MD5", "")):
         texts.append(f"md5={md5}")  # RFC 1864: of just this body
+    if is_whole:
+        texts.append(headers.get("Content-Digest", ""))  # likewise, by RFC 9530
     if linked := headers.get("X-Linked-Etag", ""):
         texts.append(f"sha256={linked}")  # where the file lies elsewhere, its address
     if not any(texts):

@@ -355,7 +355,8 @@ def test_where_a_reference_leads(reference: str, target: str) -> None:
     assert names.resolved("http://u:p@h//a/./x?q=/y", reference) == target
 
 
-bare_link = st.from_regex(names._BARE, fullmatch=True)
+# What looks ahead makes no examples, and spoils most.
+bare_link = st.from_regex(re.sub(r"\(\?=[^)]*\)", "", names._BARE), fullmatch=True).filter(names._is_bare)
 
 
 @given(bare_link)

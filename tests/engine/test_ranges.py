@@ -83,6 +83,11 @@ def test_what_is_no_range_is_refused(start: int, end: int) -> None:
         Ranges().add(start, end)
 
 
+def test_the_head_ends_at_the_first_gap() -> None:
+    assert Ranges([(0, 10), (20, 30)]).head() == 10
+    assert Ranges([(20, 30)]).head() == 0
+
+
 def test_what_is_empty() -> None:
     ranges = Ranges()
     assert ranges.as_list() == []

@@ -46,6 +46,7 @@ WAYS = {
     "Repr-Digest, several": ({"Repr-Digest": f"md5=:AAAA:, sha-512=:{packed('sha512')}:"}, "sha512"),
     "Digest": ({"Digest": f"SHA-256={packed('sha256')}"}, "sha256"),
     "Digest, several": ({"Digest": f"MD5={packed('md5')},SHA={packed('sha1')}"}, "sha1"),
+    "Content-Digest": ({"Content-Digest": f"sha-512=:{packed('sha512')}:;x=1"}, "sha512"),
     "Content-MD5": ({"Content-MD5": packed("md5")}, "md5"),
     "x-goog-hash": ({"x-goog-hash": f"crc32c=AAAAAA==,md5={packed('md5')}"}, "md5"),
     "X-Linked-Etag": ({"X-Linked-Etag": f'"{SHA256}"'}, "sha256"),
