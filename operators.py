@@ -132,10 +132,11 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     ) -> set[str]:
         session = current()
         batches = self._chosen(links) if self._has_dialog else {"": links}
+        known = session.ahead.known()
         for subfolder, batch in batches.items() if any(batches.values()) else ():
             where = options | {"directory": os.path.normpath(os.path.join(options["directory"], subfolder))}
             rows, failures = self._fetch(batch, wait=False, **where)
-            session.foresee(rows, session.ahead.known())
+            session.foresee(rows, known)
             problems += failures
         if any(batches.values()):
             self._empty_field(context)

@@ -57,7 +57,9 @@ def _weigh(ahead: Ahead, directory: str, if_exists: str) -> None:
 
 def _offer(ahead: Ahead) -> None:
     """Have what lists name in Blender, where people can choose from it."""
-    listed = state_of(bpy.context).listed
+    if not (state := state_of(bpy.context)):
+        return
+    listed = state.listed
     offered = [(file.entry.path if file.entry else file.name, facts(file)) for file in ahead.listed]
     if [(item.name, item.facts) for item in listed] == offered:
         return
@@ -71,7 +73,8 @@ def _offer(ahead: Ahead) -> None:
 
 def choose(ahead: Ahead) -> None:
     """Take what people have chosen."""
-    for file, item in zip(ahead.listed, state_of(bpy.context).listed, strict=False):
+    state = state_of(bpy.context)
+    for file, item in zip(ahead.listed, state.listed if state else (), strict=False):
         file.is_chosen = item.is_chosen
 
 
@@ -90,6 +93,7 @@ def _look(ahead: Ahead) -> float | None:
     is_open = popup.is_open()
     if not (is_open and bpy.app.online_access):
         ahead.leave()
+        _offer(ahead)
     if ahead.poll():
         ahead.weigh(ahead.folder, ahead.if_exists, ahead.problem)
         _offer(ahead)

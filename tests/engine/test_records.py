@@ -61,6 +61,8 @@ downloads = st.builds(
     received=st.integers(0, 1 << 60),
     size=st.none() | st.integers(0, 1 << 60),
     partial=st.sampled_from(["", OLD_PART]),
+    wanted=st.sampled_from(["", "rock.blend"]),
+    mirrors=st.lists(st.text(min_size=1), max_size=2).map(tuple),
     is_cut=st.booleans(),
 )
 

@@ -336,3 +336,14 @@ def test_a_list_that_is_dropped_opens_the_dialog(b: Blender, server: Server, tmp
     b.run("prefs.directory = ''")
     names = [path.relative_to(tmp_path / "files") for path in (tmp_path / "files").rglob("*.bin")]
     assert sorted(map(str, names)) == ["maps/rock.bin", "tree.bin"]
+
+
+def test_none_and_all_are_one_click_each(b: Blender, server: Server) -> None:
+    opened(b, metalink(server, first=server.url("/real.bin")))
+    b.wait("'2 of 2 files chosen' in shown()")
+    b.run("bpy.ops.downloads.choose_listed(is_chosen=False)")
+    b.wait("'0 of 2 files chosen' in shown()")
+    b.run("bpy.ops.downloads.choose_listed(is_chosen=True)")
+    b.wait("'2 of 2 files chosen' in shown()")
+    b.key("ESC")
+    b.wait("len(state().listed) == 0")
