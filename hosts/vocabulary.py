@@ -83,7 +83,7 @@ class Host(Protocol):
         """Have a worker replace a small private file, atomically; the last call counts."""
 
     def wait(self, seconds: float) -> None:
-        """Wait for an event, `seconds` at most: for whoever has nothing else to do."""
+        """Wait `seconds` at most, or until all has ended: for whoever has nothing else to do."""
 
     def dismiss(self, *, keep: bool = False) -> None:
         """Let the workers leave: what is submitted ends as `Halted`. Does not wait.
