@@ -123,7 +123,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
     except TransferError as error:
         raise mirror.why("cannot be used") from error
     # Where it has followed redirects itself, it may say where they led: a link may have no name in it.
-    found = answer.headers.get("Content-Location")
+    found = answer.headers.get("Content-Location") if answer.status_code in _BRINGS else ""
     answer.url = names.resolved(url, found) if found else url
     return answer
 

@@ -436,7 +436,8 @@ def test_where_the_server_redirects_it_is_asked_too(
     fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, is_relative: bool
 ) -> None:
     url, target = server.url("/x/latest"), server.url("/x/rocks-1.bin")
-    mirror.have(url, redirect("rocks-1.bin" if is_relative else target))
+    also = add_headers(("Content-Location", "/elsewhere/latest.en"))  # which is no base (RFC 9110, 10.2.2)
+    mirror.have(url, also, redirect("rocks-1.bin" if is_relative else target))
     mirror.have(target)
     assert finished(fetch(url, tmp_path)).name == "rocks-1.bin"
     assert (mirror.asked(url), mirror.asked(target), server.requests) == (1, 1, [])
