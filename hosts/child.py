@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, assert_never
@@ -30,7 +31,7 @@ from .vocabulary import POLL, Report
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-LAST = 4.5  # seconds that it may take to leave, also where a disk does not answer
+LAST = 4.0  # seconds that it may take to leave, also where a disk does not answer
 
 
 def serve(handle: int, parent: int) -> None:
@@ -51,8 +52,8 @@ def serve(handle: int, parent: int) -> None:
 
 
 def _leave_soon() -> None:
-    """Whatever hangs: what is on the disk holds at any moment."""
-    timer = threading.Timer(LAST, os._exit, [1])
+    """Whatever hangs: what is on the disk holds at any moment. Windows' own exit waits for what hangs."""
+    timer = threading.Timer(LAST, os.kill, [os.getpid(), signal.SIGTERM])
     timer.daemon = True
     timer.start()
 

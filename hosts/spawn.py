@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -75,26 +76,30 @@ class ChildProcess:
 
     def greet(self, settings: Settings) -> None:
         """The first message."""
-        self._connection.send(settings)
+        self._send(settings)
         self.ask([])
 
     def ask(self, commands: Sequence[Command]) -> None:
         """Send, and have it look; what was sent before the question that it answered last has been read."""
         self.unread = 0
         self._expect(1)
-        self._connection.send([*commands, Look()])
+        self._send([*commands, Look()])
 
     def say(self, commands: Sequence[Command]) -> None:
         """Send something small, at once."""
         self.unread += 1
-        self._connection.send(commands)
+        self._send(commands)
 
     def tell_to_leave(self, commands: Sequence[Command], *, within: float) -> None:
         """Its last order, after these; so many seconds later it counts as lost."""
         self.stage = Stage.LEAVING
         self._expect(2)
         self._deadline = self._asked_at + within
-        self._connection.send([*commands, Leave()])
+        self._send([*commands, Leave()])
+
+    def _send(self, message: object) -> None:
+        """Not by `send`, whose buffer Windows keeps where the child is gone: Python then complains of it."""
+        self._connection.send_bytes(pickle.dumps(message))
 
     def _expect(self, answers: int) -> None:
         self._open += answers

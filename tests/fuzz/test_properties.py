@@ -61,6 +61,7 @@ def separated(*pieces: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
     return st.tuples(*pieces).map(lambda texts: "\x1f".join(texts).encode("utf-8", "surrogatepass"))
 
 
+@settings(deadline=None)
 @given(separated(any_text, any_text) | st.binary(max_size=300))
 def test_names(data: bytes) -> None:
     TARGETS["names"](data)
@@ -75,11 +76,13 @@ ports = st.sampled_from(["", ":80", "[::1]", "@[::1]", "@h:99999"])
 places = st.builds("{}//{}{}/{}".format, schemes, any_text, ports, any_text)
 
 
+@settings(deadline=None)
 @given(separated(any_text | ranges | dates | places, any_text, any_text, any_text) | st.binary(max_size=300))
 def test_headers(data: bytes) -> None:
     TARGETS["headers"](data)
 
 
+@settings(deadline=None)
 @given(separated(any_text | places, *[any_text] * 5) | st.binary(max_size=300))
 def test_urls(data: bytes) -> None:
     TARGETS["urls"](data)
