@@ -49,8 +49,11 @@ OVERALL_MARGINS = 90.0  # likewise, of the line for all
 BOX_MARGINS = 70.0  # pixels at a scale of 1 beside the text in a box
 SCROLL_BAR = 16.0  # pixels at a scale of 1 that the list's takes where it has more rows than it shows
 ICON_WIDTH = 22.0  # pixels at a scale of 1
+LABEL_ICON = 38.0  # likewise, that a label with an icon has less for its text than a bar
 WIDE = 260.0  # pixels at a scale of 1 of a region whose filter has room for numbers
 LEFTOVERS = 20  # partial files that the preferences list
+LABEL = 0.4  # of the width that the label of a field has
+LABEL_WHERE_NARROW = 0.46
 LOW = 0.7  # the height of a row's second line, as a part of a button's
 NEXT_STEPS = {
     Status.QUEUED: ("downloads.pause", "PAUSE"),
@@ -83,7 +86,7 @@ class DOWNLOADS_PT_panel(bpy.types.Panel):
 
     def draw(self, context: Any) -> None:
         state = context.window_manager.downloads
-        _draw_start(self.layout, state)
+        _draw_start(self.layout, state, is_wide=_View(context, context.region.width).is_wide)
         if reason := offline_reason():
             _draw_offline(self.layout, context, reason)
         if state.items:
@@ -113,7 +116,7 @@ class DOWNLOADS_PT_popover(bpy.types.Panel):
 # -- Above the list.
 
 
-def _draw_start(layout: Any, state: Any) -> None:
+def _draw_start(layout: Any, state: Any, *, is_wide: bool) -> None:
     row = layout.row(align=True)
     row.prop(state, "urls", text="", placeholder="URL", icon="URL")
     row.operator("downloads.paste", text="", icon="PASTEDOWN")
@@ -124,10 +127,8 @@ def _draw_start(layout: Any, state: Any) -> None:
         text = f"Catalog: {state.catalog or AS_IN_FILE}..."
         layout.operator("downloads.choose_catalog", text=text, icon="ASSET_MANAGER", translate=False)
     column = layout.column()
-    column.use_property_split = True
-    column.use_property_decorate = False
-    column.prop(state, "if_exists")
-    column.prop(state, "when_done")
+    for name in ("if_exists", "when_done"):
+        _draw_choice(column, state, name, LABEL if is_wide else LABEL_WHERE_NARROW)
     row = layout.row()
     row.scale_y = 1.4
     start = row.operator("downloads.start", text=_start_text(state.urls), icon="IMPORT")
@@ -136,6 +137,15 @@ def _draw_start(layout: Any, state: Any) -> None:
     start.if_exists = state.if_exists
     start.when_done = state.when_done
     start.catalog = state.catalog
+
+
+def _draw_choice(layout: Any, state: Any, name: str, factor: float) -> None:
+    """As Blender splits a property and its label, and with room for the label where it would cut it off."""
+    split = layout.split(factor=factor)
+    label = split.row()
+    label.alignment = "RIGHT"
+    label.label(text=state.bl_rna.properties[name].name)
+    split.prop(state, name, text="")
 
 
 @lru_cache(maxsize=1)
@@ -300,7 +310,8 @@ def _draw_second(low: Any, view: _View, row: Download) -> None:
     low.active = bool(message)
     icon = "INFO" if message and not row.error else ICONS[row.status]
     texts = (words.first_sentence(message),) if message else words.line(row, view.room)
-    text = words.clipped(words.fitting(texts, view.width, view.measure), view.width, view.measure)
+    width = view.width - LABEL_ICON * view.scale
+    text = words.clipped(words.fitting(texts, width, view.measure), width, view.measure)
     low.label(text=words.sentence(text), icon=icon, translate=False)
 
 

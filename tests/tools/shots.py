@@ -101,7 +101,8 @@ class Studio:
 
     def take(self, name: str, *, whole: bool = False) -> None:
         """The sidebar, or the whole window, as it is now."""
-        self.b.run("session().mirror.flush(); region_of(view3d(), 'UI').tag_redraw()")
+        self.b.run("session().mirror.flush()")
+        self.b.run("for area in window().screen.areas: area.tag_redraw()")
         self.b.steps("pause(0.3)")
         width, height, rgb = self.b.display.picture()
         x, y, w, h = (0, 0, width, height) if whole else self.b.eval("sidebar()")
@@ -206,6 +207,61 @@ def take_ten_thousand(studio: Studio) -> None:
     studio.start(held, *(studio.server.url(f"/texture_{number:04}.png") for number in range(9_999)))
     studio.b.wait("len(state().items) == 10000")
     studio.take("ten-thousand")
+
+
+def take_dialog(studio: Studio) -> None:
+    studio.b.clipboard = "\n".join(studio.add(name) for name in NAMES[:3])
+    studio.b.run("with in_view3d(): bpy.ops.downloads.start('INVOKE_DEFAULT')")
+    studio.b.steps("pause(2)")
+    studio.take("dialog", whole=True)
+    studio.b.key("ESC")
+
+
+def take_token(studio: Studio) -> None:
+    studio.b.run("with in_view3d(): bpy.ops.downloads.add_token('INVOKE_DEFAULT', host='files.example')")
+    studio.b.steps("pause(0.5)")
+    studio.take("token", whole=True)
+    studio.b.key("ESC")
+
+
+def take_menu(studio: Studio) -> None:
+    studio.start(*many(studio))
+    area = "area=view3d(), region=region_of(view3d(), 'UI')"
+    menu = "bpy.ops.wm.call_menu(name='DOWNLOADS_MT_specials')"
+    studio.b.run(f"with bpy.context.temp_override({area}): {menu}")
+    studio.b.steps("pause(0.5)")
+    studio.take("menu", whole=True)
+    studio.b.key("ESC")
+
+
+def take_preferences(studio: Studio) -> None:
+    studio.b.run(PREFERENCES)
+    studio.b.steps("pause(1)")
+    studio.take("preferences", whole=True)
+    studio.b.run("area.type = 'VIEW_3D'")
+    studio.b.steps("show_tab(view3d(), 'Downloads')")
+
+
+def take_catalog(studio: Studio) -> None:
+    """In the folder of an asset library."""
+    studio.b.run("libraries = bpy.context.preferences.filepaths.asset_libraries")
+    studio.b.run("libraries.new(name='Kitchen', directory='/srv/kitchen')")
+    studio.b.run("kept, state().directory = state().directory, '/srv/kitchen'")
+    studio.b.run("state().catalog = 'Props/Rocks'")
+    studio.take("catalog")
+    studio.b.run("libraries.remove(libraries[-1]); state().directory = kept")
+
+
+PREFERENCES = f"""
+import addon_utils
+area = view3d()
+area.type = "PREFERENCES"
+bpy.context.preferences.active_section = "ADDONS"
+bpy.context.window_manager.addon_search = "Background"
+for module in addon_utils.modules():
+    if module.__name__ == "{MODULE}":
+        addon_utils.module_bl_info(module)["show_expanded"] = True
+"""
 
 
 def take_rendering(studio: Studio) -> None:

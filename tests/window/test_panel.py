@@ -81,7 +81,7 @@ class Notes:
         module, name = idname.split(".")
         getattr(getattr(bpy.ops, module), name).get_rna_type()
         self.top.said.append(text)
-        properties = type("Properties", (), {"idname": idname})()
+        properties = type("Properties", (), {"idname": idname, "text": text})()
         self.top.offered.append(properties)
         return properties
 
