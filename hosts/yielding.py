@@ -197,10 +197,10 @@ class YieldingHost:
         limit, theirs = self.settings.speed_limit, 0
         if self._child and limit:
             here, there = (len(self._ledger.at(place)) for place in (_Place.THREADS, _Place.CHILD))
-            theirs = min(limit - 1, max(1, limit * there // max(1, here + there)))
+            theirs = max(1, min(limit - 1, limit * there // max(1, here + there)))
         if self._child:
             self._child.set_speed(theirs)
-        self._threads.set_speed(limit - theirs)
+        self._threads.set_speed(max(1, limit - theirs) if limit else 0)
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
         self.settings = replace(self.settings, tokens=tokens)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack, assert_never
 
@@ -339,12 +340,16 @@ class Queue:
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
-        if self.run:
-            self.run.close(forced=True)
-        if self.host:
-            self.host.shut(forced=True)
-            self.host = None
-        self.calls.close()
+        with ExitStack() as stack:  # whatever goes wrong with one
+            stack.callback(self.calls.close)
+            stack.callback(self._shut_host)
+            if self.run:
+                self.run.close(forced=True)
+
+    def _shut_host(self) -> None:
+        host, self.host = self.host, None
+        if host:
+            host.shut(forced=True)
 
 
 def record(link: names.Link, directory: str, options: Options) -> Download:

@@ -9,7 +9,7 @@ from typing import Any
 
 import bpy
 
-from ..workers import Ended, ProcessHost, Report, Started, YieldingHost
+from ..workers import Download, Ended, ProcessHost, Report, Started, YieldingHost
 from . import watch
 from .queue import Host, Queue
 from .settings import connections, is_rendering, settings, wants_process

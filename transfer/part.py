@@ -105,9 +105,11 @@ class File:
         """Its descriptor; the file is made where it is late. Raises Stopped, TakenError, OSError."""
         if self.standing is Standing.LATE:
             self._open(self.path)
+            if self.size:  # somebody has begun meanwhile, and is gone: Retry goes on with it
+                self.close()
+                raise TakenError
             with suppress(IsADirectoryError):  # which vouches for nothing
-                portable.remove(_sidecar(self.path))  # somebody may have begun meanwhile, and be gone
-            os.ftruncate(self._fd, 0)
+                portable.remove(_sidecar(self.path))
         if self.standing is Standing.CLOSED:
             raise Stopped
         return self._fd
@@ -150,6 +152,7 @@ class File:
     def _copy(self) -> None:
         nameless, named = self._fd, _locked(self.path)
         try:
+            os.ftruncate(named, 0)
             _write(named, memoryview(portable.pread(nameless, self.size, 0)), 0)
             portable.sync_file(named)  # what is published was made durable before
         except BaseException:

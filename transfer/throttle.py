@@ -12,6 +12,7 @@ from .control import Control
 SLICES = 8  # of a second's bytes that are read at once, so that a slow limit comes in small pieces
 LEAST = 4096  # bytes that are read at once, at least
 LOOK = 0.1  # seconds between two looks whether the limit is another one
+LONGEST = 1.0  # seconds that what another limit had read is waited for: at a byte a second that were hours
 
 
 class Readable(Protocol):
@@ -41,7 +42,9 @@ class Throttle:
     def limit(self, limit: int) -> None:
         with self._lock:
             if limit != self._limit:
-                self._limit, self._free = limit, 0.0
+                owed, now = self._limit * max(0.0, self._free - self._now()), self._now()
+                self._free = now + min(owed / limit, LONGEST) if limit else 0.0
+                self._limit = limit
                 self._changes += 1
 
     @property
@@ -66,6 +69,8 @@ class Throttle:
     def _wait(self, control: Control) -> None:
         """Until what was read so far may have been: others may read on meanwhile, and wait the longer."""
         changes, end = self._changes, self._free  # in this order: another limit sets both
-        while (left := end - self._now()) > 0 and changes == self._changes:
+        while (left := end - self._now()) > 0:
             control.sleep(min(left, LOOK))
             control.touch()  # it is we who wait, and no server that stalls
+            if changes != self._changes:
+                changes, end = self._changes, self._free

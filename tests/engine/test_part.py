@@ -542,16 +542,18 @@ def test_who_was_there_first_has_it_once_something_comes(part: Part, tmp_path: P
     first.close()
 
 
-def test_what_somebody_began_meanwhile_and_left_counts_for_nothing(tmp_path: Path) -> None:
+def test_what_somebody_began_meanwhile_and_left_is_gone_on_with_by_the_next_try(tmp_path: Path) -> None:
     late = Part(URL, str(tmp_path), None)
     late.open()
     other = opened(URL, str(tmp_path), None)
     _fill(other, 1000)
     other.close()
-    late.write(memoryview(b"x"), 0)
-    late.release()
-    assert names(tmp_path) == [late.path.name]
-    assert late.path.read_bytes() == b"x"
+    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+        late.write(memoryview(b"x"), 0)
+    late.close()
+    again = opened(URL, str(tmp_path), None)
+    assert again.received.ranges.total() == 1000
+    again.close()
 
 
 @pytest.mark.usefixtures("nameless")

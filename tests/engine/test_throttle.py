@@ -134,6 +134,29 @@ def test_a_new_limit_counts_for_those_who_wait(time: Time) -> None:
     assert time.now < 1001.0
 
 
+def test_a_limit_that_goes_up_and_down_forgives_nothing(time: Time) -> None:
+    """As one does that is shared by what two hosts have to do."""
+    throttle = Throttle(40_000, lambda: time.now)
+    count = 0
+    for turn in range(200):
+        throttle.limit = 60_000 if turn % 2 else 40_000
+        count += read(throttle, 5000, time)
+    assert 40_000 <= count / (time.now - 1000.0) <= 61_000
+
+
+def test_who_waits_while_the_limit_goes_up_and_down_waits_on(time: Time) -> None:
+    throttle = Throttle(LEAST, lambda: time.now)
+
+    class Restless(Time):
+        def sleep(self, seconds: float) -> None:
+            time.now += seconds
+            throttle.limit = LEAST + 1 if throttle.limit == LEAST else LEAST
+
+    read(throttle, LEAST, time)
+    read(throttle, LEAST, Restless())
+    assert time.now == pytest.approx(1001.0, abs=0.01)
+
+
 @pytest.mark.parametrize(("limit", "piece"), [(80_000, 10_000), (1, LEAST), (1 << 40, 1 << 20), (0, 1 << 20)])
 def test_a_low_limit_reads_in_small_pieces(time: Time, limit: int, piece: int) -> None:
     assert read(Throttle(limit, lambda: time.now), 1 << 20, time) == piece
