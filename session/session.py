@@ -234,10 +234,10 @@ class Session(Queue):
         if any(other.url == row.url and _is_in(other, directory) for other in self.rows if other is not row):
             raise TransferError("This link is in the list for that folder already")
         prepare_folder(directory)
-        if self.host:
-            self.host.forget(row.uid)
         there = [name for name in records.part_names(row) if row.has_file(name)]
         moved = next((name for name in there[::-1] if move_leftover(row.directory, directory, name)), "")
+        if self.host:  # after that: it would open the file again, to make all of it durable
+            self.host.forget(row.uid)
         self.store.folders.remove(row.directory, there)
         self.store.folders.use(directory, [row.url])
         row.directory, row.partial = directory, moved

@@ -369,6 +369,23 @@ def test_a_failed_download_takes_what_it_received_into_another_folder(rows: List
     assert rows.session.job(row).partial == part
 
 
+def test_what_a_worker_let_go_of_moves_before_it_is_made_durable_where_it_was(
+    rows: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which opens the file again, on another thread: it could not move just then."""
+    left: list[list[str]] = []
+
+    class Keeping:
+        def forget(self, uid: int) -> None:
+            left.append(rows.files())
+
+    row = failed(rows)
+    rows.leave_part()
+    monkeypatch.setattr(rows.session, "host", Keeping())
+    rows.session.change_folder(row, str(tmp_path / "other"))
+    assert left == [[]]
+
+
 def test_bytes_that_cannot_move_stay_where_they_are_and_do_not_come_back_as_a_download(
     rows: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
