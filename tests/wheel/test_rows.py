@@ -370,7 +370,7 @@ def test_a_failed_download_takes_what_it_received_into_another_folder(rows: List
 
 
 def test_what_a_worker_let_go_of_moves_before_it_is_made_durable_where_it_was(
-    rows: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: List, tmp_path: Path
 ) -> None:
     """Which opens the file again, on another thread: it could not move just then."""
     left: list[list[str]] = []
@@ -381,8 +381,9 @@ def test_what_a_worker_let_go_of_moves_before_it_is_made_durable_where_it_was(
 
     row = failed(rows)
     rows.leave_part()
-    monkeypatch.setattr(rows.session, "host", Keeping())
+    rows.session.host = Keeping()  # type: ignore[assignment]
     rows.session.change_folder(row, str(tmp_path / "other"))
+    rows.session.host = None
     assert left == [[]]
 
 
