@@ -58,7 +58,7 @@ def tell_portable(change: Callable[[Any, str, Any], object], portable: Any) -> N
     pwrite, pread = portable.pwrite, portable.pread
 
     def open_named(path: Any, flags: int, mode: int = 0o777) -> int:
-        if not is_safe(os.path.basename(path)):
+        if not is_safe(os.path.basename(path).lstrip(".")):  # ours begin with none, those of others may
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fspath(path))
         fd: int = open_file(path, flags, mode)
         return fd
