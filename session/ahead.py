@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..transfer import lists, names, part, portable
 from ..transfer.job import Entry, Failed, IfExists, Job, Phase, Seen
@@ -151,6 +151,9 @@ class Ahead:
                 old = before.get(entry.url)
                 new = File(names.Link(entry.url, entry.digest), entry=entry)
                 self.listed.append(old if old and old.entry == entry else new)
+            is_named = any(entry.url == file.link.url for entry in file.seen.entries)
+            if file.link in self._links and lists.is_text(file.seen.name) and not is_named:
+                self.listed.append(before.get(file.link.url) or _itself(file))
             todo += self._parts(file.seen, known)
 
     def _parts(self, seen: Seen, known: dict[str, File]) -> list[File]:
@@ -309,6 +312,12 @@ def kind(file: File) -> str:
         return "Blender file"
     told = file.seen.content_type.partition(";")[0].strip() if file.seen else ""
     return f"{readable(extension.upper())} file" if extension else readable(told)[:40]
+
+
+def _itself(file: File) -> File:
+    """A text that was read as a list: it may be wanted for itself, so it is there to be chosen."""
+    assert file.seen
+    return File(file.link, seen=replace(file.seen, entries=None), is_chosen=False)
 
 
 def _note(file: File, outcome: object) -> None:

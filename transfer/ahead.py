@@ -94,7 +94,7 @@ class Look:
         try:
             listing = lists.read(self._read(answer, control, buffer), head.url)
         except (lists.NoListError, TooLongError):
-            if seen.name.lower().endswith(".txt"):
+            if lists.is_text(seen.name):
                 return seen
             raise
         entries, more = tuple(listing.entries), tuple(listing.more)

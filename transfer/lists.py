@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urljoin
@@ -27,12 +28,18 @@ _LONE = r"[0-9A-Fa-f]{32,128}"
 _SUMS = r"(?:md5|sha-?(?:1|256|384|512))"
 _LIST_NAME = rf"(?i){_SUMS}(?:sums?)?(?:\.txt)?|checksums?(?:\.txt)?|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
 _LIST_NAME += r"|_?asset-(?:library-meta|index)\.json"
+_IS_LINK = r"\W*[A-Za-z][A-Za-z0-9+.-]*://.*"  # or is meant to be one
 _LAST = 999_999  # the lowest priority (RFC 5854, section 4.2.16.2)
 
 
 def is_list(url: str) -> bool:
     """Whether a link is, by its name, to a list and not to a file that is wanted for itself."""
     return re.fullmatch(_LIST_NAME, names.from_url(url)) is not None
+
+
+def is_text(name: str) -> bool:
+    """Whether a file may be a list or a text that is read by people, as its name goes."""
+    return name.lower().endswith(".txt")
 
 
 class NoListError(TransferError):
@@ -47,14 +54,24 @@ class Listing:
     more: list[str] = field(default_factory=list)
     """Further parts of the list, to be fetched and read likewise."""
     problems: list[str] = field(default_factory=list)
-    """A sentence for each line that names no file."""
+    """A sentence for each line that names no file, and each part that cannot be had."""
 
     def add(self, make: Callable[[], Entry]) -> None:
         """Take an entry, or say why it is none."""
         if len(self.entries) + len(self.problems) >= MOST:
             raise NoListError(f"This list names more than {MOST:,} files, which is too many to choose from")
-        try:
+        with self._noting():
             self.entries.append(make())
+
+    def follow(self, make: Callable[[], str]) -> None:
+        """Take the address of a further part, if it is not empty, or say why it is none."""
+        with self._noting():
+            self.more += filter(None, [make()])
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
         except TransferError as error:
             self.problems.append(str(error))
 
@@ -84,6 +101,19 @@ def _encoding(data: bytes) -> str:
 def _entry(url: str, path: str, **more: Any) -> Entry:
     names.check(url)
     return Entry(url=url, path=_inside(path), **more)
+
+
+def _join(base: str, where: str, *, is_path: bool = False) -> str:
+    """An address as a list has it, from the list's own; a path may have whatever characters.
+
+    Raises TransferError where it is none.
+    """
+    try:
+        found = urljoin(base, quote(where) if is_path else where)
+        found.encode()  # half a character, which JSON can have, is in no address
+    except ValueError:
+        raise TransferError(f"The list has an address that is none: {names.shown(where)}") from None
+    return found
 
 
 def _inside(path: str) -> str:
@@ -133,7 +163,7 @@ def _checksum(line: str) -> tuple[Digest, str] | None:
 
 def _beside(url: str, path: str) -> str:
     """The address of a file that lies beside the list, whatever characters its name has."""
-    return urljoin(url, "./" + quote(path.removeprefix("./")))
+    return _join(url, "./" + path.removeprefix("./"), is_path=True)
 
 
 # -- Metalink 4 (RFC 5854).
@@ -155,12 +185,19 @@ def _read_metalink(text: str, url: str, listing: Listing) -> bool:
 
 def _metalink_file(file: ElementTree.Element, base: str) -> Entry:
     path = file.get("name", "")
-    found = sorted(file.iter(f"{_METALINK}url"), key=_priority)
-    urls = [urljoin(base, (element.text or "").strip()) for element in found]
-    urls = [url for url in urls if url.lower().startswith(("http://", "https://"))]
+    urls = list(_metalink_urls(file, base))
     if not urls:
         raise TransferError(f"The list gives no link for {names.shown(path)}")
     return _entry(urls[0], path, size=_size(file), digest=_best_hash(file), mirrors=tuple(urls[1:]))
+
+
+def _metalink_urls(file: ElementTree.Element, base: str) -> Iterator[str]:
+    """Those that can be fetched, the best first: a bad one spoils no other."""
+    for element in sorted(file.iter(f"{_METALINK}url"), key=_priority):
+        with suppress(TransferError):
+            url = _join(base, (element.text or "").strip())
+            names.check(url)
+            yield url
 
 
 def _priority(element: ElementTree.Element) -> int:
@@ -190,21 +227,23 @@ def _read_json(text: str, url: str, listing: Listing) -> bool:
         said = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    root = url.partition("/_v1/")[0] + "/" if "/_v1/" in url else urljoin(url, ".")
+    root = url.partition("/_v1/")[0] + "/" if "/_v1/" in url else _join(url, ".")
     version = _dict(_dict(said, "api_versions"), "v1")
-    listing.more += [where for page in (version, *_list(said, "pages")) if (where := _page(page, root))]
+    for page in (version, *_list(said, "pages")):
+        listing.follow(lambda p=page: _page(p, root))  # type: ignore[misc]
     for file in _list(said, "files"):
         listing.add(lambda f=file: _asset_file(f, root))  # type: ignore[misc]
     return bool(listing.more or listing.entries or listing.problems)
 
 
 def _page(page: Any, root: str) -> str:
-    """The address of another part, which its hash tells apart from earlier ones."""
+    """The address of another part, which its hash tells apart from earlier ones; empty: there is none."""
     if not isinstance(page, dict) or not isinstance(page.get("url"), str) or not page["url"]:
         return ""
     digits = str(page.get("hash", "")).rpartition(":")[2]
-    url = urljoin(root, page["url"])
-    return f"{url}{'&' if '?' in url else '?'}hash={quote(digits)}" if digits else url
+    url = _join(root, page["url"])
+    names.check(url)
+    return f"{url}{'&' if '?' in url else '?'}hash={quote(digits, errors='replace')}" if digits else url
 
 
 def _asset_file(file: Any, root: str) -> Entry:
@@ -213,8 +252,9 @@ def _asset_file(file: Any, root: str) -> Entry:
         raise TransferError("The list has a file without a path")
     algorithm, _, digits = str(file.get("hash", "")).partition(":")
     size, where = file.get("size_in_bytes"), file.get("url")
-    url = urljoin(root, where) if isinstance(where, str) and where else urljoin(root, quote(path))
-    known = size if isinstance(size, int) and size >= 0 else None
+    is_given = isinstance(where, str) and bool(where)
+    url = _join(root, where if is_given else path, is_path=not is_given)
+    known = size if isinstance(size, int) and 0 <= size < 10**18 else None
     return _entry(url, path, size=known, digest=_digest(algorithm.lower(), digits))
 
 
@@ -232,8 +272,10 @@ def _list(said: Any, key: str) -> list[Any]:
 
 
 def _read_links(text: str, url: str, listing: Listing) -> bool:
-    """Links, one a line or many; comments begin with #."""
-    words = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    """Nothing but links, one a line or many; comments begin with #. A text that mentions some is no list."""
+    words = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    if not all(re.match(_IS_LINK, word) for word in words.split()):
+        return False
     links, listing.problems = names.parse_links(words)
     for link in links:
         path = names.from_url(link.url) or names.FALLBACK

@@ -253,6 +253,32 @@ def test_a_list_that_is_none_is_said_and_may_be_fetched_as_a_file(ahead: Ahead, 
     assert list(ahead.batches(links(broken, text))) == [""]
 
 
+def test_a_text_that_mentions_a_link_is_the_file_that_is_wanted(ahead: Ahead, server: Server) -> None:
+    url = server.add("/README.txt", body=b"Licence: see https://creativecommons.org/publicdomain/zero/1.0/")
+    looked(ahead, url)
+    assert ([facts(file) for file in ahead.files], ahead.listed) == (["63 B, TXT file"], [])
+    assert ahead.batches(links(url)) == {"": links(url)}
+
+
+def test_a_text_that_is_a_list_can_be_had_as_itself(ahead: Ahead, server: Server) -> None:
+    url = server.add("/links.txt", body=b"https://example.org/rock.zip")
+    looked(ahead, url)
+    rock, text = ahead.listed
+    assert (rock.name, rock.is_chosen) == ("rock.zip", True)
+    assert (text.name, text.is_chosen) == ("links.txt", False)
+    assert ahead.batches(links(url)) == {"": links("https://example.org/rock.zip")}
+    rock.is_chosen, text.is_chosen = False, True
+    other = server.add("/b.blend", body=DATA)
+    looked(ahead, url, other)
+    assert ahead.batches(links(url, other)) == {"": links(other, url)}
+
+
+def test_a_text_that_names_itself_is_offered_once(ahead: Ahead, server: Server) -> None:
+    url = server.url("/links.txt")
+    looked(ahead, server.add("/links.txt", body=f"{url}\n{url}".encode()))
+    assert [(file.name, file.is_chosen) for file in ahead.listed] == [("links.txt", True)]
+
+
 def test_a_list_of_too_many_files_is_a_sentence(ahead: Ahead, server: Server) -> None:
     url = server.add("/SHA256SUMS", body="".join(f"{'0' * 64}  {n}.zip\n" for n in range(10_001)).encode())
     looked(ahead, url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -125,6 +126,56 @@ def test_the_parts_of_an_asset_listing_lead_to_its_files() -> None:
     ]
 
 
+# One bad address spoils no other.
+
+BAD_ADDRESSES = ["http://[", "http://[::1]x/a", "http://a b/c", "//[/a", "http://e.org:99999/a", "http://\u2100/a"]
+
+
+@pytest.mark.parametrize("bad", BAD_ADDRESSES)
+def test_a_bad_address_is_a_problem_of_its_own_entry(bad: str) -> None:
+    good = '<url>http://a/b</url></file><file name="c.zip"><url>http://a/c</url></file>'
+    metalink = listed(METALINK.format(f'<file name="a.zip"><url>{bad}</url></file><file name="b.zip">{good}'))
+    files = [{"path": "a.zip", "url": bad}, {"path": "b.zip"}, {"path": "c.zip"}]
+    for listing in (metalink, listed(json.dumps({"files": files}))):
+        assert [entry.path for entry in listing.entries] == ["b.zip", "c.zip"]
+        assert len(listing.problems) == 1
+
+
+@pytest.mark.parametrize("bad", BAD_ADDRESSES)
+def test_a_bad_mirror_leaves_the_others(bad: str) -> None:
+    urls = f'<url priority="1">{bad}</url><url priority="2">http://a/b</url><url>{bad}</url>'
+    entry = only(METALINK.format(f'<file name="a.zip">{urls}</file>'))
+    assert (entry.url, entry.mirrors) == ("http://a/b", ())
+
+
+@pytest.mark.parametrize("bad", [*BAD_ADDRESSES, "http://e.org/\ud800"])
+def test_a_part_whose_address_is_bad_leaves_the_others(bad: str) -> None:
+    listing = listed(json.dumps({"pages": [{"url": bad, "hash": "SHA256:00"}, {"url": "p-1.json"}]}))
+    assert (listing.more, len(listing.problems)) == ([BASE + "p-1.json"], 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ({"path": "\ud800.blend"}, ["b.blend"]),
+        ({"path": "a.blend", "url": "\udfff"}, ["b.blend"]),
+        ({"path": "a.blend", "hash": "SHA256:\ud800"}, ["a.blend", "b.blend"]),
+        ({"path": "a.blend", "size_in_bytes": 10**400}, ["a.blend", "b.blend"]),
+    ],
+)
+def test_half_a_character_or_an_endless_number_spoils_no_other(
+    file: dict[str, Any], names: list[str]
+) -> None:
+    listing = listed(json.dumps({"files": [file, {"path": "b.blend"}]}))
+    assert [entry.path for entry in listing.entries] == names
+    assert [entry.size for entry in listing.entries] == [None] * len(names)
+
+
+def test_a_part_keeps_its_address_whatever_its_hash_is() -> None:
+    listing = listed(json.dumps({"pages": [{"url": "p.json", "hash": "SHA256:\ud800"}]}))
+    assert listing.more == [BASE + "p.json?hash=%3F"]
+
+
 # Plain links, and what is no list.
 
 
@@ -142,6 +193,26 @@ def test_a_text_of_links_is_a_list_too() -> None:
 def test_what_is_no_list_is_said(text: str) -> None:
     with pytest.raises(NoListError, match="no list of files"):
         listed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Licence: see https://creativecommons.org/publicdomain/zero/1.0/",
+        "https://e.org/rock.zip is the newest one",
+        "https://e.org/rock.zip\nthanks",
+        "Rocks <https://e.org/rock.zip>",
+        "- https://e.org/rock.zip",
+    ],
+)
+def test_a_text_that_mentions_a_link_is_no_list(text: str) -> None:
+    with pytest.raises(NoListError, match="no list of files"):
+        listed(text, "README.txt")
+
+
+def test_a_link_that_cannot_be_used_leaves_the_others_of_a_text() -> None:
+    listing = listed("<https://e.org/rock.zip>\nhttp://[\nftp://e.org/tree.zip", "links.txt")
+    assert ([entry.path for entry in listing.entries], len(listing.problems)) == (["rock.zip"], 2)
 
 
 # Nothing leaves the folder.
