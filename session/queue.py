@@ -117,7 +117,7 @@ class Queue:
         Where the link is at work in the folder already that one's, if it `may_wait` for it; else a FAILED
         one without a uid.
         """
-        at_work = {row.url: row for row in self.rows if row.directory == directory}
+        at_work = {row.url: row for row in self.rows.within(directory)}
         rows = []
         for link in links:
             row, same = record(link, directory, options), at_work.get(link.url)

@@ -21,6 +21,7 @@ class Rows:
         """Grows with each change of a status or of the order."""
         self._rows: list[Download] = []
         self._by_uid: dict[int, Download] = {}
+        self._by_folder: dict[str, dict[int, Download]] = {}
         self._last_uid = 0
         self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
         self._queue_is_sorted = True
@@ -46,6 +47,10 @@ class Rows:
         """The row with this uid."""
         return self._by_uid.get(uid)
 
+    def within(self, directory: str) -> Iterable[Download]:
+        """The rows whose files go into this folder, in no order. Cheap, however many folders there are."""
+        return self._by_folder.get(directory, {}).values()
+
     def queued(self) -> Iterable[Download]:
         """The rows that wait for their turn, first the next. Cheap, however long the list."""
         if not self._queue_is_sorted:
@@ -70,6 +75,7 @@ class Rows:
         self.changes += 1
         self._rows.append(row)
         self._by_uid[row.uid] = row
+        self._file(row)
         self.counts[row.status] += 1
         if row.status is Status.QUEUED:
             self._queued[row.uid] = row
@@ -79,11 +85,27 @@ class Rows:
         self.changes += 1
         for row in rows:
             del self._by_uid[row.uid]
+            self._unfile(row)
             self.counts[row.status] -= 1
             self.running.pop(row.uid, None)
             self._queued.pop(row.uid, None)
         if rows:
             self._rows = [row for row in self._rows if row.uid in self._by_uid]
+
+    def change_folder(self, row: Download, directory: str) -> None:
+        """Have a row's file go into another folder; of a row in the list, here and nowhere else."""
+        self._unfile(row)
+        row.directory = directory
+        self._file(row)
+
+    def _file(self, row: Download) -> None:
+        self._by_folder.setdefault(row.directory, {})[row.uid] = row
+
+    def _unfile(self, row: Download) -> None:
+        within = self._by_folder[row.directory]
+        del within[row.uid]
+        if not within:
+            del self._by_folder[row.directory]
 
     def move(self, row: Download, direction: str, show: str = "ALL") -> int:
         """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place.

@@ -110,7 +110,7 @@ class Session(Queue):
 
     def _finder(self, directory: str) -> Callable[[names.Link], Download | None]:
         """Finds the row that has something left to do for a link in this folder."""
-        here = [row for row in self.rows if _is_in(row, directory)]
+        here = list(self._unfinished(directory))
         whole = {row.url: row for row in here if not row.is_cut}
         cut = {row.partial: row for row in here if row.is_cut}
 
@@ -147,7 +147,11 @@ class Session(Queue):
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
         """The other rows that have something left to do in a row's folder."""
-        return (other for other in self.rows if other is not row and _is_in(other, row.directory))
+        return (other for other in self._unfinished(row.directory) if other is not row)
+
+    def _unfinished(self, directory: str) -> Iterator[Download]:
+        """The rows that have something left to do in this folder, now or when asked."""
+        return (row for row in self.rows.within(directory) if row.is_unfinished)
 
     def _discard_earlier(self, row: Download) -> None:
         """Delete the partial file of an earlier link that this row could not make use of."""
@@ -231,7 +235,7 @@ class Session(Queue):
         """
         if row.status is not Status.FAILED:
             raise TransferError("Only a download that failed can go into another folder")
-        if any(other.url == row.url and _is_in(other, directory) for other in self.rows if other is not row):
+        if any(other.url == row.url and other is not row for other in self._unfinished(directory)):
             raise TransferError("This link is in the list for that folder already")
         prepare_folder(directory)
         there = [name for name in records.part_names(row) if row.has_file(name)]
@@ -240,7 +244,8 @@ class Session(Queue):
             self.host.forget(row.uid)
         self.store.folders.remove(row.directory, there)
         self.store.folders.use(directory, [row.url])
-        row.directory, row.partial = directory, moved
+        self.rows.change_folder(row, directory)
+        row.partial = moved
         if not moved:
             row.progress = Progress(name=row.progress.name)
         self.changed(row)
@@ -387,8 +392,3 @@ def _nobody(row: Download) -> None:
 
 def _nothing() -> None:
     """Likewise."""
-
-
-def _is_in(row: Download, directory: str) -> bool:
-    """Whether a row has something left to do in this folder, now or when asked."""
-    return row.is_unfinished and row.directory == directory

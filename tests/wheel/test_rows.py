@@ -73,6 +73,31 @@ def rows(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return List(extension.package, folder)
 
 
+def test_who_adds_to_many_folders_walks_over_the_list_no_more_often(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks, kind = [], type(rows.session.rows)
+    walk = kind.__iter__
+    monkeypatch.setattr(kind, "__iter__", lambda self: walks.append(self) or walk(self))
+    for number in range(50):
+        rows.folder = rows.folder.parent / str(number)
+        (link,), _ = rows.names.parse_links(URL)
+        rows.session.add([link], directory=str(rows.folder))
+    assert walks == []
+    assert len(rows.session.rows) == 50
+
+
+def test_a_link_is_found_in_the_folder_that_it_went_into(rows: List, tmp_path: Path) -> None:
+    first, other = failed(rows), tmp_path / "other"
+    rows.session.change_folder(first, str(other))
+    assert rows.add(URL)[0] is first
+    assert len(rows.session.rows) == 2
+    rows.session.put(first, type(first.status).PAUSED)
+    rows.folder = other
+    assert first not in rows.add(URL)
+    assert len(rows.session.rows) == 2
+
+
 def test_half_a_link_gives_way_to_the_whole_one(rows: List) -> None:
     rows.leave_part()
     (half,) = rows.find()
