@@ -18,12 +18,13 @@ _INVALID = ctypes.c_void_p(-1).value
 _PATH_SIZE = 1024  # characters
 _SYSTEMS_OWN = frozenset(("conhost.exe",))  # what Windows starts beside a child of ours, by itself
 
-_SYNCHRONIZE, _SUSPEND_RESUME = 0x00100000, 0x0800  # rights to a process
+_SYNCHRONIZE, _SUSPEND_RESUME, _QUERY = 0x00100000, 0x0800, 0x1000  # rights to a process
 
 _kernel = ctypes.WinDLL("kernel32", use_last_error=True)
 _kernel.CreateToolhelp32Snapshot.restype = wintypes.HANDLE
 _kernel.OpenProcess.restype = wintypes.HANDLE
 _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+_kernel.GetProcessTimes.argtypes = [wintypes.HANDLE, *[ctypes.c_void_p] * 4]
 _kernel.CloseHandle.argtypes = [wintypes.HANDLE]
 _kernel.GetFileType.argtypes = [wintypes.HANDLE]
 _kernel.GetFinalPathNameByHandleW.argtypes = [
@@ -64,13 +65,28 @@ class _Handle(ctypes.Structure):
 
 
 def children(pid: int | None = None) -> list[int]:
-    """Children of a process (this one). What has ended is in no list."""
+    """Children of a process (this one). What has ended is in no list.
+
+    Numbers are used again: what is older than the process had another parent of that number.
+    """
     pid = pid or os.getpid()
+    began = _began(pid)
     return [
         process.th32ProcessID
         for process in _processes()
-        if process.th32ParentProcessID == pid and process.szExeFile.lower() not in _SYSTEMS_OWN
+        if process.th32ParentProcessID == pid
+        and process.szExeFile.lower() not in _SYSTEMS_OWN
+        and _began(process.th32ProcessID) >= began
     ]
+
+
+def _began(pid: int) -> int:
+    """When a process did, in Windows' time; 0 where it cannot be asked."""
+    times = [wintypes.FILETIME() for _ in range(4)]
+    with _opened(pid, _QUERY) as process:
+        if process:
+            _kernel.GetProcessTimes(process, *map(ctypes.byref, times))
+    return times[0].dwHighDateTime << 32 | times[0].dwLowDateTime
 
 
 def describe(pid: int) -> str:
