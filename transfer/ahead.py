@@ -6,6 +6,7 @@ for names, and stopped in the same way. It writes nothing.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 _ONE_BYTE = {"Range": "bytes=0-0"}
 
 
-class TooLongError(TransferError):
-    """A list is longer than may be read."""
+class UnreadError(TransferError):
+    """A list is longer than may be read, or takes longer."""
 
-    def __init__(self) -> None:
-        super().__init__("This list is too long to be shown. Download fetches it as a file")
+    def __init__(self, why: str) -> None:
+        super().__init__(f"This list {why} to be shown. Download fetches it as a file")
 
 
 class Look:
@@ -62,10 +63,10 @@ class Look:
         """None: it may go better without these headers."""
         try:
             answer = Asking(self.job.url).send(client, control, headers, control.check)
-        except TryAgain:
-            if headers:
+        except TryAgain as error:
+            if headers and control.phase is Phase.REQUEST and _was_closed(error):
                 return None
-            raise
+            raise  # who did not answer in time would not do so the next time: somebody waits
         try:
             head = Head.of(answer)
             if headers and head.status in answers.NO_RANGES:
@@ -93,7 +94,7 @@ class Look:
         """With what it lists. Raises TransferError where it is no list; a text may be anything."""
         try:
             listing = lists.read(self._read(answer, control, buffer), head.url)
-        except (lists.NoListError, TooLongError):
+        except (lists.NoListError, UnreadError):
             if lists.is_text(seen.name):
                 return seen
             raise
@@ -101,13 +102,16 @@ class Look:
         return replace(seen, entries=entries, more=more, left_out=len(listing.problems))
 
     def _read(self, answer: Answer, control: Control, buffer: memoryview) -> bytes:
-        """All of a short body. Raises TransferError where it is longer than asked for."""
+        """All of a short body. Raises TransferError where it is longer than asked for, or takes too long."""
+        end = time.monotonic() + self._settings.timeout
         control.enter(Phase.BODY)
         body, data = Body(answer, names.from_url(self.job.url)), bytearray()
         while count := body.read(buffer, control):
             data += buffer[:count]
             if len(data) > self.job.reads:
-                raise TooLongError
+                raise UnreadError("is too long")
+            if time.monotonic() > end:  # one time-out for all of it: each byte would begin a new one
+                raise UnreadError("comes too slowly")
         return bytes(data)
 
     # -- What a host asks of a transfer.
@@ -137,3 +141,9 @@ class Look:
     def carry(self) -> Carried | None:
         """Nobody else goes on with it."""
         return None
+
+
+def _was_closed(error: TryAgain) -> bool:
+    from .connect import was_closed  # imports requests, as whoever asks has by now
+
+    return was_closed(error)

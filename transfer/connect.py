@@ -114,7 +114,7 @@ class Client:
         try:
             return self._send(url, host, fields, control)
         except TryAgain as error:
-            if not (control.reused and _was_closed(error)):
+            if not (control.reused and was_closed(error)):
                 raise
             return self._send(url, host, fields, control)
 
@@ -782,8 +782,8 @@ def _refused_tunnel(chain: list[BaseException]) -> int:
     return next((int(match[1]) for match in found if match), 0)
 
 
-def _was_closed(error: TransferError) -> bool:
-    """Whether the server had closed the connection while it was idle."""
+def was_closed(error: TransferError) -> bool:
+    """Whether the server closed the connection before it answered, as one that was idle is closed."""
     causes = list(_causes(error.__cause__))
     # Over TLS older Pythons have no class for it.
     is_cut = any(getattr(cause, "reason", "") == "UNEXPECTED_EOF_WHILE_READING" for cause in causes)

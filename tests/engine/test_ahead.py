@@ -15,6 +15,7 @@ from server import (
     basic_auth,
     content_range,
     cut_before_headers,
+    drip,
     endless_body,
     gzip_body,
     gzip_bomb,
@@ -31,6 +32,7 @@ from server import (
     status_416,
 )
 
+from background_downloads.transfer import ahead as ahead_module
 from background_downloads.transfer.job import Digest, IfExists, Phase, Seen
 
 DATA = pattern(300_000)
@@ -148,6 +150,17 @@ def test_a_server_that_never_answers_ends_with_a_sentence(
     driver.until_phase(job, Phase.REQUEST)
     supervisors_clock.now += 1000.0
     assert "did not answer in time" in failed(driver.outcome(job))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("behaviour", [stall_before_headers(), stall_in_headers()], ids=["at all", "whole"])
+def test_who_does_not_answer_in_time_is_not_asked_again(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, behaviour: Any
+) -> None:
+    driver = new_thread_driver(Settings(timeout=0.2))
+    url = server.add("/rock.blend", on_range(behaviour), body=DATA)
+    assert "did not answer in time" in failed(look(driver, url, tmp_path))
+    assert len(server.requests) == 1
 
 
 # A short file that is read: a list.
@@ -168,6 +181,29 @@ def test_of_a_list_no_more_is_read_than_may_be(
 ) -> None:
     url = server.add("/list.meta4", *filter(None, [behaviour]), body=DATA)
     assert "too long" in failed(look(driver, url, tmp_path, reads=100_000))
+
+
+@pytest.mark.parametrize("name", ["list.meta4", "list.txt"])
+def test_a_list_that_comes_too_slowly_is_not_waited_for(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    clock, driver, gate = Clock(), new_thread_driver(Settings(timeout=30.0)), server.gate()
+    monkeypatch.setattr(ahead_module, "time", clock)
+    job = new_job(server.add(f"/{name}", drip(1, gate), body=DATA), tmp_path, looks=True, reads=1 << 20)
+    driver.submit(job)
+    driver.until_reached(gate)
+    driver.until_phase(job, Phase.BODY)
+    clock.now += 31.0
+    gate.step()
+    outcome = driver.outcome(job)
+    if name.endswith(".txt"):
+        assert (seen(outcome).name, seen(outcome).entries) == (name, None)
+    else:
+        assert "too slowly" in failed(outcome)
 
 
 def test_a_list_that_comes_garbled_is_a_sentence(driver: Driver, server: Server, tmp_path: Path) -> None:
