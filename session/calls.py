@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, Protocol
 
 import bpy
@@ -31,31 +31,43 @@ class Calls:
 
     def __init__(self) -> None:
         self._pending: dict[Caller, None] = {}
-        self._is_closed = False
+        self.is_closed = False
+        """Whether nobody is called any more."""
         self._timer = self._look  # one object, by which Blender knows it
 
     def post(self, caller: Caller) -> None:
         """Have it tell, however often it is posted until then."""
-        if self._is_closed or caller in self._pending:
+        if self.is_closed or caller in self._pending:
             return
         self._pending[caller] = None
         if not bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.register(self._timer, first_interval=PACE, persistent=True)
 
     def _look(self) -> float | None:
-        if not is_rendering():
-            pending, self._pending = self._pending, {}
-            with _in_window():
-                for caller in pending:
-                    caller.tell()
+        for caller in list(self._pending):  # each may close us, render, or open a file with other windows
+            if self.is_closed or is_rendering():
+                break
+            self._pending.pop(caller, None)
+            _have_tell(caller)
         return PACE if self._pending else None
 
     def close(self) -> None:
         """Nobody is called any more."""
-        self._is_closed = True
+        self.is_closed = True
         self._pending.clear()
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
+
+
+def _have_tell(caller: Caller) -> None:
+    """In the first window, if that can be had; what goes wrong is no other caller's."""
+    try:
+        with ExitStack() as stack:
+            with suppress(Exception):
+                stack.enter_context(_in_window())
+            caller.tell()
+    except Exception:
+        log.exception("A call back of the downloads met something unforeseen")
 
 
 def _in_window() -> AbstractContextManager[Any]:

@@ -51,13 +51,14 @@ class Handle:
         self,
         queue: Queue,
         *,
-        entries: Iterable[tuple[str, str, str]] = (),
+        entries: Iterable[tuple[str, str, str]] | None = None,
         done: Callable[[Handle], object] | None = None,
         progress: Callable[[Handle], object] | None = None,
     ) -> None:
-        """`entries`: what was given, as `names.read` returns it; without them nobody is told anything."""
+        """`entries`: what was given, as `names.read` returns it; None: nobody is told anything."""
         self._queue = queue
-        self._entries = entries
+        self._entries = list(entries or ())
+        self._is_kept = entries is not None
         self._done, self._progress = done, progress
         self._rows: dict[str, Download] = {}  # by the link that was asked for
         self._left: dict[int, Download] = {}  # by uid
@@ -122,7 +123,7 @@ class Handle:
             self._wait(links, options)
             return
         self._take(self._queue.add(links, **options))
-        if self._entries:  # else nobody keeps it
+        if self._is_kept:
             for row in self._left.values():
                 self._queue.listen(row, self)
             self._queue.calls.post(self)
@@ -139,7 +140,7 @@ class Handle:
             self.rows,
             teller=lambda rows: _Relay(rows, self.tell if self._progress else None),
             apart=self._progress is not None and wants_process(),
-            cancelled=lambda: self._is_cancelled,
+            cancelled=lambda: self._is_cancelled or self._queue.calls.is_closed,
         )
         self._is_waiting = False
         self._left.clear()
@@ -166,10 +167,9 @@ class Handle:
         if self._is_told:
             return
         self._is_told = self.is_done
-        if self._progress:
-            guarded(self._progress, self, self._complained)
-        if self._is_told and self._done:
-            guarded(self._done, self, self._complained)
+        for function in (self._progress, self._done if self._is_told else None):
+            if function and not self._queue.calls.is_closed:  # as the first may have disabled the add-on
+                guarded(function, self, self._complained)
 
 
 class _Relay:
@@ -209,7 +209,7 @@ def fetch(
     done: Callable[[Handle], object] | None = None,
     progress: Callable[[Handle], object] | None = None,
     if_exists: str = "RENAME",
-    wait: bool | None = None,
+    wait: bool = False,
 ) -> Handle:
     """Download files while Blender stays usable. To be called on the main thread, which calls back.
 
@@ -224,8 +224,8 @@ def fetch(
     :param done: called once, when all have ended, however that was; not if the add-on is disabled before.
     :param progress: called at most some twenty times a second.
     :param if_exists: ``RENAME``, ``OVERWRITE``, ``SKIP``, or ``UPDATE``: what changed on the server.
-    :param wait: wait in a window too, which stands still meanwhile: the one use of threads that Blender
-        supports (https://docs.blender.org/api/current/info_gotchas_threading.html).
+    :param wait: wait in a window too, which stands still meanwhile; without a window it always waits. The
+        one use of threads that Blender supports (https://docs.blender.org/api/current/info_gotchas_threading.html).
     :return: tells how it goes, and can `cancel`. It need not be kept.
     :raises ValueError: `folder` is no whole path, or `if_exists` none of these.
     :raises RuntimeError: the add-on is not enabled.
@@ -236,7 +236,7 @@ def fetch(
         entries, links = [(entry, url, problem or reason) for entry, url, problem in entries], {}
     handle = Handle(current(), entries=entries, done=done, progress=progress)
     options = {"directory": _folder(folder), "if_exists": IfExists(if_exists)}
-    _begin(handle, links.values(), options, wait=bpy.app.background if wait is None else wait)
+    _begin(handle, links.values(), options, wait=wait or bpy.app.background)
     return handle
 
 

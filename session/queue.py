@@ -341,10 +341,19 @@ class Queue:
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
         with ExitStack() as stack:  # whatever goes wrong with one
-            stack.callback(self.calls.close)
+            stack.callback(self._tell_gone)
             stack.callback(self._shut_host)
             if self.run:
-                self.run.close(forced=True)
+                stack.callback(self.run.close, forced=True)
+            stack.callback(self.calls.close)  # first
+
+    def _tell_gone(self) -> None:
+        """Whoever still waits for a row waits in vain."""
+        listened, self._listeners = self._listeners, {}
+        for uid, listeners in listened.items():
+            if row := self.rows.find(uid):
+                for listener in listeners:
+                    listener.gone(row)
 
     def _shut_host(self) -> None:
         host, self.host = self.host, None

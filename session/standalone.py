@@ -26,8 +26,8 @@ def register(*, process: bool = False) -> None:
     _process = process
     _lingering = _lingering or modal.Lingering(_operator())
     with Registered() as enabled:
+        open_session(_queue, IDNAME)  # first: it says whose operator is looked for
         _lingering.register(enabled)
-        open_session(_queue, IDNAME)
         enabled.callback(close_session)
         watch.register(enabled)
         _enabled = enabled.pop_all()

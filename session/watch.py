@@ -140,16 +140,24 @@ def _again() -> float | None:
     if operator_lives() and not current().run:
         return AGAIN
     waited, _waited = _waited, any(copy.is_stepping_aside() for copy in copies())
-    if waited or _waited:  # it gets a gap of its own after the last of them has gone
+    if waited or _waited or not _is_ready():  # it gets a gap of its own after the last of them has gone
         return AGAIN
     if current().wants_run:
         invoke()
     return None
 
 
+def _is_ready() -> bool:
+    """Whether our operator is there, and may be called: not while Blender enables add-ons at its start."""
+    return hasattr(bpy.context, "temp_override") and hasattr(bpy.types, _ours())
+
+
 def invoke() -> bool:
-    """Start a run for the rows that are QUEUED, in the first window. False, and PAUSED, where it cannot."""
-    if operator_lives():  # that of a run that was closed just now, maybe before an update: it ends first
+    """Start a run for the rows that are QUEUED, in the first window. False, and PAUSED, where it cannot.
+
+    In an add-on's `register` it starts a moment later.
+    """
+    if not _is_ready() or operator_lives():  # that of a run that was closed just now: it ends first
         start_again()
         return True
     manager = bpy.context.window_manager

@@ -30,7 +30,7 @@ def link(handle):
     if path := handle.results[0].path:
         with bpy.data.libraries.load(path, link=True) as (there, here):
             here.objects = there.objects
-        for linked in here.objects:
+        for linked in set(here.objects) - set(bpy.context.scene.collection.objects):
             bpy.context.scene.collection.objects.link(linked)
         bpy.ops.ed.undo_push(message="Fetch Asset")
 

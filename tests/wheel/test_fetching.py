@@ -154,3 +154,95 @@ def test_the_operators_put_what_was_fetched_into_the_list(
     fetching.fetch([server.add("/a.bin", body=DATA), server.add("/b.bin", status(404))], tmp_path)
     items = bpy.context.window_manager.downloads.items
     assert [(item.name, item.status) for item in items][-2:] == [("a.bin", "FINISHED"), ("b.bin", "FAILED")]
+
+
+# What only a window does, whose timers and runs a module has not.
+
+
+@pytest.fixture
+def queue(extension: Extension) -> Any:
+    """The one that is asked."""
+    return importlib.import_module(f"{extension.package}.session").current()
+
+
+def begin(fetching: Any, queue: Any, folder: Path, **callbacks: Any) -> Any:
+    """A fetch of nothing, as in a window."""
+    handle = fetching.Handle(queue, entries=[], **callbacks)
+    handle.begin([], wait=False, directory=str(folder))
+    return handle
+
+
+def test_nothing_to_fetch_is_told_in_a_window_too(fetching: Any, queue: Any, tmp_path: Path) -> None:
+    calls: list[Any] = []
+    handle = begin(fetching, queue, tmp_path, done=calls.append)
+    assert calls == []
+    queue.calls._look()
+    assert calls == [handle]
+
+
+def test_without_a_window_it_waits_whatever_is_asked(fetching: Any, server: Server, tmp_path: Path) -> None:
+    calls: list[Any] = []
+    handle = fetching.fetch(server.add("/a.bin", body=DATA), tmp_path, done=calls.append, wait=False)
+    assert (handle.results[0].status, calls) == ("FINISHED", [handle])
+
+
+def test_a_callback_that_disables_the_add_on_is_the_last(
+    fetching: Any, queue: Any, extension: Extension, tmp_path: Path
+) -> None:
+    calls: list[Any] = []
+
+    def disable(handle: Any) -> None:
+        calls.append(handle)
+        extension.disable()
+
+    first = begin(fetching, queue, tmp_path, progress=disable, done=calls.append)
+    begin(fetching, queue, tmp_path, done=calls.append)
+    queue.calls._look()
+    assert calls == [first]
+
+
+def test_disabling_the_add_on_ends_a_fetch_that_waits(
+    fetching: Any, extension: Extension, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
+    calls: list[Any] = []
+
+    def disable(handle: Any) -> None:
+        if extension.is_enabled:
+            extension.disable()
+        calls.append(handle.is_done)
+
+    handle = fetching.fetch(url, tmp_path, progress=disable, done=calls.append)
+    assert (handle.is_done, handle.results[0].status, calls) == (True, "CANCELLED", [False])
+
+
+def test_each_callback_is_called_whatever_goes_wrong_with_another(
+    fetching: Any, queue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    overrides: list[int] = []
+    module = importlib.import_module(type(queue.calls).__module__)
+
+    def broken() -> None:
+        overrides.append(len(calls))
+        raise TypeError("the window has gone")
+
+    monkeypatch.setattr(module, "_in_window", broken)
+    first = begin(fetching, queue, tmp_path, done=calls.append)
+    second = begin(fetching, queue, tmp_path, done=calls.append)
+    monkeypatch.setattr(first, "tell", lambda: 1 / 0)
+    queue.calls._look()
+    assert (calls, overrides) == ([second], [0, 0])
+
+
+def test_before_its_operator_is_there_a_run_is_put_off(
+    fetching: Any, queue: Any, extension: Extension, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `register` while Blender starts, whose context is restricted, or beside another run."""
+    watch = importlib.import_module(f"{extension.package}.session.watch")
+    monkeypatch.setattr(watch, "_ours", lambda: "NOT_THERE_OT_yet")
+    assert watch.invoke()
+    assert bpy.app.timers.is_registered(watch._again)
+    assert watch._again() == watch.AGAIN
+    bpy.app.timers.unregister(watch._again)
