@@ -5,6 +5,7 @@ is called in it. What its SHA256SUMS names is ours to replace and to take away; 
 """
 
 import hashlib
+import keyword
 import os
 import re
 import subprocess
@@ -45,7 +46,13 @@ def __getattr__(name: str) -> object:
 '''
 ORIGIN = '''"""Which copy of the engine this is. Written by `make vendor`."""
 
-NAME = __name__.removesuffix(".hosts.origin").removeprefix("bl_ext.").replace(".", "_").lower()[-40:]
+import hashlib
+import re
+
+_WHOLE = __name__.removesuffix(".hosts.origin")
+_WORDS = re.sub(r"[^a-z0-9]+", "_", _WHOLE.removeprefix("bl_ext.").lower())[-36:].strip("_0123456789")
+
+NAME = f"{{_WORDS or 'copy'}}_{{hashlib.sha256(_WHOLE.encode()).hexdigest()[:8]}}"
 """What its threads and its operator are called."""
 VERSION = "{version}"
 '''
@@ -53,7 +60,7 @@ VERSION = "{version}"
 
 def tool() -> int:
     name, folder = os.environ.get("NAME", ""), os.environ.get("DIR", "")
-    if not name.isascii() or not name.isidentifier() or not folder:
+    if not name.isascii() or not name.isidentifier() or keyword.iskeyword(name) or not folder:
         raise Trouble("Say where to: make vendor NAME=my_addon DIR=folder_with_add-ons")
     target = place(name, Path(folder).expanduser())
     changed = vendor(target)
@@ -77,18 +84,22 @@ def _is_add_on(folder: Path) -> bool:
 
 def vendor(target: Path) -> list[str]:
     """Write the copy. Returns what somebody had changed in the old one. Raises Trouble."""
-    old, new = _summed(target), contents()
+    old, files = _summed(target), contents()
+    new = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
     if target.exists() and not old and any(target.iterdir()):
         raise Trouble(f"{target} is there already, and no copy of ours: move it away first.")
+    if mine := [path for path in new.keys() - old.keys() if _digest(target / path) not in (new[path], None)]:
+        raise Trouble(f"{target / min(mine)} is yours, and would be replaced: move it away first.")
     changed = [path for path, digest in old.items() if _digest(target / path) not in (digest, None)]
     for path in sorted(old.keys() - new.keys()):
         (target / path).unlink(missing_ok=True)
         _remove_empty(target / path, target)
-    for path, data in new.items():
+    sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(new.items()))
+    target.mkdir(parents=True, exist_ok=True)
+    (target / SUMS).write_text(sums)  # first: should this be interrupted, the next time knows what is ours
+    for path, data in files.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_bytes(data)
-    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in sorted(new.items()))
-    (target / SUMS).write_text(sums)
     return changed
 
 
@@ -135,11 +146,12 @@ def _summed(target: Path) -> dict[str, str]:
     except OSError:
         return {}
     found = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
-    return {path: digest for path, digest in found.items() if _stays_inside(path)}
+    return {path: digest for path, digest in found.items() if path and _stays_inside(path, target)}
 
 
-def _stays_inside(path: str) -> bool:
-    return bool(path) and not Path(path).is_absolute() and ".." not in Path(path).parts
+def _stays_inside(path: str, target: Path) -> bool:
+    """Also where a folder of the copy is a link to another one."""
+    return ".." not in Path(path).parts and (target / path).parent.resolve().is_relative_to(target.resolve())
 
 
 def _digest(path: Path) -> str | None:

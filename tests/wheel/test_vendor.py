@@ -16,7 +16,7 @@ import bpy
 import pytest
 from leaks import LeakCheck
 from server import Server, pattern
-from vendoring import EXAMPLE, ROOT, example, vendor
+from vendoring import EXAMPLE, ROOT, TOOL, example, vendor
 
 # isort: split
 import addon_utils
@@ -72,7 +72,52 @@ def test_a_folder_of_the_authors_own_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in mine.iterdir()] == ["__init__.py"]
 
 
-@pytest.mark.parametrize("name", ["", "my-addon", "über", "a/b"])
+def test_a_file_of_the_authors_own_is_not_replaced_by_a_new_one_of_ours(tmp_path: Path) -> None:
+    copy = example(tmp_path) / "downloads"
+    sums = copy / "SHA256SUMS"
+    sums.write_text(re.sub(r".*transfer/job\.py\n", "", sums.read_text()))
+    (copy / "transfer" / "job.py").write_text("mine = True\n")
+    (copy / "workers.py").write_text("changed here\n")
+    done = vendor(EXAMPLE.name, copy.parents[1])
+    assert done.returncode != 0
+    assert "job.py is yours" in done.stderr
+    assert (copy / "transfer" / "job.py").read_text() == "mine = True\n"
+    assert (copy / "workers.py").read_text() == "changed here\n"
+
+
+def test_a_first_copy_that_was_interrupted_is_completed_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    tool = importlib.import_module("vendor")
+    target = tmp_path / "my_addon" / "downloads"
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "workers.py":
+            raise OSError("No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space"):
+            tool.vendor(target)
+    tool.vendor(target)
+    assert (target / "workers.py").read_bytes() == (ROOT / "workers.py").read_bytes()
+
+
+def test_what_lies_behind_a_linked_folder_is_not_removed(tmp_path: Path) -> None:
+    copy = example(tmp_path) / "downloads"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "room.py").write_text("mine = True\n")
+    (copy / "old").symlink_to(tmp_path / "elsewhere")
+    sums = copy / "SHA256SUMS"
+    sums.write_text(sums.read_text() + f"{'0' * 64}  old/room.py\n")
+    assert vendor(EXAMPLE.name, copy.parents[1]).returncode == 0
+    assert (tmp_path / "elsewhere" / "room.py").exists()
+
+
+@pytest.mark.parametrize("name", ["", "my-addon", "über", "a/b", "class"])
 def test_a_name_that_no_package_can_have_is_refused(tmp_path: Path, name: str) -> None:
     assert "make vendor NAME=" in vendor(name, tmp_path).stderr
     assert list(tmp_path.iterdir()) == []
@@ -160,6 +205,85 @@ def test_disabling_one_leaves_the_other_working(
     assert bpy.ops.downloads.start(urls=url, directory=str(tmp_path)) == {"FINISHED"}
 
 
+def test_the_button_of_the_example_can_be_pressed_again(
+    theirs: Any, asset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        bpy.ops.asset_fetcher.fetch()
+        assert theirs.fetching.is_done
+        assert linked(asset)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_a_fetch_that_the_add_ons_end_cuts_off_is_done_and_calls_nobody(
+    theirs: Any, server: Server, tmp_path: Path
+) -> None:
+    """No run begins where there is no window: its rows wait."""
+    fetching = importlib.import_module(f"{THEIRS}.downloads.session.fetching")
+    queue = importlib.import_module(f"{THEIRS}.downloads.session").current()
+    calls: list[Any] = []
+    url = server.url("/a.bin")
+    handle = fetching.Handle(queue, entries=[(url, url, "")], done=calls.append, progress=calls.append)
+    names = importlib.import_module(f"{THEIRS}.downloads.transfer.names")
+    handle.begin([names.Link(url)], wait=False, directory=str(tmp_path))
+    assert (handle.is_done, handle.results[0].status) == (False, "QUEUED")
+    addon_utils.disable(THEIRS, default_set=True)
+    assert (handle.is_done, handle.results[0].status) == (True, "CANCELLED")
+    assert calls == []
+    handle.cancel()  # nothing any more
+
+
+@pytest.fixture
+def scripts() -> Iterator[Path]:
+    """The folder of the add-ons of the old kind."""
+    folder = Path(bpy.utils.user_resource("SCRIPTS", path="addons", create=True))
+    sys.path.append(str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+    shutil.rmtree(folder)
+
+
+LONG = "an_add_on_with_a_name_of_sixty_characters_and_then_some_more"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["my-addon-main", "my_addon_main"],
+        ["My Addon"],
+        ["\u00e9t\u00e9"],
+        ["__hidden"],
+        ["3d"],
+        [LONG, f"x{LONG}"],
+    ],
+    ids=lambda names: names[0],
+)
+def test_whatever_an_add_on_is_called_its_copy_has_an_operator_of_its_own(
+    scripts: Path, server: Server, tmp_path: Path, names: list[str]
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    made = example(tmp_path)
+    operators = set()
+    for name in names:
+        shutil.copytree(made / "downloads", scripts / name / "downloads")
+        (scripts / name / "__init__.py").write_text(
+            "bl_info = {'name': 'Any', 'blender': (4, 2, 0)}\n"
+            "from . import downloads\n"
+            "register, unregister = downloads.register, downloads.unregister\n"
+        )
+        assert addon_utils.enable(name, default_set=True)
+    for name in names:
+        idname = importlib.import_module(f"{name}.downloads.session.standalone").IDNAME
+        operators.add(idname)
+        category, operator = idname.split(".")
+        assert getattr(getattr(bpy.ops, category), operator).get_rna_type()
+        (result,) = sys.modules[name].downloads.fetch(url, tmp_path / name).results
+        assert (result.status, result.error) == ("FINISHED", "")
+    for name in names:
+        addon_utils.disable(name, default_set=True)
+    assert len(operators) == len(names)
+
+
 def test_a_copy_holds_every_module_that_it_needs(theirs: Any) -> None:
     """Each can be imported there, and none but those is imported by name."""
     root = Path(theirs.downloads.__file__).parent
@@ -172,22 +296,20 @@ def test_its_threads_and_its_operator_are_called_otherwise(extension: Extension,
     ours = importlib.import_module(f"{extension.package}.hosts.origin")
     origin = importlib.import_module(f"{THEIRS}.downloads.hosts.origin")
     assert ours.NAME == "downloads"
-    assert origin.NAME == "user_default_asset_fetcher_downloads"
+    assert re.fullmatch("user_default_asset_fetcher_downloads_[0-9a-f]{8}", origin.NAME)
     standalone = importlib.import_module(f"{THEIRS}.downloads.session.standalone")
     assert hasattr(bpy.types, f"{origin.NAME.upper()}_OT_fetch")
     assert standalone.IDNAME != "downloads.start"
 
 
 def test_the_lines_of_the_page_for_authors_work_in_an_add_on_of_the_old_kind(
-    extension: Extension, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    extension: Extension, scripts: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scripts = Path(bpy.utils.user_resource("SCRIPTS", path="addons", create=True))
     assert vendor("old_fetcher", scripts).returncode == 0
     page = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "authors.md").read_text(), re.DOTALL)
     assert page
     code = "bl_info = {'name': 'Old Fetcher', 'blender': (4, 2, 0)}\n" + page[1]
     (scripts / "old_fetcher" / "__init__.py").write_text(code)
-    sys.path.append(str(scripts))
     try:
         module = addon_utils.enable("old_fetcher", default_set=True)
         assert module
@@ -196,8 +318,6 @@ def test_the_lines_of_the_page_for_authors_work_in_an_add_on_of_the_old_kind(
         assert result.path in capsys.readouterr().out
     finally:
         addon_utils.disable("old_fetcher", default_set=True)
-        sys.path.remove(str(scripts))
-        shutil.rmtree(scripts / "old_fetcher")
 
 
 def test_what_a_copy_fetches_is_in_no_list_of_the_extensions(

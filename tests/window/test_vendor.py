@@ -45,7 +45,8 @@ def their_operators():
     names = [o.bl_idname for w in windows for o in w.modal_operators if o]
     return [name for name in names if "ASSET_FETCHER" in name]
 """
-OPERATOR = "USER_DEFAULT_ASSET_FETCHER_DOWNLOADS_OT_fetch"
+UNIQUE = hashlib.sha256(f"{MODULE}.downloads".encode()).hexdigest()[:8].upper()
+OPERATOR = f"USER_DEFAULT_ASSET_FETCHER_DOWNLOADS_{UNIQUE}_OT_fetch"
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +274,33 @@ def test_without_threads_in_blender(both: Blender, server: Server, tmp_path: Pat
     both.wait("calls")
     assert both.eval("calls[0][2]") == ["FINISHED"]
     assert (tmp_path / "a.bin").read_bytes() == body("a.bin")
+
+
+EAGER = """
+_register = register
+def register():
+    _register()
+    if url := __import__("os").environ.get("EAGER_URL"):
+        global early, told
+        told = []
+        early = downloads.fetch(url, bpy.app.tempdir, done=lambda _: told.append(bool(bpy.context.window)))
+"""
+
+
+def test_register_may_fetch_while_blender_starts(
+    blender_factory: BlenderFactory, installation: Installation, server: Server, tmp_path: Path
+) -> None:
+    """Blender restricts the context then."""
+    source = example(tmp_path)
+    code = source / "__init__.py"
+    code.write_text(code.read_text() + EAGER)
+    first = blender_factory(online=True, factory=False)
+    first.install(build_extension(installation, source, tmp_path / "zip"))
+    first.run("bpy.context.preferences.system.use_online_access = True; bpy.ops.wm.save_userpref()")
+    assert first.quit() == 0
+    url = server.add("/a.bin", body=body("a.bin"))
+    b = blender_factory(first.folder, online=True, factory=False, environment={"EAGER_URL": url})
+    b.run(f"addon = __import__('sys').modules[{MODULE!r}]")
+    b.wait("addon.told")
+    assert b.eval("[addon.told, addon.early.results[0].status]") == [[True], "FINISHED"]
+    assert b.quit() == 0, b.last_words
