@@ -84,6 +84,10 @@ def first_field():
 """
 
 
+BOX, ROW, ALL = 178, 21, 324
+"""Pixels from the dialog's top to the first box of a list, from one to the next, and from the top to All."""
+
+
 @pytest.fixture(scope="module")
 def window_size() -> tuple[int, int]:
     """The dialog needs some room."""
@@ -338,12 +342,19 @@ def test_a_list_that_is_dropped_opens_the_dialog(b: Blender, server: Server, tmp
     assert sorted(map(str, names)) == ["maps/rock.bin", "tree.bin"]
 
 
-def test_none_and_all_are_one_click_each(b: Blender, server: Server) -> None:
+def test_boxes_none_and_all_are_clicked(b: Blender, server: Server) -> None:
     opened(b, metalink(server, first=server.url("/real.bin")))
     b.wait("'2 of 2 files chosen' in shown()")
-    b.run("bpy.ops.downloads.choose_listed(is_chosen=False)")
-    b.wait("'0 of 2 files chosen' in shown()")
-    b.run("bpy.ops.downloads.choose_listed(is_chosen=True)")
-    b.wait("'2 of 2 files chosen' in shown()")
+    chosen = "[item.is_chosen for item in state().listed]"
+    x, y, width, height = b.eval("(lambda r: (r.x, r.y, r.width, r.height))(part('session.popup')._open[0])")
+    top = y + height - BOX
+    b.click(x + 36, top)
+    b.wait(f"{chosen} == [False, True]")
+    b.click(x + 36, top - ROW)
+    b.wait(f"{chosen} == [False, False]")
+    b.click(x + width * 0.5, y + height - ALL)
+    b.wait(f"{chosen} == [True, True]")
+    b.click(x + width * 0.82, y + height - ALL)
+    b.wait(f"{chosen} == [False, False]")
     b.key("ESC")
     b.wait("len(state().listed) == 0")
