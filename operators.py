@@ -79,11 +79,12 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if bpy.app.background:
             return self.execute(context)
         self._is_invoked = True
-        if self.urls.strip() or current().wants_run:
+        is_dropped = current().ahead.claim()  # a list that was dropped: that is meant alone
+        if self.urls.strip() or (current().wants_run and not is_dropped):
             return self.execute(context)
         state = context.window_manager.downloads
         copied = state.urls if texts.names_list(state.urls) else context.window_manager.clipboard
-        if current().ahead.has_list:  # one that was dropped: that is meant alone
+        if is_dropped:
             copied = ""
         self.urls = texts.add_links("", copied)
         self._has_dialog = True

@@ -87,6 +87,7 @@ class Ahead:
         """Entries of lists that name no file, or one outside of the folder."""
         self._links: list[names.Link] = []
         self._taken: list[File] = []  # lists that were dropped on a window
+        self._is_fresh = False  # no dialog has shown those yet
         self.folder = ""
         """Where they are to go; empty where that is no folder."""
         self.problem = ""
@@ -99,10 +100,10 @@ class Ahead:
         self._host: Host | None = None
         self._uid = 0
 
-    @property
-    def has_list(self) -> bool:
-        """Whether it was given one by `take`."""
-        return bool(self._taken)
+    def claim(self) -> bool:
+        """Whether `take` was given a list, for the dialog that opens now: it is no other's."""
+        is_fresh, self._is_fresh = self._is_fresh, False
+        return is_fresh
 
     def take(self, data: bytes) -> None:
         """Have what a list names that lies on the disk. Raises NoListError in a sentence."""
@@ -110,7 +111,7 @@ class Ahead:
         if not listing.entries:
             raise lists.NoListError(PLACELESS)
         seen = Seen(name="", entries=tuple(listing.entries), left_out=len(listing.problems))
-        self._taken = [File(names.Link(""), seen=seen)]
+        self._taken, self._is_fresh = [File(names.Link(""), seen=seen)], True
         self._arrange()
 
     @property

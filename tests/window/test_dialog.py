@@ -326,20 +326,29 @@ def test_a_list_in_the_panels_field_opens_the_dialog(b: Blender, server: Server)
     b.run("state().urls = ''")
 
 
-def test_a_list_that_is_dropped_opens_the_dialog(b: Blender, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("waits", [False, True], ids=["alone", "beside what waits"])
+def test_a_list_that_is_dropped_opens_the_dialog(
+    b: Blender, server: Server, tmp_path: Path, waits: bool
+) -> None:
     link = metalink(server, first=server.url("/real.bin"))
     with urllib.request.urlopen(link) as answer:
         (tmp_path / "all.meta4").write_bytes(answer.read())
     b.clipboard = server.add("/other.bin", body=DATA)
     options = f"directory={str(tmp_path)!r}, files=[{{'name': 'all.meta4'}}]"
     b.run(f"prefs = bpy.context.preferences.addons[{MODULE!r}].preferences; prefs.directory = FOLDER")
+    if waits:  # and no run has come yet: the dialog opens all the same
+        where = "directory=FOLDER, if_exists=part('transfer.job').IfExists.RENAME"
+        b.run(f"session().add([part('transfer.names').Link({b.clipboard!r})], {where})")
     b.run(f"with in_view3d(): bpy.ops.wm.drop_import_file('INVOKE_DEFAULT', {options})")
     b.wait("'2 of 2 files chosen' in shown()")
     b.key("RET")
-    b.wait("statuses() == ['FINISHED', 'FINISHED']")
+    b.wait(f"statuses() == ['FINISHED'] * {3 if waits else 2}")
     b.run("prefs.directory = ''")
     names = [path.relative_to(tmp_path / "files") for path in (tmp_path / "files").rglob("*.bin")]
-    assert sorted(map(str, names)) == ["maps/rock.bin", "tree.bin"]
+    assert sorted(map(str, names)) == ["maps/rock.bin", *["other.bin"] * waits, "tree.bin"]
+    opened(b, server.add("/third.blend", body=DATA))
+    b.wait("'third.blend' in shown()")
+    assert b.eval("len(state().listed)") == 0
 
 
 def test_boxes_none_and_all_are_clicked(b: Blender, server: Server) -> None:
