@@ -71,7 +71,7 @@ class TakenError(TransferError):
     """Somebody else has the partial file."""
 
     def __init__(self) -> None:
-        super().__init__("Another Blender is downloading this")
+        super().__init__("Another Blender or add-on is downloading this")
 
 
 class Standing(Enum):

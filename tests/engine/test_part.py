@@ -53,7 +53,7 @@ def _reopened(folder: Path, digest: Digest | None = None) -> list[list[int]]:
 
 
 def test_a_partial_file_has_one_owner(part: Part, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+    with pytest.raises(TransferError, match=r"^Another Blender or add-on is downloading this$"):
         opened(URL, str(tmp_path), None)
 
 
@@ -73,7 +73,7 @@ def test_another_process_that_downloads_the_same_is_noticed(
     ) as other:
         assert other.stdout
         other.stdout.readline()
-        assert failed(fetch(url, tmp_path)) == "Another Blender is downloading this"
+        assert failed(fetch(url, tmp_path)) == "Another Blender or add-on is downloading this"
         other.communicate()
     assert server.requests == []
     assert names(tmp_path) == [name]
@@ -537,7 +537,7 @@ def test_who_was_there_first_has_it_once_something_comes(part: Part, tmp_path: P
     late = Part(URL, str(tmp_path), None)
     late.open()
     first = opened(URL, str(tmp_path), None)
-    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+    with pytest.raises(TransferError, match=r"^Another Blender or add-on is downloading this$"):
         late.write(memoryview(b"x"), 0)
     first.close()
 
@@ -548,7 +548,7 @@ def test_what_somebody_began_meanwhile_and_left_is_gone_on_with_by_the_next_try(
     other = opened(URL, str(tmp_path), None)
     _fill(other, 1000)
     other.close()
-    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+    with pytest.raises(TransferError, match=r"^Another Blender or add-on is downloading this$"):
         late.write(memoryview(b"x"), 0)
     late.close()
     again = opened(URL, str(tmp_path), None)
@@ -617,7 +617,7 @@ def test_a_file_without_a_name_takes_none_that_another_has(part: Part, tmp_path:
     part.discard()
     late = _come_whole(tmp_path)
     first = opened(URL, str(tmp_path), None)
-    with pytest.raises(TransferError, match=r"^Another Blender is downloading this$"):
+    with pytest.raises(TransferError, match=r"^Another Blender or add-on is downloading this$"):
         late.checkpoint()
     first.write(memoryview(b"of the other"), 0)
     late.close()

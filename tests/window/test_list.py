@@ -206,7 +206,7 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
     assert second.rows() == []
     second.start(url)
     second.wait("FAILED")
-    assert second.rows()[0].error == "Another Blender is downloading this"
+    assert second.rows()[0].error == "Another Blender or add-on is downloading this"
     second.act("remove", index=0, delete_partial=True)
     assert first.statuses() == ["RUNNING"]
     assert len(first.partial_files()) == 1
