@@ -263,7 +263,8 @@ class Ahead:
     def taken(self) -> str:
         """Of many files: how many are there already, and what will become of those."""
         count = sum(file.is_there for file in self.files)
-        return f"{count} of them are there already: {_MANY_TAKEN[self.if_exists]}" if count else ""
+        least = "At least " if len(self.files) > LOOKED_FOR else ""
+        return f"{least}{count} of them are there already: {_MANY_TAKEN[self.if_exists]}" if count else ""
 
     @property
     def room(self) -> str:
