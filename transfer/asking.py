@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import answers, content, names, retry
-from .answers import Ask
+from .answers import Ask, Head
 from .control import Control
 from .job import Finished, Skipped, TransferError, TryAgain
 from .mirrors import Mirror, NotThere
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from .connect import Answer, Client
 
 MAX_REDIRECTS = 20
-_BRINGS = (200, 203, 206, 304)
-"""What a mirror may answer, for the server itself not to be asked."""
+_CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 
 
 class Asking:
@@ -35,12 +35,17 @@ class Asking:
     ) -> Answer:
         """Send a request to wherever it leads; `check` is called at each turn.
 
-        Raises TransferError, Stopped.
+        Raises TransferError, Stopped; NotThere where a mirror has brought some of the file, but not this.
         """
-        if client.mirror.takes(self._url) and not self.note:
+        if not self.note and client.mirror.takes(self._url):
+            if _CONDITIONS & headers.keys():  # whether it has changed its server knows best, if it answers
+                with suppress(TryAgain):
+                    return _follow(client, control, self._url, headers, check)
             try:
                 return self._mirrored(client, control, headers, check)
             except NotThere as error:
+                if self._mirror:
+                    raise
                 self.note = str(error)
         try:
             return _follow(client, control, self._url, headers, check)
@@ -57,7 +62,7 @@ class Asking:
             answer = _follow(client, control, self._url, headers, check, mirror=client.mirror)
         except TransferError as error:
             raise client.mirror.why("leads nowhere") from error
-        if why := _misses(answer):
+        if why := _misses(Head.of(answer), headers):
             answer.close()
             raise client.mirror.why(why)
         self._mirror = client.mirror
@@ -85,9 +90,10 @@ def _follow(
     mirror: Mirror | None = None,
 ) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
-    cookies, linked = client.no_cookies(), ""
+    cookies, linked, refused = client.no_cookies(), "", ""
     for _ in range(MAX_REDIRECTS + 1):
-        if mirror and mirror.takes(url):
+        if mirror and mirror.takes(url) and mirror.link(url) != refused:
+            refused = mirror.link(url)  # if it leads back: then it is the server's to answer
             response = _ask(mirror, client, url, headers, control)
         else:
             response = client.get(url, headers, control, cookies=cookies)
@@ -122,17 +128,32 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
         raise mirror.why("does not answer") from error
     except TransferError as error:
         raise mirror.why("cannot be used") from error
-    # Where it has followed redirects itself, it may say where they led: a link may have no name in it.
-    found = answer.headers.get("Content-Location") if answer.status_code in _BRINGS else ""
-    answer.url = names.resolved(url, found) if found else url
+    answer.url = _led(url, answer)
     return answer
 
 
-def _misses(answer: Answer) -> str:
+def _led(url: str, answer: Answer) -> str:
+    """Where a mirror was led that has followed redirects itself: a link may have no name in it."""
+    with suppress(TransferError):
+        if answer.status_code in (200, 203, 206) and (found := answer.headers.get("Content-Location")):
+            target = names.resolved(names.quoted(url), found)
+            names.check(target)
+            return names.quoted(target)
+    return url
+
+
+def _misses(head: Head, asked: Mapping[str, str]) -> str:
     """What is wrong with a mirror's answer, as far as its head tells; empty if nothing is.
 
-    A page may be one to sign in on: the server itself says what it has.
+    A page may be one to sign in on: the server itself says what it has. So it does where this is not for
+    certain what was asked for: the server may have brought what is there of the file.
     """
-    if answer.status_code not in _BRINGS:
-        return f"answered {answer.status_code}"
-    return "sent a web page" if content.is_html(answer.headers.get("Content-Type")) else ""
+    wanted, version = asked.get("Range", ""), asked.get("If-Range", "")
+    fitting = {200, 203} | ({206} if wanted else set()) | ({304} if _CONDITIONS & asked.keys() else set())
+    if head.status not in fitting:
+        return f"answered {head.status}"
+    if version and (head.status != 206 or version not in (head.validator.etag, head.validator.last_modified)):
+        return "has another version"
+    if head.status == 206 and not (head.span and wanted.startswith(f"bytes={head.span[0]}-")):
+        return "sent another part of it"
+    return "sent a web page" if content.is_html(head.content_type) else ""

@@ -34,6 +34,7 @@ from .job import (
     TransferError,
     TryAgain,
 )
+from .mirrors import NotThere
 from .part import Memory, Part, Received
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
@@ -243,7 +244,7 @@ class Transfer:
                 if skipped := self._fetch(segment, control, client, buffer):
                     return skipped
             except _AskAgain:
-                self._check_time()
+                pass
             except CalledBack:
                 self._leave(control)
             except TransferError as error:
@@ -269,13 +270,20 @@ class Transfer:
         try:
             self._back_off(error, control)
         except TransferError:
-            if isinstance(error, TryAgain) and self._asking.leave_mirror("does not bring all of it"):
-                self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
+            if self._asking.leave_mirror("does not bring all of it"):
+                self._left_mirror()
                 return
             if self._trust is not Trust.PROVEN or (isinstance(error, TryAgain) and error.retry_after):
                 raise
             self._trust, self._asking.how = Trust.ALONE, Ask.WHOLE
             self._tries.failures = 0
+
+    def _left_mirror(self) -> None:
+        """The server itself is asked from now on. For whoever is alone."""
+        self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
+        validator = self._part.received.validator
+        if not self.job.digest and not (validator.etag and validator.if_range):
+            self._clear()  # nothing tells for certain that both have the same version
 
     def _back_off(self, error: TransferError, control: Control) -> None:
         """Wait until it may be tried again; raises TransferError where it may not."""
@@ -360,8 +368,15 @@ class Transfer:
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
         asked, headers = self._request(segment)
-        with _counted(self._tries, self._segments.lock):
-            response = self._asking.send(client, control, headers, self._check_time)
+        self._check_time()
+        try:
+            with _counted(self._tries, self._segments.lock):
+                response = self._asking.send(client, control, headers, self._check_time)
+        except NotThere as error:
+            self._decide()
+            self._asking.note = str(error)
+            self._left_mirror()
+            raise _AskAgain from None
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too

@@ -19,10 +19,13 @@ from server import (
     Server,
     add_headers,
     basic_auth,
+    content_range,
     cut_after,
     cut_before_headers,
     first,
     html_instead,
+    ignore_range,
+    ignores_if_range,
     on_range,
     pattern,
     redirect,
@@ -207,16 +210,77 @@ def test_versions_are_never_mixed(fetch: Fetcher, server: Server, mirror: Mirror
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
-def test_what_has_not_changed_is_not_fetched_again(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+# What both have looks the same where they are put together: 64 KiB are compared there.
+NEWER = pattern(1_000_000)
+OLDER = pattern(100_000, seed=5) + NEWER[100_000:700_000] + pattern(300_000, seed=5)
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "body", "told"),
+    [
+        ([ignores_if_range], OLDER, {"etag": None, "last_modified": None}),
+        ([ignores_if_range], OLDER, {"etag": None}),
+        ([ignores_if_range], OLDER, {"etag": '"older"'}),
+        ([], OLDER, {"etag": '"older"'}),
+        ([], NEWER, {"etag": '"other"'}),
+        ([ignore_range], NEWER, {}),
+        ([content_range("bytes 0-1/2")], NEWER, {}),
+        ([content_range("bytes 0-999999/1000000")], NEWER, {}),
+        ([content_range(None)], NEWER, {}),
+    ],
+)
+def test_what_its_server_began_it_goes_on_with_only_where_it_has_that_very_version(
+    new_fetch: Callable[..., Fetcher],
+    server: Server,
+    mirror: Mirror,
+    tmp_path: Path,
+    behaviours: list[Behaviour],
+    body: bytes,
+    told: dict[str, Any],
 ) -> None:
-    url = server.url("/a.bin")
-    mirror.have(url)
+    url = server.add("/a.bin", cut_at(500_000), body=NEWER)
+    failed(new_fetch("")(url, tmp_path))
+    server.add("/a.bin", body=NEWER)
+    mirror.have(url, *behaviours, body=body, **told)
+    outcome = new_fetch(mirror.template)(url, tmp_path)
+    assert finished(outcome).read_bytes() == NEWER
+    assert "the server itself was asked" in note_of(outcome)
+    assert server.requests[-1].range_start == 500_000 - (64 << 10)  # what came is kept
+    assert mirror.asked(url) == 1
+
+
+@pytest.mark.parametrize("how", [[cut_at(500_000)], [first(1, cut_at(500_000)), status(503)]])
+@pytest.mark.parametrize("of_server", [{"etag": None}, {}, {"etag": None, "last_modified": None}])
+def test_with_a_date_alone_what_it_began_is_not_gone_on_with_by_its_server(
+    fetch: Fetcher,
+    server: Server,
+    mirror: Mirror,
+    tmp_path: Path,
+    how: list[Behaviour],
+    of_server: dict[str, Any],
+) -> None:
+    url = server.add("/a.bin", body=NEWER, **of_server)
+    mirror.have(url, *how, body=OLDER, etag=None)
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == NEWER
+    assert "the server itself was asked" in note_of(outcome)
+
+
+@pytest.mark.parametrize("options", [{}, {"etag": None}])
+def test_what_has_not_changed_its_server_says(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """A mirror may not know yet that it has."""
+    url = server.add("/a.bin", body=DATA, **options)
+    mirror.have(url, **options)
     outcome = fetch(url, tmp_path, if_exists=IfExists.UPDATE)
     assert isinstance(outcome, Finished)
     skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=outcome.have))
-    assert mirror.requests[-1].headers["If-None-Match"]
-    assert server.requests == []
+    assert (mirror.asked(url), len(server.requests)) == (1, 1)
+    server.add("/a.bin", body=OTHER, etag='"new"', last_modified="Mon, 01 Jan 2125 00:00:00 GMT")
+    again = fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=outcome.have)
+    assert finished(again).read_bytes() == OTHER
+    assert note_of(again) == ""
 
 
 def test_what_it_says_of_the_file_is_checked(
@@ -307,6 +371,31 @@ def test_whatever_it_answers_the_server_itself_has_the_last_word(
     assert finished(outcome).read_bytes() == DATA
     assert note_of(outcome) == f"The mirror 127.0.0.1:{mirror.port} {why}, so the server itself was asked"
     assert len(server.requests) == 1
+
+
+def huge(exchange: Exchange) -> None:
+    exchange.head(200, {"Content-Length": str(1 << 50), "Content-Type": "application/octet-stream"})
+    exchange.cut()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        (lambda exchange: exchange.reply(206, {"Content-Range": "bytes 0-9/99"}, b"x" * 10), "answered 206"),
+        (status(304), "answered 304"),
+        (add_headers(("Content-Encoding", "br")), "does not bring all of it"),
+        (huge, "does not bring all of it"),
+    ],
+)
+def test_what_nobody_can_take_from_it_its_server_brings(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, behaviour: Behaviour, why: str
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    mirror.have(url, behaviour)
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == DATA
+    assert why in note_of(outcome)
+    assert (mirror.asked(url), len(server.requests)) == (1, 1)
 
 
 def test_where_it_refuses_connections_the_server_is_asked(
@@ -447,6 +536,30 @@ def test_its_own_redirect_is_followed(fetch: Fetcher, server: Server, mirror: Mi
     url = server.url("/rocks.bin")
     mirror.have(url, redirect(mirror.add("/store/5ad1", body=DATA)))
     assert finished(fetch(url, tmp_path)).name == "rocks.bin"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("login", ["", f"{NAME}:{PASSWORD}@"])
+def test_where_it_leads_back_its_server_is_asked_at_once(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, login: str
+) -> None:
+    """As nginx may do with what it does not want to keep."""
+    url = server.add("/a%20b.bin", body=DATA)
+    mirror.have(url, redirect(url))
+    assert note_of(fetch(url.replace("://", f"://{login}"), tmp_path)) == ""
+    assert (len(mirror.requests), len(server.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("led", ["http://[", "http://[x]/b.zip", "ftp://h/b.zip", "//:x/b.zip", "\xff b.zip"])
+@pytest.mark.parametrize("code", [200, 302])
+def test_where_it_says_that_it_was_led_may_be_anything(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, led: str, code: int
+) -> None:
+    url, target = server.url("/latest"), server.url("/c.bin")
+    mirror.have(url, add_headers(("Content-Location", led)), *([redirect("c.bin")] if code == 302 else []))
+    mirror.have(target, add_headers(("Content-Location", led)))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert mirror.asked(target) == (code == 302)
     assert server.requests == []
 
 
