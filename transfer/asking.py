@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import answers, content, names, retry
 from .answers import Ask, Head
 from .control import Control
-from .job import Finished, Skipped, TransferError, TryAgain
+from .job import Finished, LateError, Phase, Skipped, TransferError, TryAgain
 from .mirrors import Mirror, NotThere
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
 class Asking:
     """What one download has found out about asking. For the worker that asks; see `Client.get`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, note: str = "") -> None:
         self.how = Ask.RANGE
-        self.note = ""
+        self.note = note
         """Why the server itself is asked, where there is a mirror; a sentence for people."""
         self._url = url
         self._mirror: Mirror | None = None  # by which something came
@@ -60,6 +60,8 @@ class Asking:
         """Raises NotThere, Stopped."""
         try:
             answer = _follow(client, control, self._url, headers, check, mirror=client.mirror)
+        except NotThere:
+            raise
         except TransferError as error:
             raise client.mirror.why("leads nowhere") from error
         if why := _misses(Head.of(answer), headers):
@@ -72,11 +74,17 @@ class Asking:
         """How it ended, and who was asked."""
         return replace(outcome, note=". ".join(filter(None, (outcome.note, self.note))))
 
-    def leave_mirror(self, why: str) -> bool:
-        """Ask the server itself from now on; False: that was done already, or there is no mirror."""
+    def leave_mirror(self, why: str | TransferError) -> bool:
+        """Ask the server itself from now on; False: that was done already, or there is no mirror.
+
+        After a LateError nobody waits for the mirror soon again.
+        """
         if self._mirror is None or self.note:
             return False
-        self.note = str(self._mirror.why(why))
+        if isinstance(why, LateError):
+            self._mirror.rest()
+            why = "stopped sending"
+        self.note = str(why if isinstance(why, NotThere) else self._mirror.why(str(why)))
         return True
 
 
@@ -123,11 +131,18 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
         raise mirror.why("does not answer")
     try:
         answer = client.get(mirror.link(url), headers, control, cookies=client.no_cookies())
-    except TryAgain as error:
-        mirror.rest()
-        raise mirror.why("does not answer") from error
     except TransferError as error:
-        raise mirror.why("cannot be used") from error
+        may_pass = isinstance(error, TryAgain)
+        is_bad = not may_pass and isinstance(error.__cause__, OSError)  # as its certificate
+        if is_bad or isinstance(error, LateError) or control.phase in (Phase.LOOKUP, Phase.CONNECT):
+            mirror.rest()
+        elif may_pass:
+            mirror.stumble()
+        raise mirror.why("does not answer" if may_pass else "cannot be used") from error
+    if answer.status_code in (502, 504):  # it waits for somebody itself
+        mirror.stumble()
+    else:
+        mirror.stands()
     answer.url = _led(url, answer)
     return answer
 

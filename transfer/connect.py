@@ -38,7 +38,7 @@ from urllib3.util.connection import is_connection_dropped
 
 from . import logins, mirrors, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
-from .job import Phase, Settings, TransferError, TryAgain
+from .job import LateError, Phase, Settings, TransferError, TryAgain
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
 LONGEST = 1 << 63  # bytes; nothing has so many
@@ -167,7 +167,7 @@ class Client:
         key = _place(url)
         host = self._hosts.get(key)
         if not host:
-            is_mirror = key == self.mirror.place
+            is_mirror = self.mirror.owns(url)
             host = _Host(self._session, self._adapter, url, dict(self._tokens), is_mirror=is_mirror)
             self._hosts[key] = host
         return host
@@ -759,7 +759,7 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
             return TransferError(sentence.format(**words, why=_why_not(cause)))
     for kind, sentence in _PASSING:
         if any(isinstance(cause, kind) for cause in chain):
-            return TryAgain(sentence.format(**words))
+            return (LateError if kind is TimeoutError else TryAgain)(sentence.format(**words))
     return TryAgain("The connection to {host} failed".format(**words))
 
 

@@ -118,6 +118,13 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
     return f"This does not look like a .{extension} file" if is_other else ""
 
 
+def is_doubtful(head: bytes, remark: str | TransferError) -> bool:
+    """Whether what `judge` remarks may be what only this one server sent: nothing, a message, a page."""
+    if isinstance(remark, TransferError):
+        return True
+    return bool(remark) and (not head or remark == PAGE_NOTE or re.match(_MESSAGE, head) is not None)
+
+
 def codings(header: str, name: str) -> list[str]:
     """What was done to a body that has to be undone, first things first (RFC 9110, section 8.4).
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from . import portable
-from .job import Phase, Stopped, TryAgain
+from .job import LateError, Phase, Stopped
 
 STALLED = "The server stopped sending"
 LATE = "The server did not answer in time"
@@ -114,7 +114,7 @@ class Control:
         self._interrupt()
 
     def expire(self) -> None:
-        """End the phase under way: the run raises `TryAgain`."""
+        """End the phase under way: the run raises `LateError`."""
         self._interrupt()
 
     def call_back(self) -> None:
@@ -151,14 +151,14 @@ class Control:
     # -- The worker's side.
 
     def check(self) -> None:
-        """Raise `Stopped`; once after `call_back` `CalledBack`, after `expire` `TryAgain`."""
+        """Raise `Stopped`; once after `call_back` `CalledBack`, after `expire` `LateError`."""
         if self._stop:
             raise Stopped
         if self.asked:
             self.asked, is_called_back, self.is_called_back = False, self.is_called_back, False
             if is_called_back:
                 raise CalledBack
-            raise TryAgain(STALLED if self.phase is Phase.BODY else f"{LATE} ({self.phase.value}). {SLOW}")
+            raise LateError(STALLED if self.phase is Phase.BODY else f"{LATE} ({self.phase.value}). {SLOW}")
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase; its time-out begins too."""

@@ -26,6 +26,7 @@ from .job import (
     Have,
     IfExists,
     Job,
+    LateError,
     Phase,
     Progress,
     Settings,
@@ -72,6 +73,8 @@ class Carried:
 
     memory: Memory
     tries: retry.Tries
+    note: str = ""
+    """Why the server itself is asked, where there is a mirror."""
 
 
 class Transfer:
@@ -97,7 +100,7 @@ class Transfer:
         self._connections = connections or Connections(settings.connections, settings.speed_limit)
         self._segments = Segments(self._part.lock, settings.split_seconds, self._connections)
         self._tries = carried.tries if carried else retry.Tries()
-        self._asking = Asking(job.url)
+        self._asking = Asking(job.url, carried.note if carried else "")
         self._trust = Trust.ONE
         self._content_type: str | None = None  # once an answer gave the file its name
 
@@ -120,18 +123,10 @@ class Transfer:
 
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
-        controls = self._segments.controls
-        # Where one receives, that is what the download does, whatever its helpers do.
-        main = max(controls, key=lambda control: control.phase is Phase.BODY, default=None)
-        phase, share = main.phase if main else Phase.IDLE, self._part.hashed / (self.size or 1)
-        return Progress(
-            name=self.name,
-            received=self.received,
-            size=self.size,
-            phase=phase,
-            idle=min((control.idle(now) for control in controls), default=0.0),
-            text=f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text,
-        )
+        (phase, idle), share = _activity(self._segments.controls, now), self._part.hashed / (self.size or 1)
+        text = f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text
+        name, received, size = self.name, self.received, self.size
+        return Progress(name=name, received=received, size=size, phase=phase, idle=idle, text=text)
 
     def decline(self, control: Control) -> None:
         """A worker that was to help cannot; others are not sent at once."""
@@ -169,7 +164,7 @@ class Transfer:
         if self.connections and not self._part.can_resume:
             return None
         self.hang_up()
-        return Carried(self._part.memory, self._tries)
+        return Carried(self._part.memory, self._tries, self._asking.note)
 
     # -- For a worker.
 
@@ -268,22 +263,24 @@ class Transfer:
         if isinstance(error, _NotAlone) or (is_helped and not isinstance(error, TryAgain)):
             return  # it was refused beside others, who are gone: now it counts
         try:
-            self._back_off(error, control)
+            if not (isinstance(error, (NotThere, LateError)) and self._leave_mirror(error)):
+                self._back_off(error, control)
         except TransferError:
-            if self._asking.leave_mirror("does not bring all of it"):
-                self._left_mirror()
+            if self._leave_mirror("does not bring all of it"):
                 return
             if self._trust is not Trust.PROVEN or (isinstance(error, TryAgain) and error.retry_after):
                 raise
             self._trust, self._asking.how = Trust.ALONE, Ask.WHOLE
             self._tries.failures = 0
 
-    def _left_mirror(self) -> None:
-        """The server itself is asked from now on. For whoever is alone."""
+    def _leave_mirror(self, why: str | TransferError) -> bool:
+        """Ask the server itself from now on. False: that was done already, or there is no mirror."""
+        if not self._asking.leave_mirror(why):
+            return False
         self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
-        validator = self._part.received.validator
-        if not self.job.digest and not (validator.etag and validator.if_range):
-            self._clear()  # nothing tells for certain that both have the same version
+        if not (self.job.digest or self._part.received.validator.is_strong):
+            self._clear()  # nothing would tell for certain that both have the same version
+        return True
 
     def _back_off(self, error: TransferError, control: Control) -> None:
         """Wait until it may be tried again; raises TransferError where it may not."""
@@ -369,14 +366,8 @@ class Transfer:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
         asked, headers = self._request(segment)
         self._check_time()
-        try:
-            with _counted(self._tries, self._segments.lock):
-                response = self._asking.send(client, control, headers, self._check_time)
-        except NotThere as error:
-            self._decide()
-            self._asking.note = str(error)
-            self._left_mirror()
-            raise _AskAgain from None
+        with _counted(self._tries, self._segments.lock):
+            response = self._asking.send(client, control, headers, self._check_time)
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too
@@ -565,15 +556,13 @@ class Transfer:
         """All bytes are there: look at them, then give the file its name."""
         self.hang_up()
         self._verify(control, buffer)
-        try:
-            head, asked = self._part.read(0, content.HEAD_SIZE), names.extension_in(self.job.url)
-            remark = content.judge(head, self.name, self._content_type or "", asked=asked)
-        except TransferError:
-            if self._asking.leave_mirror("sent something else"):
-                self._clear()
-                raise _AskAgain from None
+        head, remark = _remark(self._part, self.name, self._content_type or "", self.job.url)
+        if content.is_doubtful(head, remark) and self._asking.leave_mirror("sent something else"):
+            self._clear()
+            raise _AskAgain
+        if isinstance(remark, TransferError):
             self._part.discard()
-            raise
+            raise remark
         control.enter(Phase.PUBLISH)
         return self._asking.noted(_published(self.job, self._part, self.name, remark, control))
 
@@ -591,6 +580,24 @@ class Transfer:
 
 
 _DAMAGED = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+
+
+def _remark(part: Part, name: str, content_type: str, url: str) -> tuple[bytes, str | TransferError]:
+    """How it begins, and what `content.judge` says or raises."""
+    head = part.read(0, content.HEAD_SIZE)
+    try:
+        return head, content.judge(head, name, content_type, asked=names.extension_in(url))
+    except TransferError as error:
+        return head, error
+
+
+def _activity(controls: list[Control], now: float) -> tuple[Phase, float]:
+    """What the download does, and the seconds for which nothing moved.
+
+    Where one receives, that is what it does, whatever its helpers do.
+    """
+    main = max(controls, key=lambda control: control.phase is Phase.BODY, default=None)
+    return main.phase if main else Phase.IDLE, min((control.idle(now) for control in controls), default=0.0)
 
 
 # -- The file under its final name.

@@ -60,6 +60,11 @@ class Validator:
         """Of what a server said: what cannot go back to it as it came is as good as nothing."""
         return cls(_sane(etag), _sane(last_modified), is_date_strong)
 
+    @property
+    def is_strong(self) -> bool:
+        """Whether there is an ETag that two servers do not share by chance, as they may a date."""
+        return bool(self.etag) and not self.etag.startswith("W/")
+
     def __bool__(self) -> bool:
         """Whether there is any, be it a weak one."""
         return bool(self.etag or self.last_modified)
@@ -70,7 +75,7 @@ class Validator:
         strong date; else empty.
         """
         if self.etag:
-            return "" if self.etag.startswith("W/") else self.etag
+            return self.etag if self.is_strong else ""
         return self.last_modified if self.is_date_strong else ""
 
 
@@ -241,6 +246,10 @@ class TryAgain(TransferError):
         super().__init__(sentence)
         self.retry_after = retry_after
         """Seconds that the server asks to wait (RFC 9110, section 10.2.3)."""
+
+
+class LateError(TryAgain):
+    """Nothing came for too long."""
 
 
 class Stopped(Exception):

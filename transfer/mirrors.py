@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from . import names
-from .job import TransferError
+from .job import TransferError, TryAgain
 
 EXAMPLE = "https://mirror.example/{scheme}/{host}/{path}"
 CONNECT = 5.0  # seconds; it is near
@@ -19,12 +19,20 @@ REST = 300.0  # seconds for which nobody asks a mirror that did not answer
 _FIELD = r"\{(scheme|host|path)\}"
 _BRACES = r"\{[^{}]{0,20}\}|[{}]"
 # Of a parameter's name: a word that makes an address a secret, and what may be a part of one.
-_SECRET_WORD = r"(?:auth|exp|expir(?:es|y)|hash|hmac|jwt|key|md5|pass|policy|pwd?|session|sid|sig|ticket)"
-_SECRET_PART = r"token|secret|signature|passw|credential|authori|(?:api|access|auth|private)-?key|session-?id"
+_SECRET_WORD = (
+    r"(?:auth|bearer|code|cookie|cred|exp|expir(?:es|y)|hash|hdnea|hdnts|hmac|jwt|key|licen[cs]e|md5|nonce|oauth|otp"
+    r"|pass|policy|pwd?|session|sid|sig|sign|signed|ticket|verify)"
+)
+_SECRET_PART = (
+    r"token|secret|signature|passw|passphrase|credential|authori|(?:api|access|auth|private|resource|rl)-?key"
+    r"|sess(?:ion)?-?id"
+)
 _SECRET = rf"(?<![a-z0-9]){_SECRET_WORD}(?![a-z0-9])|{_SECRET_PART}"
+# What looks like one, whatever it is called: letters and digits in one long piece, or a link in a link.
+_SECRET_FORM = r"(?i)(?=.*[a-z])(?=.*[0-9]).{16}|.*://"
 
 
-class NotThere(Exception):
+class NotThere(TryAgain):
     """A mirror does not bring it. ``str()`` is a sentence for a person that says why."""
 
 
@@ -42,6 +50,7 @@ class Mirror:
         """Scheme, user, password, host and port of its own; empty if there is none."""
         self._shown = self.place.rpartition("//")[2].rpartition("@")[2]
         self._rests_until = float("-inf")
+        self._stumbles = 0  # in a row
 
     @property
     def rests(self) -> bool:
@@ -50,15 +59,28 @@ class Mirror:
 
     def rest(self) -> None:
         """It did not answer: nobody has to wait for it soon again."""
-        self._rests_until = time.monotonic() + REST
+        self._rests_until, self._stumbles = time.monotonic() + REST, 0
+
+    def stumble(self) -> None:
+        """It cut an answer, or says that somebody else is late: twice in a row is no chance."""
+        self._stumbles += 1
+        if self._stumbles > 1:
+            self.rest()
+
+    def stands(self) -> None:
+        """It answered."""
+        self._stumbles = 0
 
     def takes(self, url: str) -> bool:
         """Whether it is to be asked for a link: not for its own, nor for one that is a secret."""
         if not self.place:
             return False
-        scheme, host, path = _parts(url)
-        own = (self.place.partition(":")[0], self._shown)
-        return (scheme, host) != own and not _is_secret(path.partition("?")[2])
+        path, _, query = _parts(url)[2].partition("?")
+        return not (self.owns(url) or _is_secret(";".join((query, *re.findall(r";([^/]*)", unquote(path))))))
+
+    def owns(self, url: str) -> bool:
+        """Whether a link leads to the mirror itself, whatever user and password it has."""
+        return bool(self.place) and _origin(url) == _origin(self.place)
 
     def link(self, url: str) -> str:
         """Where it has what a link leads to."""
@@ -75,6 +97,12 @@ def _parts(url: str) -> tuple[str, str, str]:
     scheme, _, rest = names.quoted(url).partition("://")
     netloc, _, path = rest.partition("/")
     return scheme.lower(), netloc.rpartition("@")[2].lower(), path
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and host with port, without the port that is the scheme's own."""
+    scheme, host, _ = _parts(url)
+    return scheme, host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
 
 
 def _place(template: str) -> str:
@@ -102,7 +130,14 @@ def _unusable(why: str) -> TransferError:
     return TransferError(f"This mirror cannot be used: {why}. Write it as {EXAMPLE}")
 
 
+def _hyphened(name: str) -> str:
+    """A parameter's name in lower case, its words parted: userKey, user_key."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "-", name).lower().replace("_", "-")
+
+
 def _is_secret(query: str) -> bool:
     """Whether a query lets whoever has it fetch what others may not: a signature, a token, a password."""
-    pairs = parse_qsl(query.replace(";", "&"), keep_blank_values=True, errors="replace")
-    return any(re.search(_SECRET, name.lower().replace("_", "-")) for name, _ in pairs)
+    pieces = [piece.partition("=") for piece in re.split("[&;?]", unquote(unquote(query)))]
+    if any(re.search(_SECRET, _hyphened(name)) for name, _, _ in pieces):
+        return True
+    return any(re.match(_SECRET_FORM, text) for name, _, value in pieces for text in (name, value))

@@ -30,6 +30,7 @@ from server import (
     pattern,
     redirect,
     refused_port,
+    stall_after,
     stall_before_headers,
     status,
 )
@@ -407,19 +408,40 @@ def test_where_it_refuses_connections_the_server_is_asked(
     assert note_of(outcome) == f"The mirror 127.0.0.1:{port} does not answer, so the server itself was asked"
 
 
+@pytest.mark.parametrize("behaviour", [cut_before_headers, status(502), status(504)])
 def test_nobody_waits_soon_again_for_one_that_did_not_answer(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher,
+    server: Server,
+    mirror: Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: Behaviour,
 ) -> None:
-    urls = [server.add(f"/{n}.bin", body=DATA) for n in range(3)]
-    mirror.have(urls[0], cut_before_headers)
-    for url in urls[1:]:
-        mirror.have(url)
-    assert note_of(fetch(urls[0], tmp_path)) == note_of(fetch(urls[1], tmp_path)) != ""
-    assert mirror.asked(urls[1]) == 0
+    """What is cut once, or twice with something that comes in between, may be chance."""
+    urls = [server.add(f"/{n}.bin", body=DATA) for n in range(7)]
+    fails = [True, False, True, True, False, False]
+    for url, does_fail in zip(urls, [*fails, False], strict=True):
+        mirror.have(url, *([behaviour] if does_fail else []))
+    assert [bool(note_of(fetch(url, tmp_path))) for url in urls[:6]] == [True, False, True, True, True, True]
+    assert [mirror.asked(url) > 0 for url in urls] == [True] * 4 + [False] * 3
     monkeypatch.setattr(mirrors, "REST", 0.0)
     fetch.client.mirror.rest()
-    assert note_of(fetch(urls[2], tmp_path)) == ""
-    assert mirror.asked(urls[2]) == 1
+    assert note_of(fetch(urls[6], tmp_path)) == ""
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("behaviour", [stall_before_headers(), stall_after(100_000)])
+def test_one_that_stalls_is_left_at_once_and_rests(
+    new_driver: Callable[..., Driver], server: Server, mirror: Mirror, tmp_path: Path, behaviour: Behaviour
+) -> None:
+    urls = [server.add(f"/{n}.bin", body=DATA) for n in range(2)]
+    for url in urls:
+        mirror.have(url, behaviour)
+    driver = new_driver(Settings(timeout=1.0, connections=1, mirror=mirror.template))
+    for url in urls:
+        driver.submit(job := new_job(url, tmp_path))
+        assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert [mirror.asked(url) for url in urls] == [1, 0]
 
 
 def test_where_its_name_is_unknown_the_server_is_asked(
@@ -453,7 +475,9 @@ def test_where_its_certificate_is_not_good_the_server_is_asked(
     new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates, tmp_path: Path
 ) -> None:
     with Mirror(tls=certificates.self_signed) as mirror:
-        outcome = new_fetch(mirror.template)(server.add("/a.bin", body=DATA), tmp_path)
+        fetch = new_fetch(mirror.template)
+        outcome = fetch(server.add("/a.bin", body=DATA), tmp_path)
+        assert fetch.client.mirror.rests
     assert "cannot be used" in note_of(outcome)
 
 
@@ -488,6 +512,38 @@ def test_a_page_in_disguise_is_not_taken_from_it(
     outcome = fetch(url, tmp_path)
     assert finished(outcome).read_bytes() == b"BLENDER-v405"
     assert "sent something else" in note_of(outcome)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/a.blend", b""),
+        ("/a", b""),
+        ("/a.zip", b'{"error": "not found"}'),
+        ("/a.blend", b"<?xml version='1.0'?><Error/>"),
+        ("/download/42", b"<!DOCTYPE html><html>Sign in</html>"),
+    ],
+)
+def test_what_looks_like_no_file_is_not_taken_from_it(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str, body: bytes
+) -> None:
+    url = server.add(path, body=DATA)
+    mirror.have(url, body=body)
+    outcome = fetch(url, tmp_path)
+    assert finished(outcome).read_bytes() == DATA
+    assert "sent something else" in note_of(outcome)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/a.json", b'{"a": 1}'), ("/a.blend", DATA), ("/a", b'{"a": 1}')]
+)
+def test_what_may_be_a_file_is_taken_from_it(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str, body: bytes
+) -> None:
+    url = server.url(path)
+    mirror.have(url, body=body)
+    assert finished(fetch(url, tmp_path)).read_bytes() == body
+    assert server.requests == []
 
 
 def test_what_the_server_refuses_too_is_its_refusal(
@@ -679,6 +735,19 @@ def test_a_servers_cookie_never_goes_there(
         "TOKEN",
         "hmac=x",
         "userPwd=1&pwd=x",
+        "userKey=x",
+        "user=me&passphrase=x",
+        "rlkey=x",
+        "resourcekey=x",
+        "PHPSESSID=x",
+        "verify=x",
+        "oauth_nonce=x",
+        "next=%2Fa%3Ftoken%3Dx",
+        "next=%252Fa%253Ftoken%253Dx",
+        "url=https%3A%2F%2Fu%3Ap%40example.org%2F",
+        "a=abcdefghijklmno1",
+        "eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.x",
+        "550e8400-e29b-41d4-a716-446655440000",
     ],
 )
 def test_a_link_that_is_a_secret_itself_is_not_shown_to_it(
@@ -692,10 +761,44 @@ def test_a_link_that_is_a_secret_itself_is_not_shown_to_it(
 
 @pytest.mark.parametrize(
     "query",
-    ["", "v=3", "file=a.bin", "author=me", "design=x", "monkey=1", "expand=1", "tokyo=1", "key1word=2"],
+    [
+        *("", "v=3", "file=a.bin", "author=me", "design=x", "monkey=1", "expand=1", "tokyo=1", "key1word=2"),
+        "id=1234567890123456",
+    ],
 )
 def test_other_queries_are_part_of_the_address(query: str) -> None:
     assert mirrors.Mirror("http://m" + FIELDS).takes(f"http://example.org/a?{query}")
+
+
+@pytest.mark.parametrize("path", ["a;jsessionid=x/b", "a;v=1;token=x", "a%3Bjsessionid%3Dx"])
+def test_nor_is_one_with_a_secret_beside_its_path(path: str) -> None:
+    assert not mirrors.Mirror("http://m" + FIELDS).takes(f"http://example.org/{path}")
+    assert mirrors.Mirror("http://m" + FIELDS).takes("http://example.org/a;v=1/b")
+
+
+def test_the_default_of_netrc_does_not_go_there_where_it_leads_to_itself(
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path
+) -> None:
+    no_netrc.write_text(f"default login x{NAME} password x{PASSWORD}")
+    url = server.url("/a.bin")
+    mirror.have(url, redirect(mirror.add("/store/1", body=DATA)))
+    template = mirror.template.replace("://", f"://{NAME}:{PASSWORD}@")
+    assert finished(new_fetch(template)(url, tmp_path)).read_bytes() == DATA
+    assert [request.headers["Authorization"] is None for request in mirror.requests] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("template", "url"),
+    [
+        ("https://m:443", "https://m/a"),
+        ("https://m", "https://M:443/a"),
+        ("http://me:pw@m:80", "http://m/a"),
+        ("http://m:8080", "http://M:8080/a"),
+    ],
+)
+def test_its_own_links_are_told_by_scheme_host_and_port(template: str, url: str) -> None:
+    assert not mirrors.Mirror(template + FIELDS).takes(url)
+    assert mirrors.Mirror(template + FIELDS).takes(url.replace("//", "//x."))
 
 
 def test_it_has_a_password_of_its_own(
