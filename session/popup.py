@@ -11,13 +11,14 @@ from typing import Any
 
 import bpy
 
-_open: list[Any] = []  # of the last dialog that was drawn: its region, and where its window and screen are
+_open: dict[int, tuple[Any, tuple[int, int]]] = {}
+"""Of each dialog that was drawn: its region, by its address, and where its window and screen are."""
 
 
 def drawn(context: Any) -> None:
     """Remember which dialog is being drawn."""
-    if context.region_popup:
-        _open[:] = context.region_popup, _places(context.window)
+    if region := context.region_popup:
+        _open[region.as_pointer()] = region, _places(context.window)
 
 
 def forget() -> None:
@@ -26,21 +27,33 @@ def forget() -> None:
 
 
 def is_open() -> bool:
-    """Whether it is still there: Blender compares addresses, if the screen that the region is of lives."""
-    for window in bpy.context.window_manager.windows if _open else ():
-        if _places(window) == _open[1]:
-            with suppress(TypeError), bpy.context.temp_override(window=window, region=_open[0]):
+    """Whether one is still there, in any window."""
+    return bool(_there())
+
+
+def draw_again() -> None:
+    """Have the draw method called again, where one is there; what somebody types into a field stays."""
+    for region in _there():
+        region.tag_redraw()
+        region.tag_refresh_ui()
+
+
+def _there() -> list[Any]:
+    """The regions of those that are; the others are forgotten."""
+    for address, (region, places) in list(_open.items()):
+        if not _is_there(region, places):
+            del _open[address]
+    return [region for region, _ in _open.values()]
+
+
+def _is_there(region: Any, places: tuple[int, int]) -> bool:
+    """Blender compares addresses, if the screen that the region is of lives."""
+    for window in bpy.context.window_manager.windows:
+        if _places(window) == places:
+            with suppress(TypeError), bpy.context.temp_override(window=window, region=region):
                 return True
-    _open.clear()
     return False
 
 
 def _places(window: Any) -> tuple[int, int]:
     return window.as_pointer(), window.screen.as_pointer()
-
-
-def draw_again() -> None:
-    """Have its draw method called again, if it is there; what somebody types into a field stays."""
-    if is_open():
-        _open[0].tag_redraw()
-        _open[0].tag_refresh_ui()

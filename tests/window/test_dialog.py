@@ -79,7 +79,7 @@ def dialog_is_open():
 
 def first_field():
     'Where the field for links is.'
-    region = part("session.popup")._open[0]
+    [region] = part("session.popup")._there()
     return region.x + region.width * 0.6, region.y + region.height - FIRST
 """
 
@@ -207,6 +207,29 @@ def test_nobody_asks_any_more_where_the_add_on_is_disabled(
     assert "Traceback" not in b.console
 
 
+def test_a_dialog_in_each_of_two_windows_keeps_its_operator(
+    blender_factory: BlenderFactory, server: Server
+) -> None:
+    """Blender 4.3 would crash where its class went before the last of them."""
+    b = alone(blender_factory)
+    b.new_window()
+    for number in (0, 1):
+        url, gate = add_held(server, f"/held{number}.blend")
+        b.clipboard = url
+        b.run(
+            f"with in_view3d(window({number})): bpy.ops.downloads.start('INVOKE_DEFAULT', directory=FOLDER)"
+        )
+        wait_until(lambda gate=gate: gate.reached == 1)
+    b.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
+    b.close_window(1)
+    b.steps("pause(0.5)")  # several looks whether it may go
+    assert b.eval("hasattr(bpy.types, 'DOWNLOADS_OT_start')")
+    b.steps("move(300, 300)")
+    b.key("ESC")
+    b.wait("not hasattr(bpy.types, 'DOWNLOADS_OT_start')")
+    assert "Traceback" not in b.console
+
+
 def test_it_asks_no_more_at_quit(blender_factory: BlenderFactory, server: Server) -> None:
     b = alone(blender_factory)
     url, gate = add_held(server)
@@ -305,9 +328,7 @@ def test_what_a_list_names_is_chosen_and_fetched_under_its_name_from_the_next_mi
     assert server.requests_for("/tree.bin") == []
 
 
-def test_a_file_of_a_list_that_is_another_one_is_not_kept(
-    b: Blender, server: Server, tmp_path: Path
-) -> None:
+def test_a_file_of_a_list_that_is_another_one_is_not_kept(b: Blender, server: Server, tmp_path: Path) -> None:
     sums = f"{hashlib.sha256(DATA).hexdigest()}  rock.bin\n".encode()
     server.add("/rock.bin", body=b"another one")
     opened(b, server.add("/SHA256SUMS", body=sums))
@@ -355,7 +376,8 @@ def test_boxes_none_and_all_are_clicked(b: Blender, server: Server) -> None:
     opened(b, metalink(server, first=server.url("/real.bin")))
     b.wait("'2 of 2 files chosen' in shown()")
     chosen = "[item.is_chosen for item in state().listed]"
-    x, y, width, height = b.eval("(lambda r: (r.x, r.y, r.width, r.height))(part('session.popup')._open[0])")
+    b.run("region = part('session.popup')._there()[0]")
+    x, y, width, height = b.eval("(region.x, region.y, region.width, region.height)")
     top = y + height - BOX
     b.click(x + 36, top)
     b.wait(f"{chosen} == [False, True]")
