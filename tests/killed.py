@@ -59,6 +59,7 @@ class Life:
         job = importlib.import_module(package + ".transfer.job")
         self.host = self.session.host = getattr(self._workers, host)(job.Settings(**settings))
         self._submitted: set[int] = set()
+        self._child = 0
 
     def begin(self, package: str, links: list[str], directory: str) -> None:
         self.session.open([])
@@ -75,6 +76,7 @@ class Life:
     def tick(self) -> bool:
         """As a run's; False when there is nothing left to do."""
         report = self.host.poll()
+        self._tell_child()
         for event in report.events:
             if isinstance(event, self._workers.Started):
                 self.session.started(event.uid)
@@ -91,6 +93,12 @@ class Life:
                 self._submitted.add(row.uid)
         self.session.store.flush(time.monotonic(), self.host)
         return bool(self._submitted)
+
+    def _tell_child(self) -> None:
+        child = getattr(self.host, "_child", None)
+        if child and child._process.pid != self._child:
+            self._child = child._process.pid
+            say("child", self._child)
 
     def end(self) -> None:
         self.host.shut()

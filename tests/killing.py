@@ -40,6 +40,7 @@ INSTALLED = f"bl_ext.user_default.{EXTENSION_ID}"
 
 DEADLINE = 120.0  # seconds for a life that nobody ends
 CHILD_LEAVES = 5.0  # seconds after its parent's death
+CHILD_STARTS = 30.0  # for one that its parent was just making: Windows ties it to its parent after that
 BUFFER = 1 << 20  # bytes that a worker has read and not yet recorded, at most
 OVERLAP = 64 << 10  # bytes that a resume fetches again
 BLOCK = 16 << 10  # bytes of a partial file that are compared at once
@@ -386,8 +387,9 @@ class Round:
         finally:
             started = children(life.pid)
             life.end()
-            _wait_gone(started)
             self.log += [f"  {line.rstrip()}" for line in life.output.close()]
+            is_known = all(f"  child {pid}" in self.log for pid in started)
+            _wait_gone(started, CHILD_LEAVES if is_known else CHILD_STARTS)
 
     def _kill(self, life: Life, host: str, most: int) -> int:
         """Kill the process, and perhaps its child before; returns how many kills that were."""
@@ -553,8 +555,8 @@ def _same(content: bytes, wanted: bytes) -> int:
     )
 
 
-def _wait_gone(pids: list[int]) -> None:
-    end = time.monotonic() + CHILD_LEAVES
+def _wait_gone(pids: list[int], seconds: float = CHILD_LEAVES) -> None:
+    end = time.monotonic() + seconds
     if alive := [pid for pid in pids if not wait_gone(pid, max(0.0, end - time.monotonic()))]:
         raise DamageError(f"a child lives on: {alive}")
 
