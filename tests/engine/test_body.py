@@ -18,6 +18,7 @@ from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_aft
 from background_downloads.transfer import body
 from background_downloads.transfer.body import _Chunks, _Decoded
 from background_downloads.transfer.control import Control, Waker
+from background_downloads.transfer.fetch import BUFFER
 from background_downloads.transfer.job import Phase, TryAgain
 
 pytestmark = pytest.mark.usefixtures("no_delays")
@@ -225,7 +226,7 @@ def test_a_large_chunk_is_read_in_pieces(
 
     monkeypatch.setattr(body._Stream, "receive", receive)
     assert finished(fetch(url, tmp_path)).read_bytes() == data
-    assert largest <= 256 << 10
+    assert largest <= BUFFER
 
 
 def test_a_control_that_expired_says_so_once() -> None:

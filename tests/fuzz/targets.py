@@ -207,7 +207,7 @@ def fuzz_sidecar(data: bytes) -> None:
     opened = part.Part(FOLDER_URL, str(folder), None)
     opened.open()
     try:
-        os.truncate(opened.path, ON_DISK)
+        os.ftruncate(opened.file.fd, ON_DISK)  # which makes it
         opened.sidecar.write_bytes(content)
         opened.release()
         _check_leftovers(part.leftovers(str(folder)))
