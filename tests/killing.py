@@ -387,9 +387,10 @@ class Round:
         finally:
             started = children(life.pid)
             life.end()
-            self.log += [f"  {line.rstrip()}" for line in life.output.close()]
+            self._sleep(life, 0.2)  # what it said last
             is_known = all(f"  child {pid}" in self.log for pid in started)
             _wait_gone(started, CHILD_LEAVES if is_known else CHILD_STARTS)
+            self.log += [f"  {line.rstrip()}" for line in life.output.close()]
 
     def _kill(self, life: Life, host: str, most: int) -> int:
         """Kill the process, and perhaps its child before; returns how many kills that were."""
