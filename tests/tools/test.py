@@ -45,7 +45,7 @@ PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "test
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
 # Under Wine for each file.
-DEADLINE = {"engine": 2400, "wheel": 1200, "window": 2400, "matrix": 1200, "windows": 2400, "wine": 1800}
+DEADLINE = {"engine": 2400, "wheel": 1200, "window": 4200, "matrix": 1200, "windows": 2400, "wine": 1800}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
