@@ -1,4 +1,4 @@
-"""What strangers write, and what must hold for any of it: six targets, each takes bytes and asserts.
+"""What strangers write, and what must hold for any of it: seven targets, each takes bytes and asserts.
 
 A fuzzer that sees which code runs calls them (run.py), and so does the test that replays the corpus.
 Whatever a target raises is a finding.
@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from rules import is_safe
 
-from background_downloads.transfer import answers, job, names, part, ranges, retry
+from background_downloads.transfer import answers, job, lists, names, part, ranges, retry
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.transfer.job import Digest, Job, Settings, TransferError
 
@@ -329,6 +329,25 @@ def load() -> None:
     importlib.import_module("idna")
 
 
+# -- Lists that others publish.
+
+
+def fuzz_listing(data: bytes) -> None:
+    """Whatever it names stays below its folder, can be asked for, and has a digest that there can be."""
+    try:
+        listing = lists.read(data, f"{FOLDER_URL}/SHA256SUMS")
+    except lists.NoListError:
+        return
+    assert len(listing.entries) + len(listing.problems) <= lists.MOST
+    for entry in listing.entries:
+        assert all(map(is_safe, entry.path.split("/")))
+        for url in (entry.url, *entry.mirrors):
+            names.check(url)
+        assert entry.size is None or entry.size >= 0
+        if digest := entry.digest:
+            assert names.parse_links(f"{FOLDER_URL}#{digest.algorithm}={digest.hex}")[1] == []
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "names": fuzz_names,
     "headers": fuzz_headers,
@@ -336,4 +355,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sidecar": fuzz_sidecar,
     "list": fuzz_list,
     "folders": fuzz_folders,
+    "listing": fuzz_listing,
 }

@@ -57,6 +57,10 @@ def changed(good: dict[str, Any], more: st.SearchStrategy[Any] = junk) -> st.Sea
     )
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 def separated(*pieces: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
     return st.tuples(*pieces).map(lambda texts: "\x1f".join(texts).encode("utf-8", "surrogatepass"))
 
@@ -119,3 +123,26 @@ folders = changed({"version": 1, "folders": []}, junk | used).map(lambda about: 
 @settings(deadline=None, max_examples=300)
 def test_folders(data: bytes) -> None:
     TARGETS["folders"](data)
+
+
+digests = st.sampled_from([SHA256, "a" * 32, "b" * 40, "c" * 31, "x"])
+lines = st.tuples(digests, st.sampled_from(["  ", " *", " "]), any_text | places).map("".join)
+listed = st.fixed_dictionaries(
+    {"path": any_text | junk},
+    optional={
+        "url": places | junk,
+        "hash": digests.map("SHA256:{}".format) | junk,
+        "size_in_bytes": number | junk,
+    },
+)
+pages = st.fixed_dictionaries({"url": places | junk, "hash": digests | junk}) | junk
+listings = st.fixed_dictionaries(
+    {"files": st.lists(listed | junk, max_size=3)},
+    optional={"pages": st.lists(pages, max_size=2) | junk, "api_versions": st.just({"v1": 1}) | junk},
+).map(json.dumps)
+
+
+@given((st.lists(lines | places, max_size=4).map("\n".join) | listings).map(_bytes) | st.binary(max_size=300))
+@settings(deadline=None, max_examples=300)
+def test_listings(data: bytes) -> None:
+    TARGETS["listing"](data)
