@@ -656,17 +656,21 @@ class DOWNLOADS_OT_add_links(bpy.types.Operator):
         return bpy.ops.downloads.show_list()
 
 
-class DOWNLOADS_FH_links(bpy.types.FileHandler):
+class _OnViews:
+    """Takes what is dropped on a 3D View, and leaves the rest to others."""
+
+    @classmethod
+    def poll_drop(cls, context: Any) -> bool:
+        return context.area is not None and context.area.type == "VIEW_3D"
+
+
+class DOWNLOADS_FH_links(_OnViews, bpy.types.FileHandler):
     """Files with links that are dropped on a window"""
 
     bl_idname = "DOWNLOADS_FH_links"
     bl_label = "Links to Download"
     bl_import_operator = "downloads.add_links"
     bl_file_extensions = ".txt;.url;.webloc;.desktop"
-
-    @classmethod
-    def poll_drop(cls, context: Any) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
 
 
 class DOWNLOADS_OT_open_list(bpy.types.Operator):
@@ -696,17 +700,13 @@ class DOWNLOADS_OT_open_list(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class DOWNLOADS_FH_list(bpy.types.FileHandler):
+class DOWNLOADS_FH_list(_OnViews, bpy.types.FileHandler):
     """A list of files that is dropped on a window"""
 
     bl_idname = "DOWNLOADS_FH_list"
     bl_label = "List of Files to Download"
     bl_import_operator = "downloads.open_list"
     bl_file_extensions = ".meta4;.sha256;.sha512;.sha1;.md5"
-
-    @classmethod
-    def poll_drop(cls, context: Any) -> bool:
-        return context.area is not None and context.area.type == "VIEW_3D"
 
 
 class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
