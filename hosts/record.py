@@ -23,11 +23,11 @@ class Download:
     if_exists: IfExists = IfExists.RENAME
     when_done: str = "NOTHING"
     catalog: str = ""
+    """Of the asset library that `directory` is in: where its marked assets go. Empty: they keep theirs."""
     wanted: str = ""
     """What the file is to be called, as a list said; safe."""
     mirrors: tuple[str, ...] = field(default=(), repr=False)
     """Where it can be had besides, the best first. With secrets."""
-    """Of the asset library that `directory` is in: where its marked assets go. Empty: they keep theirs."""
     digest: Digest | None = None
     partial: str = ""
     """The name of the partial file of an earlier link, which this one goes on with."""

@@ -10,7 +10,7 @@ import pytest
 from blender import Blender, BlenderFactory, build_extension
 from downloading import Downloads, wait_open
 from roots import Installation
-from server import Server, stall_after
+from server import Gate, Server, stall_after
 from test_lifecycle import HELD, LOADS, body
 from vendoring import example
 
@@ -172,15 +172,21 @@ def test_both_download_beside_each_other_and_share_no_partial_file(
     assert ours.files() == {name: body(name) for name in ("mine.bin", "same.bin")}
 
 
+def begun_in_both(both: Blender, ours: Downloads, server: Server, folder: Path) -> tuple[Gate, Gate]:
+    """A download by the extension and one by the copy, under way until their gates are opened."""
+    (mine, gate), (other, other_gate) = hold(server, "mine.bin"), hold(server, "other.bin")
+    ours.start(mine)
+    both.run(f"fetch({other!r}, {str(folder)!r})")
+    gate.wait_reached()
+    other_gate.wait_reached()
+    return gate, other_gate
+
+
 @pytest.mark.parametrize("leaves", ["ours", "theirs"])
 def test_disabling_one_leaves_the_other_running(
     both: Blender, ours: Downloads, server: Server, tmp_path: Path, leaves: str
 ) -> None:
-    (mine, gate), (other, other_gate) = hold(server, "mine.bin"), hold(server, "other.bin")
-    ours.start(mine)
-    both.run(f"fetch({other!r}, {str(tmp_path)!r})")
-    gate.wait_reached()
-    other_gate.wait_reached()
+    gate, other_gate = begun_in_both(both, ours, server, tmp_path)
     if leaves == "theirs":
         both.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
         assert both.eval("their_threads()") == []
@@ -204,11 +210,7 @@ def test_both_step_aside_at_once_for_an_autosave(
     both: Blender, ours: Downloads, server: Server, tmp_path: Path
 ) -> None:
     """Whoever is late asks the other; for a moment no modal operator runs, and no byte is fetched twice."""
-    (mine, gate), (other, other_gate) = hold(server, "mine.bin"), hold(server, "other.bin")
-    ours.start(mine)
-    both.run(f"fetch({other!r}, {str(tmp_path)!r})")
-    for each in (gate, other_gate):
-        each.wait_reached()
+    gates = begun_in_both(both, ours, server, tmp_path)
     both.run("""
 files = bpy.context.preferences.filepaths
 files.use_auto_save_temporary_files, files.auto_save_time = True, 1
@@ -225,8 +227,8 @@ session().tally.began -= 100
     both.wait("any(away)")
     both.wait(f"sorted(modal()) == sorted(['DOWNLOADS_OT_start', {OPERATOR!r}])")
     both.run("bpy.app.timers.unregister(look)")
-    for each in (gate, other_gate):
-        each.open()
+    for gate in gates:
+        gate.open()
     both.wait("calls")
     ours.wait("FINISHED")
     ours.wait_over()
@@ -236,11 +238,7 @@ session().tally.began -= 100
 def test_quit_with_both_downloading(
     both: Blender, ours: Downloads, server: Server, tmp_path: Path
 ) -> None:
-    (mine, gate), (other, other_gate) = hold(server, "mine.bin"), hold(server, "other.bin")
-    ours.start(mine)
-    both.run(f"fetch({other!r}, {str(tmp_path)!r})")
-    for each in (gate, other_gate):
-        each.wait_reached()
+    begun_in_both(both, ours, server, tmp_path)
     assert both.quit() == 0, both.last_words
     assert list(tmp_path.glob("*.bin")) == []
     assert len(list(tmp_path.glob("*.part"))) == len(ours.partial_files()) == 1
