@@ -74,13 +74,15 @@ class Head:
     """Where it came from."""
     login: str = field(default="", repr=False)
     """The ``Authorization`` that was sent."""
+    via: str = ""
+    """The mark of the mirror that it came through."""
 
     @classmethod
     def of(cls, answer: Answer) -> Head:
         """Of an answer whose body was not read yet."""
         length = None if answer.message.chunked else answer.message.length
         login = answer.asked.get("Authorization", "")
-        return cls(answer.status_code, answer.headers, length, answer.url, login)
+        return cls(answer.status_code, answer.headers, length, answer.url, login, answer.via)
 
     @property
     def content_type(self) -> str:

@@ -30,21 +30,34 @@ class Asking:
         self._url = url
         self._mirror: Mirror | None = None  # by which something came
 
+    def via(self, client: Client) -> str:
+        """The mark of the mirror that is asked next; empty: the server is."""
+        return client.mirror.mark if not self.note and client.mirror.takes(self._url) else ""
+
     def send(
-        self, client: Client, control: Control, headers: Mapping[str, str], check: Callable[[], None]
+        self,
+        client: Client,
+        control: Control,
+        headers: Mapping[str, str],
+        check: Callable[[], None],
+        *,
+        tie: str | None = None,
     ) -> Answer:
         """Send a request to wherever it leads; `check` is called at each turn.
 
-        Raises TransferError, Stopped; NotThere where a mirror has brought some of the file, but not this.
+        `tie`: by which mirror (its mark; empty: by none) the rest has to come, of a file that could not
+        be told from another version of it. Raises TransferError, Stopped; NotThere where a mirror has
+        brought some of the file, but not this.
         """
-        if not self.note and client.mirror.takes(self._url):
+        if tie != "" and self.via(client):
             if _CONDITIONS & headers.keys():  # whether it has changed its server knows best, if it answers
                 with suppress(TryAgain):
                     return _follow(client, control, self._url, headers, check)
             try:
                 return self._mirrored(client, control, headers, check)
             except NotThere as error:
-                if self._mirror:
+                if self._mirror or tie:
+                    self._mirror = client.mirror
                     raise
                 self.note = str(error)
         try:
@@ -67,24 +80,37 @@ class Asking:
         if why := _misses(Head.of(answer), headers):
             answer.close()
             raise client.mirror.why(why)
-        self._mirror = client.mirror
+        self._mirror, answer.via = client.mirror, client.mirror.mark
         return answer
 
     def noted(self, outcome: Finished | Skipped) -> Finished | Skipped:
         """How it ended, and who was asked."""
+        if self._mirror and not self.note:
+            self._mirror.stands()
         return replace(outcome, note=". ".join(filter(None, (outcome.note, self.note))))
 
-    def leave_mirror(self, why: str | TransferError) -> bool:
+    def leave_mirror(self, why: str | TransferError, failures: int = 0) -> bool:
         """Ask the server itself from now on; False: that was done already, or there is no mirror.
 
-        After a LateError nobody waits for the mirror soon again.
+        A mirror may cut an answer once: `failures` in a row were before this one. After a LateError
+        nobody waits for it soon again.
         """
         if self._mirror is None or self.note:
             return False
-        if isinstance(why, LateError):
-            self._mirror.rest()
-            why = "stopped sending"
-        self.note = str(why if isinstance(why, NotThere) else self._mirror.why(str(why)))
+        match why:
+            case NotThere():
+                self.note = str(why)
+                return True
+            case LateError():
+                self._mirror.rest()
+                why = "stopped sending"
+            case TryAgain() if not failures:
+                return False
+            case TransferError():
+                if isinstance(why, TryAgain):
+                    self._mirror.stumble()
+                why = "does not bring all of it"
+        self.note = str(self._mirror.why(why))
         return True
 
 
@@ -141,7 +167,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
         raise mirror.why("does not answer" if may_pass else "cannot be used") from error
     if answer.status_code in (502, 504):  # it waits for somebody itself
         mirror.stumble()
-    else:
+    elif answer.status_code not in (200, 203, 206):  # of which it may cut the body
         mirror.stands()
     answer.url = _led(url, answer)
     return answer

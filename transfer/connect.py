@@ -285,6 +285,8 @@ class Answer:
         asked: Mapping[str, str],
     ) -> None:
         self.url = url
+        self.via = ""
+        """The mark of the mirror that it came through."""
         self.asked = asked
         """The header fields of the request."""
         self.status_code = message.status

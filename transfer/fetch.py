@@ -26,7 +26,6 @@ from .job import (
     Have,
     IfExists,
     Job,
-    LateError,
     Phase,
     Progress,
     Settings,
@@ -35,7 +34,6 @@ from .job import (
     TransferError,
     TryAgain,
 )
-from .mirrors import NotThere
 from .part import Memory, Part, Received
 from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
@@ -263,7 +261,7 @@ class Transfer:
         if isinstance(error, _NotAlone) or (is_helped and not isinstance(error, TryAgain)):
             return  # it was refused beside others, who are gone: now it counts
         try:
-            if not (isinstance(error, (NotThere, LateError)) and self._leave_mirror(error)):
+            if not self._leave_mirror(error):
                 self._back_off(error, control)
         except TransferError:
             if self._leave_mirror("does not bring all of it"):
@@ -275,11 +273,11 @@ class Transfer:
 
     def _leave_mirror(self, why: str | TransferError) -> bool:
         """Ask the server itself from now on. False: that was done already, or there is no mirror."""
-        if not self._asking.leave_mirror(why):
+        if not self._asking.leave_mirror(why, self._tries.failures):
             return False
         self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
-        if not (self.job.digest or self._part.received.validator.is_strong):
-            self._clear()  # nothing would tell for certain that both have the same version
+        if self._part.tie:
+            self._clear()
         return True
 
     def _back_off(self, error: TransferError, control: Control) -> None:
@@ -364,10 +362,10 @@ class Transfer:
 
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
-        asked, headers = self._request(segment)
+        asked, headers = self._request(segment, self._asking.via(client))
         self._check_time()
         with _counted(self._tries, self._segments.lock):
-            response = self._asking.send(client, control, headers, self._check_time)
+            response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
         try:
             if response.status_code == 200 and client.is_for_others(response):
                 segment.is_sole = True  # a proxy that gets it whole can serve other machines too
@@ -378,14 +376,14 @@ class Transfer:
             response.close()
             raise
 
-    def _request(self, segment: Segment) -> tuple[Asked, dict[str, str]]:
-        """What to ask for, and with which headers."""
+    def _request(self, segment: Segment, via: str) -> tuple[Asked, dict[str, str]]:
+        """What to ask for by way of a mirror, if any, and with which headers."""
         received = self._part.received
         segment.counts = received.size is None or received.is_whole
         if segment.is_sole or not received.ranges.total():
             conditions = _conditions(self.job, self.name)
             return Asked(is_conditional=bool(conditions)), conditions
-        if not self._part.can_resume:
+        if not self._part.can_resume or self._part.tie not in (None, "", via):
             self._begin_anew()
         return _range(segment, received, with_if_range=self._asking.how is not Ask.BARE)
 
@@ -435,7 +433,7 @@ class Transfer:
             segment.is_sole = True
         else:
             self._forget()
-            self._part.begin(head.length, head.validator, is_encoded=head.is_encoded(name))
+            self._part.begin(head.length, head.validator, head.via, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
         self._need_space()
         segment.offset = 0

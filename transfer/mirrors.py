@@ -6,6 +6,7 @@ are the server's own, and stay here; an address that is itself a secret is not s
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from urllib.parse import unquote
@@ -49,6 +50,8 @@ class Mirror:
         self.place = _place(self._template) if self._template else ""
         """Scheme, user, password, host and port of its own; empty if there is none."""
         self._shown = self.place.rpartition("//")[2].rpartition("@")[2]
+        self.mark = hashlib.sha256(self._shown.encode()).hexdigest()[:8]
+        """By which what it brought is known again; it says nothing else."""
         self._rests_until = float("-inf")
         self._stumbles = 0  # in a row
 
@@ -62,13 +65,13 @@ class Mirror:
         self._rests_until, self._stumbles = time.monotonic() + REST, 0
 
     def stumble(self) -> None:
-        """It cut an answer, or says that somebody else is late: twice in a row is no chance."""
+        """It cut an answer for good, or says that somebody else is late: twice in a row is no chance."""
         self._stumbles += 1
         if self._stumbles > 1:
             self.rest()
 
     def stands(self) -> None:
-        """It answered."""
+        """It brought a whole file, or said that it does not."""
         self._stumbles = 0
 
     def takes(self, url: str) -> bool:

@@ -45,6 +45,8 @@ class Received:
     size: int | None = None
     """Bytes of the whole file, where the server told."""
     validator: Validator = field(default_factory=Validator)
+    via: str = ""
+    """The mark of the mirror that brought the first of it; empty: its server did."""
     encoded: bool = False
     """Whether the bytes came encoded: then a position on the disk is none that a server knows."""
 
@@ -378,6 +380,15 @@ class Part:
         return not self.received.encoded and bool(self.received.validator or self._about["digest"])
 
     @property
+    def tie(self) -> str | None:
+        """Who has to bring the rest, as `Received.via`, since only a date says which version it is of.
+
+        Two servers may share that by chance. None: nobody in particular.
+        """
+        is_dated = self.received.ranges.total() and not self.received.validator.is_strong
+        return self.received.via if is_dated and not self._about["digest"] else None
+
+    @property
     def can_be_split(self) -> bool:
         """A weak validator proves nothing of bytes that are not compared (RFC 9110, section 15.3.7.3)."""
         return not self.received.encoded and bool(self.received.validator.if_range or self._about["digest"])
@@ -421,12 +432,12 @@ class Part:
         if self._lost:
             raise self._lost
 
-    def begin(self, size: int | None, validator: Validator, *, is_encoded: bool) -> None:
+    def begin(self, size: int | None, validator: Validator, via: str = "", *, is_encoded: bool) -> None:
         """What will come is of this version of the file. Encoded, no byte of it has a known position."""
         if is_encoded:
             self.received.encoded = True
         else:
-            self.received.size, self.received.validator = size, validator
+            self.received.size, self.received.validator, self.received.via = size, validator, via
 
     def forget(self) -> None:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
@@ -545,6 +556,7 @@ class Part:
             "etag": validator.etag,
             "last_modified": validator.last_modified,
             "is_date_strong": validator.is_date_strong,
+            "via": self.received.via,
             "ranges": ranges,
         }
         self._has_sidecar = True
@@ -733,7 +745,7 @@ def _parse(about: Any, url: str | None, on_disk: int) -> Received:
     validator = Validator.told(etag, date, is_date_strong=about.get("is_date_strong") is True)
     if (etag, date) != (validator.etag, validator.last_modified):
         raise ValueError("not what came from a server: whoever can write to the folder can write this")
-    return Received(ranges, size, validator)
+    return Received(ranges, size, validator, str(about.get("via", "")))
 
 
 def _offset(value: Any) -> int:

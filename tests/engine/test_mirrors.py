@@ -267,6 +267,48 @@ def test_with_a_date_alone_what_it_began_is_not_gone_on_with_by_its_server(
     assert "the server itself was asked" in note_of(outcome)
 
 
+DATED: dict[str, Any] = {"etag": None}  # told apart by a date alone, which versions may share
+
+
+@pytest.mark.parametrize("then", ["none", "another", "lost", "silent", "the same"])
+def test_what_another_process_began_through_it_with_a_date_alone_only_it_goes_on_with(
+    new_thread_driver: Callable[..., Driver],
+    new_fetch: Callable[..., Fetcher],
+    server: Server,
+    mirror: Mirror,
+    tmp_path: Path,
+    then: str,
+) -> None:
+    url = server.add("/a.bin", body=NEWER, **DATED)
+    mirror.have(url, stall_after(500_000), body=OLDER, **DATED)
+    driver = new_thread_driver(Settings(timeout=90.0, connections=1, mirror=mirror.template))
+    driver.halted(url, tmp_path, 500_000)
+    driver.host.shut()
+    gone = {"lost": [status(404)], "silent": [cut_before_headers]}
+    mirror.have(url, *gone.get(then, []), body=OLDER, **DATED)
+    with Mirror() as other:
+        other.have(url, body=NEWER, **DATED)
+        templates = {"none": "", "another": other.template}
+        outcome = new_fetch(templates.get(then, mirror.template))(url, tmp_path)
+    assert finished(outcome).read_bytes() == (OLDER if then == "the same" else NEWER)
+    if then == "the same":
+        assert mirror.requests[-1].range_start == 500_000 - (64 << 10)
+
+
+@pytest.mark.parametrize("strong", [False, True])
+def test_what_its_server_began_with_a_date_alone_it_is_not_asked_for(
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, strong: bool
+) -> None:
+    told = {} if strong else DATED
+    url = server.add("/a.bin", cut_at(500_000), body=NEWER, **told)
+    failed(new_fetch("")(url, tmp_path))
+    server.add("/a.bin", body=NEWER, **told)
+    mirror.have(url, body=NEWER if strong else OLDER, **told)
+    assert finished(new_fetch(mirror.template)(url, tmp_path)).read_bytes() == NEWER
+    assert mirror.asked(url) == strong
+    assert (mirror if strong else server).requests[-1].range_start == 500_000 - (64 << 10)
+
+
 @pytest.mark.parametrize("options", [{}, {"etag": None}])
 def test_what_has_not_changed_its_server_says(
     fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, options: dict[str, Any]
@@ -481,16 +523,19 @@ def test_where_its_certificate_is_not_good_the_server_is_asked(
     assert "cannot be used" in note_of(outcome)
 
 
-def test_what_it_always_cuts_the_server_brings_to_its_end(
+def test_what_it_cuts_twice_at_one_place_the_server_brings_to_its_end(
     fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
 ) -> None:
-    url = server.add("/a.bin", body=DATA)
-    mirror.have(url, cut_at(200_000))
-    outcome = fetch(url, tmp_path)
-    assert finished(outcome).read_bytes() == DATA
-    assert "does not bring all of it" in note_of(outcome)
-    (request,) = server.requests
-    assert (request.range_start or 0) > 0
+    """A file that is cut is soon left; one that does so with two in a row rests."""
+    urls = [server.add(f"/{n}.bin", body=DATA) for n in range(6)]
+    cuts = [True, False, True, True, False, False]
+    for url, is_cut in zip(urls, cuts, strict=True):
+        mirror.have(url, *([cut_at(200_000)] if is_cut else []))
+    outcomes = [fetch(url, tmp_path) for url in urls]
+    assert {finished(outcome).read_bytes() for outcome in outcomes} == {DATA}
+    assert ["does not bring all of it" in note_of(outcome) for outcome in outcomes[:4]] == cuts[:4]
+    assert [mirror.asked(url) for url in urls] == [2, 1, 2, 2, 0, 0]
+    assert all((request.range_start or 0) > 0 for request in server.requests[:3])
 
 
 def test_a_damaged_copy_is_fetched_from_the_server(
