@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,20 +131,20 @@ class Importing:
         path = row.filepath
         if is_imported and _is_archive(row):
             self._say(row, "Unpacking")
-            yield from self._unpack(path)
-            path = self._unpacked[_version(path)]
+            path = yield from self._unpack(path)
         if row.catalog:
             yield from self._catalogue(row, path)
         libraries.arrived(path)
         yield importers.pick(path) if os.path.isdir(path) else path
 
-    def _unpack(self, path: str) -> Iterator[str]:
-        """Once, however often it is imported."""
+    def _unpack(self, path: str) -> Generator[str, None, str]:
+        """Once, however often it is imported. Returns the folder."""
         key = _version(path)
         if not os.path.isdir(self._unpacked.get(key, "")):
             for folder in unpack(path):
                 self._unpacked[key] = folder
                 yield ""
+        return self._unpacked[key]
 
     def _catalogue(self, row: Download, path: str) -> Iterator[str]:
         """Where that cannot be, the row says so, and the file stays as it was."""
@@ -246,7 +246,10 @@ class Importing:
         except ImportProblem as problem:
             sentence = str(problem)
         except OSError as error:  # the archive is gone, say
-            sentence = f"Not imported: {error.strerror}"
+            sentence = f"Not imported: {error.strerror or type(error).__name__}"
+        except Exception:  # what waits behind it goes on
+            log.exception("Importing met something unforeseen")
+            sentence = UNFORESEEN
         else:
             return
         if pending in self._pending:

@@ -5,6 +5,8 @@ The files are made by Blender itself, by each version that the tests run in.
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -414,6 +416,25 @@ def test_an_archive_is_unpacked_and_its_model_imported(
     assert len(list(tmp_path.glob("rocks*"))) == 2  # it is not unpacked again
 
 
+def test_an_archive_that_somebody_touches_while_it_is_unpacked_is_imported(
+    served: Callable[..., Any], extension: Extension, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a scanner, or a tool that keeps folders the same, may do."""
+    importing = importlib.import_module(f"{extension.package}.session.importing")
+    unpack = importing.unpack
+
+    def touching(path: str) -> Iterator[str]:
+        for step in unpack(path):
+            os.utime(path, (1.0, 1.0))
+            yield step
+
+    monkeypatch.setattr(importing, "unpack", touching)
+    make(made / "rock.obj")
+    zipped(made / "rocks.zip", made / "rock.obj")
+    assert served("rocks.zip").note == ""
+    assert bpy.context.scene.objects
+
+
 def test_an_archive_with_several_models_says_so(served: Callable[..., Any], made: Path) -> None:
     make(made / "rock.obj")
     (made / "stone.obj").write_bytes((made / "rock.obj").read_bytes())
@@ -535,6 +556,32 @@ def test_what_lands_in_a_library_is_in_the_catalog_that_was_chosen(
 
 
 CATALOG = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def test_what_nobody_foresaw_of_a_catalog_is_told_in_the_row(
+    extension: Extension, site: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a window's timer would come back to it for ever, and to nothing that waits behind it."""
+
+    def broken(*_: object) -> Iterator[None]:
+        yield
+        raise MemoryError
+
+    empty()
+    url, folder = site
+    (tmp_path / "blender_assets.cats.txt").write_text(f"VERSION 1\n{CATALOG}:Props:Props\n")
+    save_blend(folder / "heavy.blend", marked=True)
+    libraries = bpy.context.preferences.filepaths.asset_libraries
+    libraries.new(name="Kitchen", directory=str(tmp_path))
+    rooms = importlib.import_module(f"{extension.package}.session.libraries")
+    monkeypatch.setattr(rooms, "put_into_catalog", broken)
+    try:
+        bpy.ops.downloads.start(urls=f"{url}/heavy.blend", directory=str(tmp_path), catalog="Props")
+    finally:
+        libraries.remove(libraries[-1])
+    (item,) = bpy.context.window_manager.downloads.items
+    assert item.status == "FINISHED"
+    assert "something unforeseen went wrong" in item.note
 
 
 def test_what_is_no_asset_says_so_where_a_catalog_was_chosen(
