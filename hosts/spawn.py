@@ -49,7 +49,6 @@ class ChildProcess:
             raise
         finally:
             theirs.close()
-        self._let_go = portable.leash(self._process)  # while it starts it cannot see whether Blender lives
         self.stage = Stage.SERVING
         self.progress: dict[int, Progress] = {}
         """Of what it runs, by uid."""
@@ -112,7 +111,7 @@ class ChildProcess:
             self._open -= 1
             if not self.is_ready:
                 self.is_ready = True
-                self._let_go()  # it sees by itself when Blender is gone, and first saves what it has
+                self._process.let_go()  # it sees by itself when Blender is gone, and first saves what it has
             self.is_quiet, self.progress = answer.is_quiet, answer.report.progress
             yield from answer.report.events
         if self.stage is Stage.LEAVING and not self._open:
@@ -142,8 +141,6 @@ class ChildProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if not self.is_ready:
-            self._let_go()
 
 
 _EXTENSION = __name__.rpartition(".hosts.")[0]
@@ -162,7 +159,7 @@ importlib.import_module(package + ".hosts.child").serve(handle, parent)
 """
 
 
-def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
+def _spawn(theirs: Connection) -> portable.Child:
     """Start Python on `serve`, under a stub of our package that does not import Blender's side.
 
     Not through `multiprocessing`, whose spawn needs `__main__` and leaves a resource tracker.
@@ -170,4 +167,4 @@ def _spawn(theirs: Connection) -> subprocess.Popen[bytes]:
     handle = theirs.fileno()
     hosts = os.path.dirname(os.path.abspath(__file__))
     arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), sys.path, handle, os.getpid()])
-    return portable.start([portable.python(), "-I", "-c", _BOOT, arguments], handle)
+    return portable.Child([portable.python(), "-I", "-c", _BOOT, arguments], handle)

@@ -40,7 +40,7 @@ INSTALLED = f"bl_ext.user_default.{EXTENSION_ID}"
 
 DEADLINE = 120.0  # seconds for a life that nobody ends
 CHILD_LEAVES = 5.0  # seconds after its parent's death
-CHILD_STARTS = 20.0  # for one that its parent was just making: Windows ties it to its parent after that
+CHILD_STARTS = 20.0  # for one that its parent was just making, where it sees that by itself: not on Windows
 BUFFER = 1 << 20  # bytes that a worker has read and not yet recorded, at most
 OVERLAP = 64 << 10  # bytes that a resume fetches again
 BLOCK = 16 << 10  # bytes of a partial file that are compared at once
@@ -327,8 +327,6 @@ class Found:
     """Bytes of one file that were on the disk and not vouched for, at most."""
     twice: int = 0
     """Files that were downloaded again: given their name, and not out of the list yet when the kill came."""
-    unborn: int = 0
-    """Children that Windows was just making when their parent was killed, and left standing still."""
     bytes: int = 0
     sent: int = 0
 
@@ -339,8 +337,7 @@ class Found:
             f" all digests hold, nothing is left over. {self.partial} partial files were looked at,"
             f" {self.segmented} with gaps; at most {self.most_lost / 2**20:.1f} MiB of one were not vouched"
             f" for. {self.sent / 2**20:.0f} MiB were sent for {self.bytes / 2**20:.0f} MiB;"
-            f" {self.twice} files were downloaded twice, having been finished just before the kill;"
-            f" {self.unborn} children were left half made by the system"
+            f" {self.twice} files were downloaded twice, having been finished just before the kill"
         )
 
 
@@ -391,18 +388,9 @@ class Round:
             started = children(life.pid)
             life.end()
             self._sleep(life, 0.2)  # what it said last
-            made = [pid for pid in started if f"  child {pid}" in self.log]
-            self._end_unborn(set(started) - set(made))
-            _wait_gone(made)
+            _wait_gone([pid for pid in started if f"  child {pid}" in self.log])
+            _wait_gone(started, CHILD_STARTS)
             self.log += [f"  {line.rstrip()}" for line in life.output.close()]
-
-    def _end_unborn(self, pids: set[int]) -> None:
-        """What the kill met while the system was making it: on Windows it may stand still for good."""
-        for pid in [pid for pid in pids if not wait_gone(pid, CHILD_STARTS)]:
-            if sys.platform != "win32":
-                raise DamageError(f"a child lives on: {pid}")
-            kill(pid)
-            self.found.unborn += 1
 
     def _kill(self, life: Life, host: str, most: int) -> int:
         """Kill the process, and perhaps its child before; returns how many kills that were."""
@@ -568,8 +556,8 @@ def _same(content: bytes, wanted: bytes) -> int:
     )
 
 
-def _wait_gone(pids: list[int]) -> None:
-    end = time.monotonic() + CHILD_LEAVES
+def _wait_gone(pids: list[int], seconds: float = CHILD_LEAVES) -> None:
+    end = time.monotonic() + seconds
     if alive := [pid for pid in pids if not wait_gone(pid, max(0.0, end - time.monotonic()))]:
         raise DamageError(f"a child lives on: {alive}")
 

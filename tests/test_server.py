@@ -93,9 +93,13 @@ def read_head(sock: socket.socket) -> bytes:
 
 
 def read_to_end(sock: socket.socket, end: bytes) -> bytes:
+    """Up to the end, and nothing of what comes behind it."""
     received = b""
     while not received.endswith(end):
-        received += read_exactly(sock, 1)
+        seen = received + sock.recv(65536, socket.MSG_PEEK)
+        assert len(seen) > len(received), "the server closed too early"
+        at = seen.find(end)
+        received += read_exactly(sock, (len(seen) if at < 0 else at + len(end)) - len(received))
     return received
 
 

@@ -113,6 +113,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 if sys.platform == "win32":
+    import _winapi
     import ctypes
     import msvcrt
     from ctypes import wintypes
@@ -126,14 +127,18 @@ if sys.platform == "win32":
     for _move in (_kernel.ReadFile, _kernel.WriteFile):
         _move.argtypes = [wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD, *[ctypes.c_void_p] * 2]
     _kernel.CreateJobObjectW.restype = wintypes.HANDLE
-    _kernel.AssignProcessToJobObject.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
     _kernel.SetInformationJobObject.argtypes = [
         wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD
     ]  # fmt: skip
-    _kernel.CloseHandle.argtypes = [wintypes.HANDLE]
+    _kernel.UpdateProcThreadAttribute.argtypes = [
+        *(ctypes.c_void_p, wintypes.DWORD, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t),
+        *[ctypes.c_void_p] * 2,
+    ]
     _BEYOND_ITS_END = 38  # ERROR_HANDLE_EOF
     _SYNCHRONIZE, _TIMED_OUT = 0x00100000, 0x102
     _LIMITS, _ENDS_WITH_US = 9, 0x2000  # JobObjectExtendedLimitInformation, LIMIT_KILL_ON_JOB_CLOSE
+    _HANDLES, _JOBS = 0x20002, 0x2000D  # PROC_THREAD_ATTRIBUTE_HANDLE_LIST, _JOB_LIST
+    CREATION = subprocess.CREATE_NO_WINDOW | 0x80000  # EXTENDED_STARTUPINFO_PRESENT
     _MOST_SOCKETS = 500  # of `select`: FD_SETSIZE in CPython's build is 512
     _TURN = 0.01  # seconds for each group of sockets where there are more
 
@@ -155,6 +160,29 @@ if sys.platform == "win32":
             ("times", ctypes.c_int64 * 2),
             ("LimitFlags", wintypes.DWORD),
             ("_rest", ctypes.c_size_t * 15),
+        ]
+
+    class _Startup(ctypes.Structure):
+        """STARTUPINFOEXW: of it size, flags, standard streams and attributes."""
+
+        _fields_ = [
+            ("cb", wintypes.DWORD),
+            ("_names", ctypes.c_void_p * 3),
+            ("_window", wintypes.DWORD * 7),
+            ("dwFlags", wintypes.DWORD),
+            ("_rest", ctypes.c_void_p * 2),
+            ("streams", wintypes.HANDLE * 3),
+            ("lpAttributeList", ctypes.c_void_p),
+        ]
+
+    class _Started(ctypes.Structure):
+        """PROCESS_INFORMATION."""
+
+        _fields_ = [
+            ("process", wintypes.HANDLE),
+            ("thread", wintypes.HANDLE),
+            ("pid", wintypes.DWORD),
+            ("_thread_id", wintypes.DWORD),
         ]
 
     def _lock(fd: int) -> None:
@@ -540,18 +568,6 @@ def python() -> str:
     return next(filter(os.path.isfile, places), sys.executable)
 
 
-def start(command: list[str], handle: int) -> subprocess.Popen[bytes]:
-    """Start a process that inherits this handle of a pipe and nothing else, without a window of its own."""
-    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    if sys.platform == "win32":  # else a console opens for it, and it inherits all that may be inherited
-        os.set_handle_inheritable(handle, True)
-        startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
-        options |= {"startupinfo": startup, "creationflags": subprocess.CREATE_NO_WINDOW}
-    else:
-        options["pass_fds"] = [handle]
-    return subprocess.Popen(command, **options)
-
-
 _UNREAD = 1 << 17  # bytes that a pipe holds which nobody has read; who sends more waits until somebody does
 
 if sys.platform == "win32":
@@ -561,7 +577,6 @@ if sys.platform == "win32":
 
         Windows' pipes have names, and a class of their own. Raises OSError.
         """
-        import _winapi
         import uuid
 
         name, overlapped = rf"\\.\pipe\downloads-{uuid.uuid4()}", _winapi.FILE_FLAG_OVERLAPPED
@@ -601,26 +616,77 @@ else:
 
 if sys.platform == "win32":
 
-    def leash(process: subprocess.Popen[bytes]) -> Callable[[], None]:
-        """Have a process that has just begun end with ours, until the returned function is called, once.
+    class Child:
+        """A process that inherits this handle of a pipe and nothing else, without a window of its own.
 
-        A job ends what is in it with its last handle, which is ours. Where Windows refuses, nothing is
-        tied: a process that is killed does nothing more, one that has started notices by itself.
+        Until it is let go it ends with us, from its first moment on: it is made inside a job, which ends
+        what is in it with its last handle, and that is ours. Windows makes a process standing still; one
+        whose parent is killed just then would stand there for ever. `subprocess` knows no jobs, so this
+        has what we use of its Popen. Raises OSError.
         """
-        job = _kernel.CreateJobObjectW(None, None)
-        _limit(job, _ENDS_WITH_US)
-        _kernel.AssignProcessToJobObject(job, int(vars(process)["_handle"]))
 
-        def let_go() -> None:
-            if _limit(job, 0):  # else it would end with the handle
-                _kernel.CloseHandle(job)
+        def __init__(self, command: list[str], handle: int) -> None:
+            os.set_handle_inheritable(handle, True)
+            self._job = subprocess.Handle(_kernel.CreateJobObjectW(None, None))
+            self._limit(_ENDS_WITH_US)
+            line = ctypes.create_unicode_buffer(subprocess.list2cmdline(command))
+            started = _Started()
+            with _inheritable_errors() as errors:
+                handles = [handle, errors] if errors else [handle]
+                is_made = _create(line, errors, {_HANDLES: handles, _JOBS: [self._job]}, started)
+                # Without a job before Windows 10, and where our own takes no other one inside.
+                if not is_made and not _create(line, errors, {_HANDLES: handles}, started):
+                    raise ctypes.WinError(ctypes.get_last_error())
+            _winapi.CloseHandle(started.thread)
+            self._process, self.pid = subprocess.Handle(started.process), started.pid
 
-        return let_go
+        def wait(self, timeout: float | None = None) -> None:
+            """Until it has ended. Raises subprocess.TimeoutExpired; the time-out is in seconds."""
+            within = _winapi.INFINITE if timeout is None else int(timeout * 1000)
+            if _winapi.WaitForSingleObject(self._process, within) == _winapi.WAIT_TIMEOUT:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
 
-    def _limit(job: int, flags: int) -> bool:
-        limits = _Limits(LimitFlags=flags)
-        size = ctypes.sizeof(limits)
-        return bool(_kernel.SetInformationJobObject(job, _LIMITS, ctypes.byref(limits), size))
+        def kill(self) -> None:
+            """End it; it may have ended."""
+            with suppress(PermissionError):
+                _winapi.TerminateProcess(self._process, 1)
+
+        def let_go(self) -> None:
+            """From now on it notices by itself that we are gone."""
+            self._limit(0)
+
+        def _limit(self, flags: int) -> None:
+            limits = _Limits(LimitFlags=flags)
+            _kernel.SetInformationJobObject(self._job, _LIMITS, ctypes.byref(limits), ctypes.sizeof(limits))
+
+    @contextmanager
+    def _inheritable_errors() -> Iterator[int]:
+        """What our standard error is to a child; 0: there is none, as in a program with a window only."""
+        us, made = _winapi.GetCurrentProcess(), 0
+        with suppress(OSError):
+            ours = _winapi.GetStdHandle(_winapi.STD_ERROR_HANDLE) or 0
+            made = _winapi.DuplicateHandle(us, ours, us, 0, True, _winapi.DUPLICATE_SAME_ACCESS)
+        try:
+            yield made
+        finally:
+            if made:
+                _winapi.CloseHandle(made)
+
+    def _create(line: Any, errors: int, attributes: dict[int, list[int]], started: _Started) -> bool:
+        """CreateProcessW, with lists of handles (Microsoft, "UpdateProcThreadAttribute")."""
+        count, size = len(attributes), ctypes.c_size_t()
+        _kernel.InitializeProcThreadAttributeList(None, count, 0, ctypes.byref(size))
+        memory = ctypes.create_string_buffer(size.value)
+        _kernel.InitializeProcThreadAttributeList(memory, count, 0, ctypes.byref(size))
+        lists = {kind: (wintypes.HANDLE * len(handles))(*handles) for kind, handles in attributes.items()}
+        for kind, handles in lists.items():
+            value = handles, ctypes.sizeof(handles)
+            if not _kernel.UpdateProcThreadAttribute(memory, 0, kind, *value, None, None):
+                return False
+        startup = _Startup(cb=ctypes.sizeof(_Startup), lpAttributeList=ctypes.addressof(memory))
+        startup.dwFlags, startup.streams[2] = subprocess.STARTF_USESTDHANDLES, errors
+        options = [None, None, True, CREATION, None, None, ctypes.byref(startup), ctypes.byref(started)]
+        return bool(_kernel.CreateProcessW(None, line, *options))
 
     def watch(parent: int) -> Callable[[], bool]:
         """Whether our parent lives, each time that it is asked for; it stays our parent when it does not."""
@@ -629,9 +695,14 @@ if sys.platform == "win32":
 
 else:
 
-    def leash(process: subprocess.Popen[bytes]) -> Callable[[], None]:
-        """Nothing: a Python starts within a moment here, and then sees that it is an orphan."""
-        return lambda: None
+    class Child(subprocess.Popen[bytes]):
+        """A process that inherits this end of a pipe and nothing else. Raises OSError."""
+
+        def __init__(self, command: list[str], handle: int) -> None:
+            super().__init__(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[handle])
+
+        def let_go(self) -> None:
+            """Nothing: a Python starts within a moment here, and then sees that it is an orphan."""
 
     def watch(parent: int) -> Callable[[], bool]:
         """Whether our parent lives, each time that it is asked for: an orphan gets another one."""

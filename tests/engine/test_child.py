@@ -457,9 +457,15 @@ sys.modules["background_downloads"] = package
 STARTING = """
 from background_downloads.hosts import spawn
 spawn._BOOT = "import time; time.sleep(1000)"
-print(0, spawn.ChildProcess()._process.pid, flush=True)
+child = spawn.ChildProcess()
+print(0, child._process.pid, flush=True)
 sys.stdin.readline()
 """
+# As Windows makes a process; it is let run last, which one that was killed does no more.
+STANDING_STILL = """
+from background_downloads.transfer import portable
+portable.CREATION |= 4  # CREATE_SUSPENDED
+""" + STARTING
 PARENT = """
 from background_downloads import workers
 from background_downloads.transfer.job import Job, Settings
@@ -512,9 +518,10 @@ def test_the_child_leaves_when_blender_is_killed_and_keeps_what_it_has(
 
 
 @pytest.mark.skipif(sys.platform != "win32", reason="only Windows ends a child with its parent at once")
-def test_a_child_that_is_still_starting_ends_with_blender(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [STARTING, STANDING_STILL], ids=["starting", "being made"])
+def test_a_child_that_is_still_starting_ends_with_blender(tmp_path: Path, before: str) -> None:
     """It may take many seconds, where a virus scanner looks at each module."""
-    with _start_blender("", tmp_path, tmp_path, STARTING) as blender:
+    with _start_blender("", tmp_path, tmp_path, before) as blender:
         assert blender.stdout
         child = int(blender.stdout.readline().split()[1])
         assert not wait_gone(child, 0)

@@ -187,9 +187,12 @@ def told_by_a_child(code: str) -> Any:
         f"end = getattr(connection, 'PipeConnection', connection.Connection)({theirs.fileno()})\n"
     )
     command = [portable.python(), "-I", "-c", f"{end}{code}\nend.send(told)"]
-    with ours, portable.start(command, theirs.fileno()):
+    with ours:
+        child = portable.Child(command, theirs.fileno())
         theirs.close()
-        return ours.recv()
+        told = ours.recv()
+        child.wait()
+        return told
 
 
 def test_a_child_inherits_its_end_of_the_pipe_and_nothing_else(tmp_path: Path) -> None:
@@ -205,6 +208,20 @@ def test_a_child_inherits_its_end_of_the_pipe_and_nothing_else(tmp_path: Path) -
 @on_windows
 def test_a_child_has_no_console_window() -> None:
     assert told_by_a_child("import ctypes; told = ctypes.windll.kernel32.GetConsoleWindow()") == 0
+
+
+@on_windows
+def test_a_child_is_made_though_windows_knows_no_such_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As before Windows 10."""
+    monkeypatch.setattr(portable, "_JOBS", 0x200FF)
+    assert told_by_a_child("told = sys.platform") == "win32"
+
+
+@on_windows
+def test_a_program_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    ours, theirs = portable.pipe()
+    with ours, theirs, pytest.raises(FileNotFoundError):
+        portable.Child([str(tmp_path / "no program.exe")], theirs.fileno())
 
 
 # -- Waits on a connection.
