@@ -222,7 +222,7 @@ class Session(Queue):
         old = names.part_name(row.url, row.directory)
         if not row.is_cut and row.has_file(old):
             row.partial = old
-        row.url, row.digest, row.is_cut = link.url, link.digest or row.digest, False
+        row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
         row.error = row.note = ""
         self.store.folders.use(row.directory, [link.url])
         self.mirror.relink(row)
@@ -281,9 +281,7 @@ class Session(Queue):
             self._relink(row, intent.link)
             outcome = Halted()
         elif isinstance(outcome, Failed) and row.mirrors and intent == Intent(Status.QUEUED):
-            first, *others = row.mirrors
-            self._relink(row, names.Link(first))
-            row.mirrors, outcome = tuple(others), Halted()
+            outcome = self._turned(row, outcome)
         if row.partial and not row.has_file(row.partial):
             row.partial = ""  # it was taken over
         super().concluded(row, outcome, intent)
@@ -294,6 +292,16 @@ class Session(Queue):
             self._discard_earlier(row)
         if intent.status is None:
             self.drop(row, delete=intent.delete)
+
+    def _turned(self, row: Download, outcome: Failed) -> Outcome:
+        """Turn to the next place that has a row's file: Failed once none is left, at the first one again."""
+        (first, *others), url, missed = row.mirrors, row.url, row.missed + 1
+        self._relink(row, names.Link(first))
+        row.mirrors = (*others, url)
+        if missed > len(row.mirrors):
+            return outcome
+        row.missed = missed
+        return Halted()
 
     def settle(self, row: Download, outcome: Outcome) -> Status:
         if isinstance(outcome, Finished) and outcome.have:

@@ -98,6 +98,8 @@ def folder(chosen: str) -> str:
     chosen = _unquoted(chosen) or _unquoted(getattr(preferences(), "directory", ""))
     path = _path_of_link(chosen) if chosen[:5].lower() == "file:" else chosen or portable.downloads_folder()
     if path.startswith("//") and path == chosen:
+        if not hasattr(bpy.data, "filepath"):  # while Blender enables add-ons at its start
+            raise TransferError("Blender has no file open yet: give a whole path, or ask once it has started")
         if not bpy.data.filepath:
             raise TransferError("Save the .blend file first: the folder is to be beside it")
         path = bpy.path.abspath(path)

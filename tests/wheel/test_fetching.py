@@ -82,6 +82,19 @@ def test_a_folder_that_is_no_whole_path_is_an_error(fetching: Any, folder: str) 
         fetching.fetch("https://example.org/a.bin", folder)
 
 
+@pytest.mark.parametrize("folder", ["//", "//textures", ' "//" '])
+def test_beside_the_file_means_nothing_while_blender_starts(
+    fetching: Any, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It enables add-ons before it opens a file, and hides what it has until then."""
+    with monkeypatch.context() as restricted:
+        restricted.setattr(bpy, "data", object())
+        with pytest.raises(ValueError, match="Blender has no file open yet"):
+            fetching.fetch("https://example.org/a.bin", folder)
+    with pytest.raises(ValueError, match=r"Save the \.blend file first"):
+        fetching.fetch("https://example.org/a.bin", folder)
+
+
 def test_what_callbacks_raise_is_logged_once_and_changes_nothing(
     fetching: Any, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,6 +98,32 @@ def test_a_link_is_found_in_the_folder_that_it_went_into(rows: List, tmp_path: P
     assert len(rows.session.rows) == 2
 
 
+def test_all_places_of_a_file_are_asked_in_turn_and_then_from_the_first_again(rows: List) -> None:
+    session, (row,) = rows.session, rows.add(f"{URL}#md5={'0' * 32}")
+    row.mirrors = NEW, "https://other.example/a.bin"
+    digest, asked, failed = row.digest, [], rows._modules["transfer.job"].Failed
+    for round_ in (1, 2):
+        while row.status.value == "QUEUED":
+            asked.append(row.url)
+            session.ended(row.uid, failed(f"nothing there {round_}"))
+        assert (row.status.value, row.error, row.digest) == ("FAILED", f"nothing there {round_}", digest)
+        session.queue(row)
+    assert asked == [URL, NEW, "https://other.example/a.bin"] * 2
+
+
+def test_a_place_that_somebody_gives_is_asked_first(rows: List) -> None:
+    session, (row,) = rows.session, rows.add(URL)
+    row.mirrors = (NEW,)
+    failed = rows._modules["transfer.job"].Failed("nothing there")
+    session.ended(row.uid, failed)
+    rows.replace(row, "https://third.example/a.bin")
+    asked = []
+    while row.status.value == "QUEUED":
+        asked.append(row.url)
+        session.ended(row.uid, failed)
+    assert asked == ["https://third.example/a.bin", URL]
+
+
 def test_half_a_link_gives_way_to_the_whole_one(rows: List) -> None:
     rows.leave_part()
     (half,) = rows.find()

@@ -279,8 +279,12 @@ _register = register
 def register():
     _register()
     if url := __import__("os").environ.get("EAGER_URL"):
-        global early, told
+        global early, refused, told
         told = []
+        try:
+            downloads.fetch(url, "//textures")
+        except ValueError as error:
+            refused = str(error)
         early = downloads.fetch(url, bpy.app.tempdir, done=lambda _: told.append(bool(bpy.context.window)))
 """
 
@@ -301,4 +305,5 @@ def test_register_may_fetch_while_blender_starts(
     b.run(f"addon = __import__('sys').modules[{MODULE!r}]")
     b.wait("addon.told")
     assert b.eval("[addon.told, addon.early.results[0].status]") == [[True], "FINISHED"]
+    assert b.eval("addon.refused").startswith("Blender has no file open yet")
     assert b.quit() == 0, b.last_words
