@@ -27,7 +27,7 @@ class Download:
     wanted: str = ""
     """What the file is to be called, as a list said; safe."""
     mirrors: tuple[str, ...] = field(default=(), repr=False)
-    """Where it can be had besides, the best first; behind them, where it was asked for already. With secrets."""
+    """Where it can be had besides, the best first, what was asked already last. With secrets."""
     missed: int = 0
     """How many of these places have failed it since somebody asked for it last."""
     digest: Digest | None = None

@@ -151,8 +151,8 @@ class ThreadHost:
             self._transfers[job.uid] = self._new(job, carried)
 
     def _new(self, job: Job, carried: Carried | None) -> Transfer | Look:
-        if job.looks:
-            return Look(job, self.settings)
+        if job.looks is not None:
+            return Look(job, self.settings, self.connections)
         return Transfer(job, self.settings, self._space, self.connections, carried=carried)
 
     @property

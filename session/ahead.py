@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ..transfer import lists, names, part, portable
-from ..transfer.job import Entry, Failed, IfExists, Job, Phase, Seen
+from ..transfer.job import Entry, Failed, Halted, IfExists, Job, Phase, Seen
 from ..transfer.space import amount
-from ..workers import Ended, Host, ThreadHost
+from ..workers import Ended, Host, Report, ThreadHost
 from . import words
 from .records import readable
 
@@ -97,7 +97,10 @@ class Ahead:
         self.if_exists = IfExists.RENAME
         self._asked: dict[int, File] = {}  # looks that have not ended, by their uid
         self._known: dict[str, File] = {}  # what was looked at since the dialog opened, by link
+        self._new_host: Callable[[], Host] | None = None
         self._host: Host | None = None
+        self._leaving: list[Host] = []  # which nobody asks any more
+        self._is_held = False
         self._uid = 0
 
     def claim(self) -> bool:
@@ -117,24 +120,38 @@ class Ahead:
     @property
     def is_over(self) -> bool:
         """Whether no worker is left."""
-        return self._host is None
+        return not (self._host or self._leaving)
 
     def show(self, links: Iterable[names.Link], new_host: Callable[[], Host]) -> None:
-        """Have these links, and ask about those that nobody has asked about yet, if they are a handful."""
-        self._links = list(links)
+        """Have these links, and ask about those that nobody has asked about yet, if they are a handful.
+
+        `new_host` makes one that may work just now: none with threads in this process while Blender renders.
+        """
+        self._links, self._new_host = list(links), new_host
         if len(self._links) <= HANDFUL:
             for link in self._links:
                 if link.url not in self._known:
-                    self._host = self._host or new_host()
-                    self._ask(self._host, File(link))
+                    self._ask(File(link), new_host)
         self._arrange()
 
-    def _ask(self, host: Host, file: File, *, is_part: bool = False) -> None:
+    def _ask(self, file: File, new_host: Callable[[], Host]) -> None:
+        if self._is_held:
+            self._dismiss()
+        self._host = self._host or new_host()
         self._uid += 1
         self._asked[self._uid] = self._known[file.link.url] = file
         file.phase = Phase.IDLE
-        reads = LONGEST if is_part or lists.is_list(file.link.url) else 0
-        host.submit(Job(uid=self._uid, url=file.link.url, directory="", looks=True, reads=reads))
+        is_part = file.link not in self._links
+        most = LONGEST if is_part or lists.is_list(file.link.url) else 0
+        self._host.submit(Job(uid=self._uid, url=file.link.url, directory="", looks=most))
+
+    def _dismiss(self) -> None:
+        """The host that was asked leaves."""
+        self._is_held = False
+        if self._host:
+            self._host.dismiss()
+            self._leaving.append(self._host)
+            self._host = None
 
     def _arrange(self) -> None:
         """Put what lists name in the place of the lists."""
@@ -163,29 +180,36 @@ class Ahead:
         for url in seen.more:
             if url in known or len(known) >= PARTS:
                 continue
-            if url not in self._known and self._host:
-                self._ask(self._host, File(names.Link(url)), is_part=True)
+            if url not in self._known and self._new_host:
+                self._ask(File(names.Link(url)), self._new_host)
             known[url] = self._known.get(url) or File(names.Link(url))
             parts.append(known[url])
         return parts
 
     def poll(self) -> bool:
         """Hear what was found out; whether something changed that people see."""
-        if not self._host:
-            return False
-        report, before = self._host.poll(), [_visible(file) for file in self.files]
+        before = [_visible(file) for file in self.files]
+        if self._is_held or not self._asked:
+            self._dismiss()
+        for host in filter(None, [*self._leaving, self._host]):
+            self._hear(host.poll())
+        for host in [host for host in self._leaving if host.is_quiet()]:
+            self._leaving.remove(host)
+            host.shut(forced=True)
+        return before != [_visible(file) for file in self.files]
+
+    def _hear(self, report: Report) -> None:
         for uid, progress in report.progress.items():
             if file := self._asked.get(uid):
                 file.phase = progress.phase
         for event in report.events:
-            if isinstance(event, Ended) and (file := self._asked.pop(event.uid, None)):
+            if not (isinstance(event, Ended) and (file := self._asked.pop(event.uid, None))):
+                continue
+            if isinstance(event.outcome, Halted) and self._new_host:  # Blender has begun to render
+                self._ask(file, self._new_host)
+            else:
                 _note(file, event.outcome)
                 self._arrange()
-        if not self._asked:
-            self._host.dismiss()
-            if self._host.is_quiet():
-                self.close()
-        return before != [_visible(file) for file in self.files]
 
     def leave(self) -> None:
         """Nobody looks at it any more. Does not wait: `poll` until it `is_over`."""
@@ -193,20 +217,20 @@ class Ahead:
         self._arrange()
         self._known.clear()
         self._asked.clear()
-        if self._host:
-            self._host.dismiss()
+        self._dismiss()
 
     def hold(self) -> None:
         """Have no thread of ours in this process: Blender renders. Any thread; does not wait."""
         if isinstance(host := self._host, ThreadHost):
             host.dismiss()
+            self._is_held = True
 
     def close(self) -> None:
         """Join every worker; a name look-up that does not come back is left behind."""
-        host, self._host = self._host, None
         self._asked.clear()
-        if host:
-            host.shut(forced=True)
+        self._dismiss()
+        while self._leaving:
+            self._leaving.pop().shut(forced=True)
 
     def known(self) -> dict[str, File]:
         """What is known of each link's file."""

@@ -20,6 +20,7 @@ from .job import Job, Phase, Progress, Seen, Settings, TransferError, TryAgain
 
 if TYPE_CHECKING:
     from .connect import Answer, Client
+    from .connections import Connections
 
 _ONE_BYTE = {"Range": "bytes=0-0"}
 
@@ -36,10 +37,13 @@ class Look:
 
     received = connections = 0
 
-    def __init__(self, job: Job, settings: Settings) -> None:
+    def __init__(self, job: Job, settings: Settings, connections: Connections) -> None:
+        """`job`: one that `looks`."""
         self.job = job
         self.controls: list[Control] = []
+        self._most = job.looks or 0  # bytes to read
         self._settings = settings
+        self._connections = connections
 
     def run(self, control: Control, client: Client, buffer: memoryview, *, helps: bool = False) -> Seen:
         """Ask for the first byte; where a server does not like that, for all, and read none of it.
@@ -49,18 +53,22 @@ class Look:
         names.check(self.job.url)
         self.controls = [control]
         try:
-            if not self.job.reads and (seen := self._ask(control, client, buffer, _ONE_BYTE)):
+            if not self._most and (seen := self._ask(control, client, buffer, _ONE_BYTE)):
                 return seen
             seen = self._ask(control, client, buffer, {})
             assert seen
             return seen
         finally:
             self.controls = []
+            if client.is_idle:
+                self._connections.hand_back(self, client)
+            self._connections.end(self)
 
     def _ask(
         self, control: Control, client: Client, buffer: memoryview, headers: dict[str, str]
     ) -> Seen | None:
         """None: it may go better without these headers."""
+        self._connections.begin(self, client)
         try:
             answer = Asking(self.job.url).send(client, control, headers, control.check)
         except TryAgain as error:
@@ -74,7 +82,7 @@ class Look:
             if head.status not in (200, 203, 206):
                 raise answers.refusal(head)
             seen = self._seen(head)
-            return self._listing(seen, head, answer, control, buffer) if self.job.reads else seen
+            return self._listing(seen, head, answer, control, buffer) if self._most else seen
         finally:
             answer.close()
 
@@ -106,9 +114,9 @@ class Look:
         end = time.monotonic() + self._settings.timeout
         control.enter(Phase.BODY)
         body, data = Body(answer, names.from_url(self.job.url)), bytearray()
-        while count := body.read(buffer, control):
+        while count := self._connections.throttle.read(body, buffer, control):
             data += buffer[:count]
-            if len(data) > self.job.reads:
+            if len(data) > self._most:
                 raise UnreadError("is too long")
             if time.monotonic() > end:  # one time-out for all of it: each byte would begin a new one
                 raise UnreadError("comes too slowly")
@@ -133,7 +141,7 @@ class Look:
         return 0
 
     def hang_up(self) -> None:
-        """It keeps no connection."""
+        """Its connection is closed once it has been answered."""
 
     def close(self) -> None:
         """It keeps nothing."""

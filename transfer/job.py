@@ -106,10 +106,10 @@ class Job:
     """What the server called the file when it was last asked; it counts until the server says it again."""
     size: int | None = field(default=None, compare=False)
     """Likewise how many bytes it has."""
-    looks: bool = False
-    """Only to look what it is, and to write nothing: it ends with `Seen`."""
-    reads: int = 0
-    """For a look: how many bytes of the file may be read, as a list; 0: none."""
+    looks: int | None = None
+    """Only to look what it is, and to write nothing: it ends with `Seen`. So many bytes of it may be read,
+    as a list, 0: none; None: it is a download.
+    """
     done: str = field(default="", compare=False)
     """A private file that is told when the download is in place, since the list on the disk is late."""
 

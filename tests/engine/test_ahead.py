@@ -26,6 +26,7 @@ from server import (
     raw,
     redirect,
     reset_before_headers,
+    stall_after,
     stall_before_headers,
     stall_in_headers,
     status,
@@ -45,7 +46,7 @@ def seen(outcome: Any) -> Seen:
 
 
 def look(driver: Driver, url: str, folder: Path, **options: Any) -> Any:
-    return driver.run(new_job(url, folder, looks=True, **options))
+    return driver.run(new_job(url, folder, **{"looks": 0} | options))
 
 
 def test_it_learns_name_size_and_type_with_one_byte_and_writes_nothing(
@@ -109,6 +110,17 @@ def test_redirects_are_followed_and_a_password_stays_with_its_server(
     assert "Authorization" not in request.headers
 
 
+def test_its_connection_counts_as_any_other(
+    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+) -> None:
+    """So the one that a stopped download keeps makes room."""
+    driver = new_thread_driver(Settings(timeout=90.0, connections=1))
+    driver.halted(server.add("/a.blend", stall_after(200_000), body=DATA), tmp_path, 200_000)
+    assert seen(look(driver, server.add("/b.blend", ignore_range, body=DATA), tmp_path)).size == 300_000
+    server.wait_open(0)
+    assert driver.host.connections.busy == 0
+
+
 REFUSALS = {
     "404": (status(404), "no file at this link"),
     "401": (status(401), "signed in"),
@@ -133,7 +145,7 @@ def test_it_is_stopped_while_a_server_does_not_answer(
     driver: Driver, server: Server, tmp_path: Path, stall: Callable[..., Any]
 ) -> None:
     gate = server.gate()
-    job = new_job(server.add("/rock.blend", stall(gate)), tmp_path, looks=True)
+    job = new_job(server.add("/rock.blend", stall(gate)), tmp_path, looks=0)
     driver.submit(job)
     driver.until_reached(gate)
     driver.until_phase(job, Phase.REQUEST)
@@ -144,7 +156,7 @@ def test_a_server_that_never_answers_ends_with_a_sentence(
     new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, supervisors_clock: Clock
 ) -> None:
     driver, gate = new_thread_driver(Settings(timeout=30.0)), server.gate()
-    job = new_job(server.add("/rock.blend", stall_before_headers(gate)), tmp_path, looks=True)
+    job = new_job(server.add("/rock.blend", stall_before_headers(gate)), tmp_path, looks=0)
     driver.submit(job)
     driver.until_reached(gate)
     driver.until_phase(job, Phase.REQUEST)
@@ -168,7 +180,7 @@ def test_who_does_not_answer_in_time_is_not_asked_again(
 
 def test_a_list_is_read_whole(driver: Driver, server: Server, tmp_path: Path) -> None:
     url = server.add("/rocks/SHA256SUMS", body=f"{'0' * 64}  a/rock.zip\n{'1' * 64}  ../b.zip\n".encode())
-    told = seen(look(driver, url, tmp_path, reads=1000))
+    told = seen(look(driver, url, tmp_path, looks=1000))
     (entry,) = told.entries or ()
     assert (told.name, entry.path, entry.url) == ("SHA256SUMS", "a/rock.zip", server.url("/rocks/a/rock.zip"))
     assert (entry.digest, told.left_out) == (Digest("sha256", "0" * 64), 1)
@@ -180,7 +192,7 @@ def test_of_a_list_no_more_is_read_than_may_be(
     driver: Driver, server: Server, tmp_path: Path, behaviour: Any
 ) -> None:
     url = server.add("/list.meta4", *filter(None, [behaviour]), body=DATA)
-    assert "too long" in failed(look(driver, url, tmp_path, reads=100_000))
+    assert "too long" in failed(look(driver, url, tmp_path, looks=100_000))
 
 
 @pytest.mark.parametrize("name", ["list.meta4", "list.txt"])
@@ -193,7 +205,7 @@ def test_a_list_that_comes_too_slowly_is_not_waited_for(
 ) -> None:
     clock, driver, gate = Clock(), new_thread_driver(Settings(timeout=30.0)), server.gate()
     monkeypatch.setattr(ahead_module, "time", clock)
-    job = new_job(server.add(f"/{name}", drip(1, gate), body=DATA), tmp_path, looks=True, reads=1 << 20)
+    job = new_job(server.add(f"/{name}", drip(1, gate), body=DATA), tmp_path, looks=1 << 20)
     driver.submit(job)
     driver.until_reached(gate)
     driver.until_phase(job, Phase.BODY)
@@ -208,7 +220,7 @@ def test_a_list_that_comes_too_slowly_is_not_waited_for(
 
 def test_a_list_that_comes_garbled_is_a_sentence(driver: Driver, server: Server, tmp_path: Path) -> None:
     url = server.add("/list.txt", bad_chunks(), body=DATA)
-    assert "do not fit" in failed(look(driver, url, tmp_path, reads=1 << 20))
+    assert "do not fit" in failed(look(driver, url, tmp_path, looks=1 << 20))
 
 
 # What was learned, in the download that follows.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
+import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -108,13 +110,45 @@ def test_one_dialog_after_the_other_is_not_mixed_up(ahead: Ahead, server: Server
     assert [(file.name, facts(file)) for file in ahead.files] == [("b.blend", "293 KiB, Blender file")]
 
 
-def test_while_blender_renders_no_thread_is_left(ahead: Ahead, server: Server) -> None:
-    gate = server.gate()
-    ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), lambda: ThreadHost(PATIENT))
+@pytest.mark.parametrize("kind", [ThreadHost, ProcessHost], ids=["threads", "process"])
+def test_when_blender_begins_to_render_a_child_asks_in_the_threads_place(
+    ahead: Ahead, server: Server, kind: type[Host]
+) -> None:
+    gate, kinds = server.gate(), [kind, ProcessHost]
+    first, second = server.add("/a.blend", stall_before_headers(gate), body=DATA), server.add("/b.blend")
+    ahead.show(links(first), lambda: kinds.pop(0)(PATIENT))
     until(ahead, lambda: gate.reached == 1)
     ahead.hold()
+    until(ahead, lambda: gate.reached == (2 if kind is ThreadHost else 1) and not threads(["downloads-"]))
+    ahead.show(links(first, second), lambda: pytest.fail("there is one already"))
+    gate.open()
     until(ahead, lambda: ahead.is_over)
-    assert [facts(file) for file in ahead.files] == [""]
+    assert [facts(file) for file in ahead.files] == ["293 KiB, Blender file", "0 B, Blender file"]
+
+
+def test_a_host_that_leaves_is_not_asked_again(
+    ahead: Ahead, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last thread may be in a name look-up when Blender begins to render, and comes back much later."""
+    entered, answered, look_up = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def wait(host: str, *args: Any, **options: Any) -> Any:
+        if host == "slow.invalid":
+            entered.set()
+            assert answered.wait(DEADLINE)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    kinds = [ThreadHost, ProcessHost]
+    ahead.show(links("http://slow.invalid/a.blend"), lambda: kinds.pop(0)(PATIENT))
+    until(ahead, entered.is_set)
+    ahead.leave()
+    ahead.hold()
+    ahead.show(links(server.add("/b.blend", body=DATA)), lambda: kinds.pop(0)(PATIENT))
+    until(ahead, lambda: facts(ahead.files[0]) == "293 KiB, Blender file")
+    assert threads(["downloads-"]) == ["downloads-1"]
+    answered.set()
+    until(ahead, lambda: ahead.is_over)
 
 
 def test_more_than_a_handful_are_counted(ahead: Ahead, server: Server, tmp_path: Path) -> None:
