@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
-import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from . import content, logins, names, proxies, retry
 from .job import TransferError, TryAgain, Validator
 from .ranges import parse_content_range
-from .retry import LATER
+from .retry import LATER, timestamp
 
 if TYPE_CHECKING:
     from .connect import Answer
@@ -244,15 +242,6 @@ def _as_sent(location: str) -> str:
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port
-
-
-@functools.lru_cache(maxsize=64)  # many answers are of the same second
-def timestamp(date: str) -> float | None:
-    """An HTTP date as seconds since the epoch; None where there is none (RFC 9110, section 5.6.7)."""
-    try:
-        return email.utils.parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def refusal(head: Head) -> TransferError:

@@ -661,7 +661,7 @@ def _published(job: Job, part: Part, name: str, note: str, control: Control) -> 
         note = note or f"Verified by the {part.told.algorithm} that the server sent"
     is_update = job.if_exists is IfExists.UPDATE
     validator, size = part.received.validator, part.received.size or 0
-    mtime = answers.timestamp(validator.last_modified) if is_update else None
+    mtime = retry.timestamp(validator.last_modified) if is_update else None
     done = partial(_note_done, job)
     path = part.publish(name, job.if_exists, mtime=mtime, placed=done, wait=control.sleep)
     if not path:

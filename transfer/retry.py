@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import email.utils
+import functools
 import math
 import random
 import re
 from dataclasses import dataclass
+from datetime import UTC
 
 from .job import TransferError
 from .space import amount
@@ -41,8 +44,24 @@ def retry_after(header: str, now: float) -> float | None:
     :return: seconds to wait, 0 if the time has passed, None if the header cannot be read.
     """
     text = header.strip()
-    seconds = float(text) if re.fullmatch(_SECONDS, text) else _until(text, now)
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_ASKED)
+    if re.fullmatch(_SECONDS, text):
+        seconds = float(text)
+    elif (date := timestamp(text)) is not None:
+        seconds = date - now
+    else:
+        return None
+    return min(max(seconds, 0.0), LONGEST_ASKED)
+
+
+@functools.lru_cache(maxsize=64)  # many answers are of the same second
+def timestamp(date: str) -> float | None:
+    """An HTTP date in any of its three forms, as seconds since 1970; None: it is none (RFC 9110, 5.6.7)."""
+    try:
+        found = email.utils.parsedate_to_datetime(date)
+        # HTTP dates are GMT, also where they do not say so.
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None
 
 
 @dataclass(slots=True)
@@ -164,19 +183,6 @@ class Tries:
         if kept >= WORTH_SAYING:
             return TransferError(f"{what}. Retry continues at {amount(kept)}{advice and f'. {advice}'}")
         return TransferError(f"{what}. Tried {times} times{f'. {advice}' if advice else ', try again later'}")
-
-
-def _until(date: str, now: float) -> float | None:
-    """Seconds from `now` to an HTTP date in any of its three forms (RFC 9110, section 5.6.7)."""
-    import calendar  # on first use: few servers send dates
-    import email.utils
-
-    try:
-        parsed = email.utils.parsedate(date)
-        # HTTP dates are always GMT, also where they do not say so.
-        return None if parsed is None else calendar.timegm(parsed) - now
-    except (ValueError, IndexError, TypeError, OverflowError):
-        return None
 
 
 def _span(seconds: float) -> str:

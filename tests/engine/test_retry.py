@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
@@ -52,6 +54,27 @@ def test_only_passing_failures_are_tried_again() -> None:
 )
 def test_retry_after(header: str, seconds: float | None) -> None:
     assert retry.retry_after(header, NOW) == seconds
+
+
+@pytest.fixture
+def _in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where the system can be told so: Windows goes by where it is."""
+    set_zone = getattr(time, "tzset", lambda: None)
+    monkeypatch.setenv("TZ", "JST-9")
+    set_zone()
+    yield
+    monkeypatch.undo()
+    set_zone()
+
+
+@pytest.mark.usefixtures("_in_tokyo")
+@pytest.mark.parametrize(
+    "date", ["Sun, 06 Nov 1994 08:49:37", "Sun, 06 Nov 1994 08:49:37 -0000", "Sun Nov  6 08:49:37 1994"]
+)
+def test_a_date_without_a_zone_is_gmt_wherever_blender_is(date: str) -> None:
+    """It tells whether a validator is strong, and is the time of an updated file."""
+    retry.timestamp.cache_clear()
+    assert retry.timestamp(date) == NOW
 
 
 @given(st.integers(0, 10**6))

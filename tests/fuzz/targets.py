@@ -106,7 +106,7 @@ def _check_content_range(text: str) -> None:
 def _check_times(text: str) -> None:
     wait = retry.retry_after(text, NOW)
     assert wait is None or 0 <= wait <= retry.LONGEST_ASKED
-    moment = answers.timestamp(text)
+    moment = retry.timestamp(text)
     assert moment is None or math.isfinite(moment)
     tries = retry.Tries()
     delay, sentence = _answer(lambda: tries.delay("The server is busy", wait))
