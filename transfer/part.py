@@ -450,11 +450,12 @@ class Part:
 
     def doubt(self, kept: int) -> None:
         """Only the first `kept` bytes are sure; the others are there, and count for nothing."""
-        with self._saving, self.lock:
-            self.received.ranges = Ranges([(0, kept)])
-        if self.hashed > kept:
-            self._restart_hash()
-        self._disown()
+        with self._saving:  # else a sidecar that is being written would come after it is taken away
+            with self.lock:
+                self.received.ranges = Ranges([(0, kept)])
+            if self.hashed > kept:
+                self._restart_hash()
+            self._disown()
 
     def _disown(self) -> None:
         """Have the sidecar vouch for nothing any more."""

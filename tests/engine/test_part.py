@@ -434,6 +434,26 @@ def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
     assert not part.sidecar.exists()
 
 
+def test_no_sidecar_is_written_while_another_is_taken_away(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One worker saves while another finds out that what came does not fit: nobody would know of that one."""
+    saver = threading.Thread(target=part.save)
+
+    def sync_folder(path: object) -> None:
+        if saver.ident is None:
+            saver.start()
+            saver.join()
+
+    _fill(part, 1000)
+    part.checkpoint()
+    monkeypatch.setattr(portable, "sync_folder", sync_folder)
+    monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 0.0)
+    part.doubt(500)
+    part.forget()
+    assert not part.sidecar.exists()
+
+
 def test_what_was_cut_when_all_was_there_is_not_expected_nor_remembered(
     part: Part, tmp_path: Path, fetch: Fetcher
 ) -> None:
