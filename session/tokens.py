@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..transfer import portable
-from ..transfer.disk import read_regular, write_atomically
+from ..transfer.disk import NO_FILE, read_regular, write_atomically
 from ..transfer.job import TransferError
 from ..workers import PRIVATE
 
@@ -65,16 +65,25 @@ class Tokens:
     def _read(self) -> dict[str, str]:
         if self._known is None:
             try:
-                about = json.loads(read_regular(self._folder() / FILE, FILE_SIZE))
-                self._known = {host_of(host): str(token) for host, token in about.items()}
-            except (OSError, ValueError, AttributeError, TypeError, RecursionError, TransferError):
+                self._known = self._read_anew()
+            except TransferError:
                 self._known = {}
         return self._known
 
     def _read_anew(self) -> dict[str, str]:
-        """Before a change: another Blender may have changed the file, and what it did stays."""
-        self._known = None
-        return self._read()
+        """Before a change: another Blender may have changed the file, and what it did stays.
+
+        Raises TransferError where it is there and cannot be had just now: a change would lose it.
+        """
+        try:
+            about = json.loads(read_regular(self._folder() / FILE, FILE_SIZE))
+            return {host_of(host): str(token) for host, token in about.items()}
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or error.errno in NO_FILE:
+                return {}
+            raise _unreachable() from error
+        except (ValueError, AttributeError, TypeError, RecursionError, TransferError):
+            return {}
 
     def _write(self, known: dict[str, str]) -> None:
         try:
@@ -84,7 +93,7 @@ class Tokens:
             else:
                 portable.remove(path)
         except (OSError, ValueError) as error:
-            raise TransferError("The extension's own folder cannot be written to. Nothing changed") from error
+            raise _unreachable() from error
         self._known = known
 
 
@@ -101,6 +110,10 @@ def host_of(text: str) -> str:
     if parts.scheme != "https" or not re.fullmatch(_HOST, host):
         raise _no_server()
     return f"{host}:{port}" if port not in (None, 443) else host
+
+
+def _unreachable() -> TransferError:
+    return TransferError("The extension's own folder cannot be read or written to. Nothing changed")
 
 
 def _no_server() -> TransferError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from server import (
     status,
 )
 
+from background_downloads.session import tokens as tokens_module
 from background_downloads.session.tokens import Tokens, host_of
 from background_downloads.transfer.job import TransferError
 
@@ -211,6 +213,24 @@ def test_what_another_blender_did_to_the_tokens_stays(tmp_path: Path) -> None:
     ours.remove("a.example")
     theirs.add("c.example", TOKEN)
     assert Tokens(lambda: tmp_path).hosts == theirs.hosts == ("b.example", "c.example")
+
+
+@pytest.mark.parametrize("what", ["add", "remove"])
+def test_a_file_that_cannot_be_read_just_now_loses_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As one that a scanner has open, under Windows: it could be replaced all the same."""
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    tokens = Tokens(lambda: tmp_path)
+    tokens.add("a.example", TOKEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens_module, "read_regular", refuse)
+        with pytest.raises(TransferError, match="Nothing changed"):
+            tokens.add("b.example", TOKEN) if what == "add" else tokens.remove("b.example")
+    assert Tokens(lambda: tmp_path).hosts == tokens.hosts == ("a.example",)
 
 
 def test_a_folder_that_cannot_be_had_is_a_sentence() -> None:
