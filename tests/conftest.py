@@ -19,6 +19,7 @@ ROOT = TESTS.parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
+from journal import Journal  # noqa: E402
 from leaks import LeakCheck  # noqa: E402
 from server import Certificates, Server, make_certificates  # noqa: E402
 from systems import skip_what_cannot_run  # noqa: E402
@@ -45,6 +46,11 @@ _stub_package()
 def _is_checked(path: Path) -> bool:
     """The tests of the engine and of the server; tests in a window or a wheel look for leaks inside."""
     return path.parent.name in ("engine", "fuzz") or path == TESTS / "test_server.py"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if journal := os.environ.pop("TEST_JOURNAL", ""):  # not for a pytest that a test starts
+        config.pluginmanager.register(Journal(Path(journal)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

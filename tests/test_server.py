@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import journal
 import pytest
 import server as behaviours
 from leaks import LeakCheck, LeakError
@@ -997,6 +998,51 @@ def test_leak_check_adds_to_the_failure_of_a_test() -> None:
         fail()
     os.close(*descriptors)
     assert "and left behind" in caught.value.__notes__[0]
+
+
+# The journal
+
+SUITE = """
+import os, pathlib, pytest
+
+@pytest.fixture
+def untidy():
+    yield
+    raise OSError("left over")
+
+def test_passes(): pass
+def test_fails(): assert 1 == 2
+def test_is_left_out(): pytest.skip("no such thing here")
+def test_takes_python_along(): os._exit(1)
+def test_comes_after(): pathlib.Path("came").touch()
+def test_is_untidy(untidy): pass
+"""
+WITH_JOURNAL = """
+import os, pathlib, sys
+sys.path.append({tests!r})
+from journal import Journal
+
+def pytest_configure(config):
+    config.pluginmanager.register(Journal(pathlib.Path("journal")))
+"""
+
+
+def test_what_became_of_each_test_is_known_though_one_took_python_along(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "conftest.py").write_text(WITH_JOURNAL.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "test_suite.py"]
+    subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    assert not (tmp_path / "came").exists()
+    subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    assert (tmp_path / "came").exists()
+    assert journal.read(tmp_path / "journal") == {
+        "test_suite.py::test_passes": ("passed", ""),
+        "test_suite.py::test_fails": ("failed", "assert 1 == 2"),
+        "test_suite.py::test_is_left_out": ("skipped", "no such thing here"),
+        "test_suite.py::test_takes_python_along": ("began", ""),
+        "test_suite.py::test_comes_after": ("passed", ""),
+        "test_suite.py::test_is_untidy": ("failed", "OSError: left over"),
+    }
 
 
 def test_url_has_room_for_another_host_and_a_user(server: Server) -> None:

@@ -2,8 +2,8 @@
 
 SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
 SUITE=matrix, which is not among them, tests imports in more versions of Blender. Of Windows only what differs
-there is tested where SUITE does not name it. Under Wine a file has a Python of its own, which a test that
-hangs ends; what each came to is said at once, and in a table.
+there is tested where SUITE does not name it; SUITE=played is that part of it which plays Windows' rules for
+files on Linux. Under Wine a file has a Python of its own; what each came to is said at once, and in a table.
 """
 
 import contextlib
@@ -15,9 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-import xml.etree.ElementTree as ET
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,14 +24,15 @@ from textwrap import shorten
 
 from common import ROOT, Trouble, apt_ensure, cache_folder, clean_environment, main, say
 
-sys.path.append(str(ROOT / "tests" / "window"))
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "window")]
+import journal
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, MATRIX, blender_venv, engine_venv, find_python, matrix_venv
-from wine import Wine, lending, wine
+from wine import own_windows
 from wine import set_up as set_up_wine
 
 KINDS = ("engine", "wheel", "window", "windows")
-ALSO = ("matrix",)  # only where it is asked for: each Blender is 400 MB more
+ALSO = ("matrix", "played")  # only where they are asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
@@ -45,7 +45,7 @@ PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "test
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
 # Under Wine for each file.
-DEADLINE = {"engine": 2400, "wheel": 1200, "window": 4200, "matrix": 1200, "windows": 2400, "wine": 1800}
+DEADLINE = {"engine": 2400, "wheel": 1200, "window": 4200, "matrix": 1200, "played": 2400, "wine": 1800}
 ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
@@ -185,7 +185,7 @@ def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
     by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in DEADLINE}
     lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
     rest = [[suite] for kind in ("matrix", "wheel") for suite in by_kind[kind]]
-    rest.append([*by_kind["wine"], *by_kind["windows"]])  # they share one Wine
+    rest.append([*by_kind["wine"], *by_kind["played"]])
     for number, suites in enumerate(rest):  # short: after the windows
         lanes[-1 - number % len(lanes[1:] or lanes)] += suites
     return lanes
@@ -227,24 +227,28 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
     if "window" in kinds and environments:
         python = next(iter(environments.values()))
         suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
-    if "windows" in kinds and environments:
-        suites += _windows(next(iter(environments.values())), report)
+    if environments:
+        suites += _windows(kinds, next(iter(environments.values())), report)
     return suites
 
 
-def _windows(python: Path, report: Report) -> list[Suite]:
+def _windows(kinds: Sequence[str], python: Path, report: Report) -> list[Suite]:
     """Windows' rules for files, played on Linux, and Windows' own Python under Wine."""
     whole = bool(os.environ.get("SUITE"))
-    played = ENGINE_TESTS[:1] if whole else PLAYED_PART
-    rules = {"PLAY_WINDOWS": "1"}
-    suites = [Suite(kind="windows", name=PLAYED_NAME, python=python, tests=played, environment=rules)]
+    suites = []
+    if "windows" in kinds or "played" in kinds:
+        tests = ENGINE_TESTS[:1] if whole else PLAYED_PART
+        rules = {"PLAY_WINDOWS": "1"}
+        suites.append(Suite(kind="played", name=PLAYED_NAME, python=python, tests=tests, environment=rules))
+    if "windows" not in kinds:
+        return suites
     try:
         set_up_wine(python)
     except Trouble as trouble:
         report.add_missing([f"{WINE_NAME}: {trouble}"])
     else:
-        tests = _files_for_windows() if whole else WINDOWS_PART
-        suites.append(Suite(kind="wine", name=WINE_NAME, python=python, tests=tests))
+        files = _files_for_windows() if whole else WINDOWS_PART
+        suites.append(Suite(kind="wine", name=WINE_NAME, python=python, tests=files))
     return suites
 
 
@@ -352,7 +356,7 @@ def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
     files, parts, outputs = deque(suite.tests), [], []
 
     def run_all() -> None:
-        with _own_windows(suite.python) as (windows, environment):
+        with own_windows(suite.python) as (windows, environment):
             while files and not running.stopped:
                 tests = files.popleft()
                 started = time.monotonic()
@@ -385,29 +389,15 @@ def _table(parts: Sequence[Result], total: Result) -> list[str]:
     return ["By file: passed, failed, skipped, seconds", *lines, share]
 
 
-@contextlib.contextmanager
-def _own_windows(python: Path) -> Iterator[tuple[Wine, dict[str, str]]]:
-    """A Windows, and the environment in which tests find what they are lent."""
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        windows = stack.enter_context(wine(python))
-        make = "import pathlib, server, sys; server.make_certificates(pathlib.Path(sys.argv[1]))"
-        # The library that makes them does not load under Wine.
-        subprocess.run([python, "-c", make, folder], cwd=ROOT / "tests", check=True)
-        lent = stack.enter_context(lending(python, Path(folder), windows))
-        yield windows, {**windows.environment, "TEST_CERTIFICATES": folder, **lent}
-
-
 def _run_pytest(suite: Suite, python: Sequence[str], running: "Running") -> tuple[Result, str]:
     arguments = shlex.split(os.environ.get("PYTEST_ARGS", ""))
-    with tempfile.TemporaryDirectory() as folder:
-        junit = Path(folder) / "junit.xml"
-        cache = cache_folder() / "pytest" / suite.name.replace(" ", "-")
-        own = ["-q", "--color=no", f"--junit-xml={junit}", "-o", f"cache_dir={cache}"]
-        command = [*python, "-m", "pytest", *own, *suite.tests, *arguments]
-        code, output = running.run(command, DEADLINE[suite.kind], suite.environment)
-        result = _read_junit(suite.name, junit)
-    if code == NOTHING_COLLECTED and arguments:
+    cache = cache_folder() / "pytest" / suite.name.replace(" ", "-")
+    own = ["-q", "--color=no", "-o", f"cache_dir={cache}"]
+    found, code, output = _run_to_the_end(
+        suite, [*python, "-m", "pytest", *own, *suite.tests, *arguments], running
+    )
+    result = _result(suite.name, found)
+    if code == NOTHING_COLLECTED and (found or arguments):
         return result, output  # chosen by hand: not every suite has what was asked for
     if code == NOTHING_COLLECTED:
         result.fail("no test was collected")
@@ -418,36 +408,45 @@ def _run_pytest(suite: Suite, python: Sequence[str], running: "Running") -> tupl
     return result, output
 
 
+def _run_to_the_end(
+    suite: Suite, command: Sequence[str], running: "Running"
+) -> tuple[dict[str, tuple[str, str]], int | None, str]:
+    """What became of each test, how pytest ended, what it said.
+
+    A test may take Python along, as one that hangs does on Windows: another Python does the rest.
+    """
+    outputs: list[str] = []
+    ended: set[str] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "journal"
+        while True:
+            environment = {**suite.environment, "TEST_JOURNAL": str(path)}
+            code, output = running.run(command, DEADLINE[suite.kind], environment)
+            outputs.append(output)
+            found, before = journal.read(path), ended
+            ended = {test for test, (outcome, _) in found.items() if outcome == journal.BEGAN}
+            if code is None or ended == before:
+                return found, code, "\n".join(outputs)
+
+
 def _meaning(code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return {2: "interrupted", 3: "internal error", 4: "wrong usage"}.get(code, "unknown")
 
 
-def _read_junit(name: str, junit: Path) -> Result:
-    """A file that is not there counts nothing: the exit code tells why."""
+def _result(name: str, found: Mapping[str, tuple[str, str]]) -> Result:
     result = Result(name=name)
-    try:
-        cases = list(ET.parse(junit).iter("testcase"))
-    except (OSError, ET.ParseError):
-        return result
-    for case in cases:
-        if (failure := _failure(case)) is not None:
-            result.fail(f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}: {failure}")
-        elif (skipped := case.find("skipped")) is not None:
-            result.skipped += 1
-            result.reasons[skipped.get("message") or "no reason given"] += 1
-        else:
+    for test, (outcome, why) in found.items():
+        if outcome == journal.PASSED:
             result.passed += 1
+        elif outcome == journal.SKIPPED:
+            result.skipped += 1
+            result.reasons[why or "no reason given"] += 1
+        else:
+            why = why or "it hung, or took its Python along"
+            result.fail(f"{test}: {shorten(why, FAILURE_SHOWN, placeholder=' …')}")
     return result
-
-
-def _failure(case: ET.Element) -> str | None:
-    """The beginning of what a failed test says."""
-    for kind in ("failure", "error"):
-        if (found := case.find(kind)) is not None:
-            return shorten(found.get("message", ""), FAILURE_SHOWN, placeholder=" …")
-    return None
 
 
 class Running:

@@ -80,6 +80,19 @@ def wine(python: Path) -> Iterator[Wine]:
             _run([LOADER, "wineboot", "-k"], windows.environment)
 
 
+@contextlib.contextmanager
+def own_windows(python: Path) -> Iterator[tuple[Wine, dict[str, str]]]:
+    """A Windows, and the environment in which tests find what they are lent."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        windows = stack.enter_context(wine(python))
+        make = "import pathlib, server, sys; server.make_certificates(pathlib.Path(sys.argv[1]))"
+        # The library that makes them does not load under Wine.
+        subprocess.run([python, "-c", make, folder], cwd=ROOT / "tests", check=True)
+        lent = stack.enter_context(_lending(python, Path(folder), windows))
+        yield windows, {**windows.environment, "TEST_CERTIFICATES": folder, **lent}
+
+
 # Resets the first connection in the middle of a body; the next one brings the rest.
 RESETTING = """
 import sys
@@ -91,7 +104,7 @@ with Server() as server:
 
 
 @contextlib.contextmanager
-def lending(python: Path, folder: Path, windows: Wine) -> Iterator[dict[str, str]]:
+def _lending(python: Path, folder: Path, windows: Wine) -> Iterator[dict[str, str]]:
     """What tests cannot have under Wine by themselves, as variables of their environment.
 
     Disks are mounted where this process may; drive X: leads to a folder that tests may move away.
@@ -209,6 +222,6 @@ def _run(command: list[str | Path], environment: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    with wine(Path(sys.executable)) as windows:
-        environment = clean_environment(**windows.environment)
-        sys.exit(subprocess.run(windows.command(*sys.argv[1:]), env=environment).returncode)
+    with own_windows(Path(sys.executable)) as (windows, lent):
+        command = windows.command(*sys.argv[1:])
+        sys.exit(subprocess.run(command, env=clean_environment(**lent)).returncode)
