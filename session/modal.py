@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..workers import Status
-from . import current, online, popup, watch
+from . import current, online, peek, popup, watch
 from .lazily import Lazy
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ class Modal:
     @classmethod
     def step_aside(cls) -> None:
         """Another copy of the engine is about to, since an autosave is late: be away at the same time."""
-        if going_on := current().run:
+        if going_on := _going_on():
             going_on.step_aside()
 
     @classmethod
     def is_stepping_aside(cls) -> bool:
         """Whether it is about to be away."""
-        going_on = current().run
+        going_on = _going_on()
         return going_on is not None and going_on.is_interrupted
 
     def over(self, tally: Tally) -> None:
@@ -103,6 +103,12 @@ class Modal:
 
     def say(self, kind: set[str], sentence: str) -> None:
         """It was given up."""
+
+
+def _going_on() -> Any:
+    """The run, if there is one: an operator may outlive its add-on, and others ask it."""
+    queue = peek()
+    return queue and queue.run
 
 
 # The modal operator of a run that was closed lives until its window's next event. If its class went, or

@@ -195,6 +195,14 @@ HEAVY = {"asyncio", "email", "http", "json", "logging", "multiprocessing", "requ
 HEAVY |= {"subprocess", "tomllib", "traceback", "urllib", "urllib3"}
 
 
+def test_an_operator_that_outlives_its_add_on_does_not_trouble_other_copies(extension: Extension) -> None:
+    """Its class goes at its window's next event; another copy's run that steps aside then asks it, too."""
+    operator = bpy.types.DOWNLOADS_OT_start
+    extension.disable()
+    operator.step_aside()
+    assert not operator.is_stepping_aside()
+
+
 def test_enabling_imports_next_to_nothing(zip_file: Path, fresh_blender: Callable[..., str]) -> None:
     said = fresh_blender(LIGHT, zip_file)
     lines = [line.partition(" ") for line in said.splitlines()]
