@@ -751,17 +751,19 @@ class DOWNLOADS_OT_show_list(bpy.types.Operator):
             return {"CANCELLED"}
         area = max(areas, key=lambda area: area.width * area.height)
         area.spaces.active.show_region_ui = True
-        bpy.app.timers.register(partial(_choose_tab, area), first_interval=TAB_INTERVAL)
+        bpy.app.timers.register(partial(_choose_tab, area.as_pointer()), first_interval=TAB_INTERVAL)
         return {"FINISHED"}
 
 
-def _choose_tab(area: Any) -> None:
-    """A sidebar that was closed has its tabs only once it was drawn."""
-    with suppress(ReferenceError, TypeError):  # the area is gone, or the tab is
-        for region in area.regions:
-            if region.type == "UI":
+def _choose_tab(address: int) -> None:
+    """A sidebar that was closed has its tabs only once it was drawn; the area may be gone by then."""
+    areas = (area for window in bpy.context.window_manager.windows for area in window.screen.areas)
+    regions = (region for area in areas if area.as_pointer() == address for region in area.regions)
+    for region in regions:
+        if region.type == "UI":
+            with suppress(TypeError):  # the tab is gone
                 region.active_panel_category = "Downloads"
-                region.tag_redraw()
+            region.tag_redraw()
 
 
 class DOWNLOADS_OT_add_token(bpy.types.Operator):

@@ -194,10 +194,12 @@ def _metalink_file(file: ElementTree.Element, base: str) -> Entry:
 def _metalink_urls(file: ElementTree.Element, base: str) -> Iterator[str]:
     """Those that can be fetched, the best first: a bad one spoils no other."""
     for element in sorted(file.iter(f"{_METALINK}url"), key=_priority):
+        where = (element.text or "").strip()
         with suppress(TransferError):
-            url = _join(base, (element.text or "").strip())
+            url = _join(base, where)
             names.check(url)
-            yield url
+            if where:  # else it is the list's own
+                yield url
 
 
 def _priority(element: ElementTree.Element) -> int:

@@ -82,7 +82,12 @@ def test_a_metalink_gives_size_best_digest_and_mirrors_by_priority() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    ['<file name="a.zip"/>', '<file name="a.zip"><url>ftp://a/b</url></file>', "<file><url>http://a/b</url></file>"],
+    [
+        '<file name="a.zip"/>',
+        '<file name="a.zip"><url>ftp://a/b</url></file>',
+        '<file name="a.zip"><url> </url></file>',
+        "<file><url>http://a/b</url></file>",
+    ],
 )
 def test_what_a_metalink_cannot_give_is_said_and_spoils_no_other(file: str) -> None:
     listing = listed(METALINK.format(file + '<file name="b.zip"><url>http://a/b.zip</url></file>'))
