@@ -106,6 +106,7 @@ class Session(Queue):
         for row in rows:
             if not row.is_unfinished:
                 self.on_finished(row)
+        self.etags.save()
         self.mirror.flush(None)
 
     def _finder(self, directory: str) -> Callable[[names.Link], Download | None]:
@@ -315,11 +316,13 @@ class Session(Queue):
 
     def keep(self, now: float) -> None:
         self.store.flush(now, self.host)
+        self.etags.flush(now)
 
     def rest(self, now: float) -> None:
         if self.mirror.is_stale:
             self.mirror.flush()
         self.store.flush(now, None)
+        self.etags.save()
 
     def give_up(self, why: str = "") -> None:
         self.interrupted(Status.PAUSED)
@@ -389,6 +392,7 @@ class Session(Queue):
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
         self.ahead.close()
         super().close()
+        self.etags.save()
         self.store.close()
         self.mirror.clear()
         self.on_closed()

@@ -35,6 +35,8 @@ RETRY = 10.0  # seconds until it is tried again where it failed
 CHECK = 5.0  # seconds after which a worker that was told to write must have done so
 LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
 OTHERS_SIZE = 16 << 20  # likewise, of the other files
+ETAGS = 20_000  # that are remembered, the last ones: some 4 MB
+ETAGS_INTERVAL = 10.0  # seconds between two writes of those
 NAMES = 20  # that a process tries for its list: others may have its number, on another machine
 
 
@@ -503,6 +505,8 @@ class Etags:
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Any]] | None = None
+        self._is_changed = False
+        self._tried = float("-inf")
 
     def find(self, url: str, directory: str) -> Have | None:
         """What is known of the file that this link left in this folder."""
@@ -514,10 +518,25 @@ class Etags:
 
     def keep(self, url: str, directory: str, have: Have) -> None:
         """Remember a finished file."""
-        known = self._load()
-        known[_key(url, directory)] = asdict(have)
-        with contextlib.suppress(OSError, ValueError):
-            write_atomically(user_folder() / "etags.json", json.dumps(known).encode(), PRIVATE)
+        known, key = self._load(), _key(url, directory)
+        known.pop(key, None)  # it comes last: it was used last
+        known[key] = asdict(have)
+        if len(known) > ETAGS:
+            del known[next(iter(known))]
+        self._is_changed = True
+
+    def flush(self, now: float) -> None:
+        """Write down what changed, now and then: a run may have many thousands, which are written anew."""
+        if self._is_changed and now - self._tried >= ETAGS_INTERVAL:
+            self._tried = now
+            self.save()
+
+    def save(self) -> None:
+        """Write down what changed, if that can be: without it a server is asked by date."""
+        if self._is_changed:
+            self._is_changed = False
+            with contextlib.suppress(OSError, ValueError):
+                write_atomically(user_folder() / "etags.json", json.dumps(self._known).encode(), PRIVATE)
 
     def _load(self) -> dict[str, dict[str, Any]]:
         if self._known is None:

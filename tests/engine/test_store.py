@@ -29,7 +29,7 @@ from rules import TOP
 from background_downloads.session import records
 from background_downloads.transfer import names
 from background_downloads.transfer.disk import write_atomically
-from background_downloads.transfer.job import Digest, Validator
+from background_downloads.transfer.job import Digest, Have, Validator
 from background_downloads.workers import Download, Status
 
 Store = Any
@@ -728,6 +728,25 @@ def test_a_full_disk_keeps_the_folders_in_mind(
 def test_unreadable_etags_are_as_good_as_none(user_folder: Path, kind: str) -> None:
     unreadable(kind, user_folder / "etags.json")
     assert store_module.Etags().find(URL, TOP + "d") is None
+
+
+def test_etags_of_a_long_run_are_written_now_and_then_the_last_ones(
+    user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with each file: that took the longer the more there were, and the window stood still for it."""
+    written: list[Path] = []
+    monkeypatch.setattr(store_module, "ETAGS", 3)
+    monkeypatch.setattr(
+        store_module, "write_atomically", lambda *args: written.append(args[0]) or write_atomically(*args)
+    )
+    etags = store_module.Etags()
+    for number in range(5):
+        etags.keep(f"{URL}?{number}", TOP, Have(name="a.bin", size=number, mtime=1.5, etag='"1"'))
+        etags.flush(1000.0 + number)
+    etags.save()
+    assert len(written) == 2
+    found = [store_module.Etags().find(f"{URL}?{number}", TOP) for number in range(5)]
+    assert [have and have.size for have in found] == [None, None, 2, 3, 4]
 
 
 def test_names_of_lists_are_as_other_tools_know_them(
