@@ -646,6 +646,22 @@ def test_a_file_without_a_name_takes_none_that_another_has(part: Part, tmp_path:
 
 
 @pytest.mark.usefixtures("nameless")
+@pytest.mark.parametrize("if_exists", list(IfExists))
+def test_where_two_come_whole_at_once_it_is_as_if_one_had_come_after_the_other(
+    tmp_path: Path, if_exists: IfExists
+) -> None:
+    """Nothing stands in the folder yet that the one could keep from the other."""
+    first, second = _come_whole(tmp_path), _come_whole(tmp_path)
+    assert first.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    path = second.publish("a.bin", if_exists)
+    second.discard()
+    numbered = {IfExists.RENAME: tmp_path / "a (1).bin", IfExists.SKIP: None}
+    assert path == numbered.get(if_exists, tmp_path / "a.bin")
+    assert names(tmp_path) == (["a (1).bin", "a.bin"] if if_exists is IfExists.RENAME else ["a.bin"])
+    assert {(tmp_path / name).read_bytes() for name in names(tmp_path)} == {pattern(5000)}
+
+
+@pytest.mark.usefixtures("nameless")
 def test_what_came_whole_and_does_not_hold_begins_anew(tmp_path: Path) -> None:
     part = _come_whole(tmp_path)
     part.forget()
