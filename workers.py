@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .hosts.clerk import PRIVATE
     from .hosts.process import ProcessHost
     from .hosts.record import Download
+    from .hosts.room import share
     from .hosts.threads import ThreadHost
     from .hosts.vocabulary import Ended, Event, Host, Report, Started
     from .hosts.yielding import HELD, WAITING, YieldingHost
@@ -35,12 +36,14 @@ __all__ = [
     "Status",
     "ThreadHost",
     "YieldingHost",
+    "share",
 ]
 
 _ROOMS = {
     "clerk": ("PRIVATE",),
     "process": ("ProcessHost",),
     "record": ("Download",),
+    "room": ("share",),
     "threads": ("ThreadHost",),
     "vocabulary": ("Ended", "Event", "Host", "Report", "Started"),
     "yielding": ("HELD", "WAITING", "YieldingHost"),

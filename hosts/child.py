@@ -125,7 +125,7 @@ class _Server:
 
     def _answer(self) -> None:
         self._supervise(self._host.poll())
-        self._connection.send(Answer(self._report, self._host.is_quiet()))
+        self._connection.send(Answer(self._report, self._host.is_quiet(), self._host.used()))
         self._report = Report()
 
     def _leave(self) -> None:

@@ -80,6 +80,8 @@ Command = Submit | Stop | HangUp | Forget | Store | Resize | SetSpeed | SetToken
 class Answer:
     report: Report
     is_quiet: bool
+    used: int
+    """How many connections."""
 
 
 def weight(command: Command) -> int:

@@ -30,6 +30,7 @@ from .messages import (
     Submit,
     weight,
 )
+from .room import Room
 from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE
 from .vocabulary import POLL, Ended, Event, Report, Started, State
@@ -62,7 +63,7 @@ class ProcessHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._limit = settings.connections
+        self._limit, self._speed = settings.connections, settings.speed_limit
         self._state = State.OPEN
         self._child: ChildProcess | None = None
         self._ledger = Ledger(_Place)
@@ -96,9 +97,24 @@ class ProcessHost:
             self._limit = limit
             self._post(Resize(limit))
 
+    def used(self) -> int:
+        with self._minding_loss():
+            self._hear()
+            self._ask()
+        return max(self._child.used if self._child else 0, min(len(self._ledger), self._limit))
+
+    def share(self, room: Room) -> None:
+        connections, speed = room.within(self.settings)
+        self.resize(connections)
+        self._say_speed(speed)
+
     def set_speed(self, limit: int) -> None:
-        if limit != self.settings.speed_limit:
-            self.settings = replace(self.settings, speed_limit=limit)
+        self.settings = replace(self.settings, speed_limit=limit)
+        self._say_speed(limit)
+
+    def _say_speed(self, limit: int) -> None:
+        if limit != self._speed:
+            self._speed = limit
             self._post(SetSpeed(limit))
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
@@ -152,7 +168,7 @@ class ProcessHost:
         """Send what has gathered, and have the child look; at most one question is open."""
         if not self._child and self._state is State.OPEN and self._has_work:
             self._child = ChildProcess()
-            self._child.greet(replace(self.settings, connections=self._limit))
+            self._child.greet(replace(self.settings, connections=self._limit, speed_limit=self._speed))
         child = self._child
         if child and child.stage is Stage.SERVING and not child.is_asked:
             child.ask(self._batch(child))

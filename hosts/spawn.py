@@ -54,6 +54,8 @@ class ChildProcess:
         """Of what it runs, by uid."""
         self.is_quiet = True
         """Whether none of its workers is left."""
+        self.used = 0
+        """Connections that they use."""
         self.is_ready = False
         """Whether it has ever answered: before that it has nothing that could be lost."""
         self.unread = 0
@@ -112,7 +114,7 @@ class ChildProcess:
             if not self.is_ready:
                 self.is_ready = True
                 self._process.let_go()  # it sees by itself when Blender is gone, and first saves what it has
-            self.is_quiet, self.progress = answer.is_quiet, answer.report.progress
+            self.is_quiet, self.progress, self.used = answer.is_quiet, answer.report.progress, answer.used
             yield from answer.report.events
         if self.stage is Stage.LEAVING and not self._open:
             self.stage = Stage.GONE

@@ -34,6 +34,7 @@ from ..transfer.space import Space
 from .clerk import Clerk
 from .ledger import Entry, Ledger
 from .origin import NAME
+from .room import Room
 from .vocabulary import POLL, Report, State
 
 if TYPE_CHECKING:
@@ -231,6 +232,15 @@ class ThreadHost:
     def busy(self) -> int:
         """How many connections it uses, or keeps open for stopped downloads."""
         return self.connections.busy
+
+    def used(self) -> int:
+        with self._changed:
+            return min(len(self._workers), len(self._pending) + sum(w.uid != 0 for w in self._workers))
+
+    def share(self, room: Room) -> None:
+        connections, self.connections.throttle.limit = room.within(self.settings)
+        if connections != self.connections.limit:
+            self.resize(connections)
 
     def set_speed(self, limit: int) -> None:
         if limit != self.settings.speed_limit:

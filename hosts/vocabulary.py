@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from ..transfer.job import Job, Outcome, Progress
+from .room import Sharing
 
 POLL = 0.05  # seconds at most between two looks of a supervisor
 
@@ -49,7 +50,7 @@ class State(Enum):
     """Its workers leave or have left, and so does a child."""
 
 
-class Host(Protocol):
+class Host(Sharing, Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
     def set_speed(self, limit: int) -> None:

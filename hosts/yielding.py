@@ -11,6 +11,7 @@ from ..transfer.job import Halted, Job, Phase, Progress, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
 from .process import ProcessHost
+from .room import Room
 from .threads import ThreadHost
 from .vocabulary import Ended, Event, Report, Started, State
 
@@ -38,6 +39,7 @@ class YieldingHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._room = Room(settings.connections)
         self._held = threading.Event()
         self._state = State.LEAVING
         self._threads = ThreadHost(settings)
@@ -168,7 +170,7 @@ class YieldingHost:
 
         What is paused gives its own up where the child has a download for it.
         """
-        limit, moved = self.settings.connections, len(self._ledger.at(_Place.CHILD))
+        limit, moved = self._room.within(self.settings)[0], len(self._ledger.at(_Place.CHILD))
         stays = len(self._ledger) - moved
         theirs = max(1, limit - self._threads.busy, min(moved, limit - stays))
         child.resize(theirs)
@@ -185,8 +187,22 @@ class YieldingHost:
         child, self._child = self._child, None
         if child:
             self._hear(child.shut(forced=forced))
-        self._threads.resize(self.settings.connections)
+        self._share_all()
+
+    def _share_all(self) -> None:
+        if self._child:
+            self._share(self._child)
+            return
+        self._threads.resize(self._room.within(self.settings)[0])
         self._share_speed()
+
+    def used(self) -> int:
+        return self._threads.used() + (self._child.used() if self._child else 0)
+
+    def share(self, room: Room) -> None:
+        if room != self._room:
+            self._room = room
+            self._share_all()
 
     def set_speed(self, limit: int) -> None:
         self.settings = replace(self.settings, speed_limit=limit)
@@ -194,7 +210,7 @@ class YieldingHost:
 
     def _share_speed(self) -> None:
         """Each host has as much of the one limit as it has of the downloads, but never 0: no limit."""
-        limit, theirs = self.settings.speed_limit, 0
+        limit, theirs = self._room.within(self.settings)[1], 0
         if self._child and limit:
             here, there = (len(self._ledger.at(place)) for place in (_Place.THREADS, _Place.CHILD))
             theirs = max(1, min(limit - 1, limit * there // max(1, here + there)))

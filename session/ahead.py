@@ -118,9 +118,14 @@ class Ahead:
         self._arrange()
 
     @property
+    def hosts(self) -> list[Host]:
+        """Those that are asked, or have workers left."""
+        return [*self._leaving, *([self._host] if self._host else [])]
+
+    @property
     def is_over(self) -> bool:
         """Whether no worker is left."""
-        return not (self._host or self._leaving)
+        return not self.hosts
 
     def show(self, links: Iterable[names.Link], new_host: Callable[[], Host]) -> None:
         """Have these links, and ask about those that nobody has asked about yet, if they are a handful.
@@ -191,7 +196,7 @@ class Ahead:
         before = [_visible(file) for file in self.files]
         if self._is_held or not self._asked:
             self._dismiss()
-        for host in filter(None, [*self._leaving, self._host]):
+        for host in self.hosts:
             self._hear(host.poll())
         for host in [host for host in self._leaving if host.is_quiet()]:
             self._leaving.remove(host)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import bpy
 
 from ..transfer.job import Outcome, Settings
-from ..workers import Download, Ended, ProcessHost, ThreadHost
+from ..workers import Download, Ended, ProcessHost, ThreadHost, share
 from . import settings as preferred
 from .queue import Queue
 from .terminal import Counter, Teller
@@ -61,6 +61,7 @@ def run_blocking(
     outcomes: dict[int, Outcome] = {}
     with _interrupts() as interrupted:
         try:
+            share([*queue.hosts, host])
             for job in jobs:
                 host.submit(job)
             while len(outcomes) < len(jobs):
@@ -69,10 +70,12 @@ def run_blocking(
                 outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
                 if interrupted or cancelled():
                     host.dismiss()
+                share([*queue.hosts, host])
                 if len(outcomes) < len(jobs):
                     host.wait(LOOK)
         finally:
             host.shut()
+            share(queue.hosts)
     for row in rows:  # only now: keeping an ETag asks Blender for a folder
         row.status = queue.settle(row, outcomes[row.uid])
     return not interrupted

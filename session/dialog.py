@@ -10,7 +10,7 @@ import bpy
 
 from ..transfer import names
 from ..transfer.job import IfExists, TransferError
-from ..workers import Host, ProcessHost, ThreadHost
+from ..workers import Host, ProcessHost, ThreadHost, share
 from . import peek, popup, words
 from . import settings as preferred
 from .ahead import CONNECTIONS, HANDFUL, Ahead, File, facts
@@ -83,14 +83,14 @@ def _tick() -> float | None:
     if not (session := peek()):  # the add-on was disabled
         return None
     try:
-        return _look(session.ahead)
+        return _look(session)
     except BaseException:  # Blender drops a timer that raises
         session.ahead.close()
         raise
 
 
-def _look(ahead: Ahead) -> float | None:
-    is_open = popup.is_open()
+def _look(session: Any) -> float | None:
+    is_open, ahead = popup.is_open(), session.ahead
     if not (is_open and bpy.app.online_access):
         ahead.leave()
         _offer(ahead)
@@ -98,6 +98,7 @@ def _look(ahead: Ahead) -> float | None:
         ahead.weigh(ahead.folder, ahead.if_exists, ahead.problem)
         _offer(ahead)
         popup.draw_again()
+    share(session.hosts)
     return LOOK if is_open or not ahead.is_over else None
 
 

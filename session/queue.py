@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypedDict, Unpack, assert_never
 from ..transfer import names
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Phase, Progress, Seen, Skipped
 from ..workers import Download, ProcessHost, Status, YieldingHost
+from ..workers import Host as AnyHost
 from .calls import Calls
 from .records import readable
 from .rows import Rows
@@ -296,6 +297,11 @@ class Queue:
                 host.hold()
             else:
                 host.let_go()
+
+    @property
+    def hosts(self) -> list[AnyHost]:
+        """All that may be at work."""
+        return [self.host] if self.host else []
 
     def show(self, now: float) -> None:
         """A run goes on: have people see what changed. `now`: seconds of `time.monotonic`."""

@@ -16,7 +16,7 @@ from ..transfer import names
 from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, move_leftover
-from ..workers import Download, Status
+from ..workers import Download, Host, Status
 from . import records
 from .ahead import Ahead, File
 from .mirror import Mirror
@@ -382,6 +382,10 @@ class Session(Queue):
         for row in fresh:
             row.uid = self.rows.new_uid()
         self.adopt(fresh)
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [*super().hosts, *self.ahead.hosts]
 
     def hold(self, is_held: bool) -> None:
         super().hold(is_held)

@@ -594,6 +594,25 @@ def test_executed_leaves_the_run_alone(downloads: Downloads, server: Server) -> 
     assert len(server.requests) == 2
 
 
+def test_executed_has_as_many_connections_as_the_run_leaves(downloads: Downloads, server: Server) -> None:
+    limit = "bpy.context.preferences.system.network_connection_limit"
+    downloads.b.run(f"{limit} = 3")
+    try:
+        (first, gate), (second, other) = (hold(server, f"{n}.bin") for n in range(2))
+        downloads.start(first, second)
+        for held in (gate, other):
+            held.wait_reached()
+        names = [f"x{n}.bin" for n in range(6)]
+        assert downloads.execute(*serve(server, *names)) == ["FINISHED"]
+        assert server.connections.peak == 3
+        gate.open()
+        other.open()
+        downloads.wait("FINISHED")
+        check_files(downloads, "0.bin", "1.bin", *names)
+    finally:
+        downloads.b.run(f"{limit} = 0")
+
+
 def test_executed_takes_over_a_paused_row_of_the_run(downloads: Downloads, server: Server) -> None:
     _, gate = start_held(downloads, server)
     other, other_gate = hold(server, "other.bin")
