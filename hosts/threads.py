@@ -31,6 +31,7 @@ from ..transfer.job import (
 )
 from ..transfer.mirrors import Mirror
 from ..transfer.space import Space
+from ..transfer.turns import IDLE_PATIENCE, Turn
 from .clerk import Clerk
 from .ledger import Entry, Ledger
 from .origin import NAME
@@ -58,6 +59,7 @@ class Worker(threading.Thread):
         self.helps = False
         """Whether another worker had the transfer before."""
         self.waker = Waker()
+        self.turn = Turn()
         self.abandoned = False
         self._client: Client | None = None
         self._host = host
@@ -71,8 +73,10 @@ class Worker(threading.Thread):
         buffer = memoryview(bytearray(BUFFER))
         try:
             while transfer := self._host.take(self):
+                self.turn.take()
                 self._host.put(self, self._run(transfer, buffer))
         finally:
+            self.turn.give()
             if self._client:
                 self._client.close()
                 self._host.connections.end(self._client)
@@ -382,10 +386,13 @@ class ThreadHost:
 
     def take(self, worker: Worker) -> Transfer | Look | None:
         """Wait for the next transfer; None when the worker shall leave."""
+        worker.turn.take(IDLE_PATIENCE)
         with self._changed:
             if worker.abandoned:
                 return None
-            self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
+            if not self._pending:
+                worker.turn.give()
+                self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
             if self._pending:
                 transfer = self._take_next(worker)
             elif self._helped and self._state is State.OPEN:
@@ -406,7 +413,7 @@ class ThreadHost:
         return self._assign(worker, self._helped.popleft(), helps=True)
 
     def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer | Look:
-        worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker)
+        worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker, worker.turn)
         if self._taken[uid].is_stopping:
             worker.control.stop()
         return self._transfers[uid]

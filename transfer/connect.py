@@ -149,6 +149,7 @@ class Client:
     def _ask_first(self, url: str, host: _Host, fields: dict[str, str]) -> _Response:
         """Have `requests` make a connection, and take it: what follows goes over it without the libraries."""
         _current.control.check()
+        _current.control.turn.give()
         request = _request(url, fields)
         connecting = min(self.timeout, mirrors.CONNECT) if host.is_mirror else self.timeout
         raw: Any = self._adapter.send(
@@ -237,6 +238,7 @@ def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
         for name, value in fields.items():
             put(plain, name, value)
         plain.endheaders()
+        _current.control.turn.expect(plain.sock)
         answer: _Response = message(plain)  # type: ignore[assignment]  # urllib3's would be of its kind
         return answer
     except BaseException:

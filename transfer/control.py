@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 from . import portable
 from .job import LateError, Phase, Stopped
+from .turns import Turn
 
 STALLED = "The server stopped sending"
 LATE = "The server did not answer in time"
@@ -85,7 +86,9 @@ class Wire:
 class Control:
     """One run of one transfer, seen from both sides. A run never reuses another's."""
 
-    def __init__(self, waker: Waker) -> None:
+    def __init__(self, waker: Waker, turn: Turn | None = None) -> None:
+        self.turn = turn or Turn()
+        """Of the worker."""
         self.phase = Phase.IDLE
         self.moved = time.monotonic()
         """When something last moved, in seconds of `time.monotonic`."""
@@ -174,11 +177,12 @@ class Control:
     def guarding(self) -> Iterator[None]:
         """While libraries own the socket: `attach` what is to be shut down; let go of it at the end."""
         self.was_cut = False
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._wire = None
+        with self.turn.asking():
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._wire = None
 
     def attach(self, wire: Wire) -> None:
         """Have `wire` shut down when the run is asked; at once if it was."""
@@ -210,7 +214,9 @@ class Control:
         self.check()
         limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]
         reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
-        ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
+        with self.turn.taken_back():
+            self.turn.give()
+            ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
         if self._waker.fileno() in ready:
             self._waker.drain()
         self.check()

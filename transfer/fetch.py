@@ -210,8 +210,7 @@ class Transfer:
         self._tries.begin(time.monotonic())
         names.check(self.job.url)
         disk.prepare_folder(self.job.directory)
-        skipped = _already_there(self.job, self.name) or _unchanged(self.job, self.name, control, buffer)
-        if skipped:
+        if skipped := _already_there(self.job, self.name) or _unchanged(self.job, self.name, control, buffer):
             self.hang_up()
             self._part.discard()
             return skipped
@@ -470,6 +469,8 @@ class Transfer:
         if part.can_be_split and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
         while self._is_due(segment, control) and (count := throttle.read(body, buffer, control)):
+            if count != self.size:
+                control.turn.give()  # those that read and write much do not disturb each other
             self._place(segment, self._fitting(segment, buffer[:count]))
             part.save()
         if not segment.is_past_end and not segment.was_kept:
@@ -541,12 +542,11 @@ class Transfer:
 
     def _know_size(self, segment: Segment) -> None:
         """The body has ended where it should, or where only its end could tell."""
-        received = self._part.received
         if segment.end is None:
             segment.end = self.size = segment.offset
         if segment.offset < segment.end:
             raise TryAgain("The server sent less than it had announced")
-        received.size = self.size
+        self._part.received.size = self.size
 
     # -- The end.
 
@@ -637,6 +637,7 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
         return None
     seen = digest.new_hash(job.digest.algorithm)
     control.enter(Phase.VERIFY)
+    control.turn.give()
     try:
         fd = portable.open_file(portable.reach(_path(job, known)), os.O_RDONLY)
     except OSError:
@@ -663,7 +664,8 @@ def _published(job: Job, part: Part, name: str, note: str, control: Control) -> 
     validator, size = part.received.validator, part.received.size or 0
     mtime = retry.timestamp(validator.last_modified) if is_update else None
     done = partial(_note_done, job)
-    path = part.publish(name, job.if_exists, mtime=mtime, placed=done, wait=control.sleep)
+    with control.turn.on_disk():
+        path = part.publish(name, job.if_exists, mtime=mtime, placed=done, wait=control.sleep)
     if not path:
         part.discard()
         return _skipped(job, name, "")

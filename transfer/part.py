@@ -489,6 +489,7 @@ class Part:
         if not self._hash or self.hashed >= end:
             return
         control.enter(Phase.VERIFY)
+        control.turn.give()
         while self.hashed < end:
             control.check()
             data = self.read(self.hashed, min(len(buffer), end - self.hashed))

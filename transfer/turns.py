@@ -1,0 +1,87 @@
+"""One worker computes at a time, where the others would only take Python's lock from it.
+
+A small file makes some thirty system calls. Python gives its lock away for each, and where another thread
+wants it, having it back costs two switches of threads: 33 for a file with 16 workers, and half of all the
+time. Who waits for the network, or reads and writes much, is in nobody's way.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import portable
+
+BRIEF = 0.001  # seconds; after a wait as short as that the turn is kept in the next one
+HEAD = 4096  # bytes of an answer in which the end of its head is looked for
+PATIENCE = 0.02  # seconds until a worker goes on without it: whoever has it is held up
+IDLE_PATIENCE = 0.25  # likewise for one that has no download yet
+
+
+class Turn:
+    """A worker's part in it, for its thread alone. Nothing but speed depends on it."""
+
+    _lock = threading.Lock()  # one for all in this process, as Python's is
+
+    def __init__(self) -> None:
+        self._is_server_quick = self._is_disk_quick = True  # the last time
+        self.is_mine = False
+
+    def take(self, patience: float = PATIENCE) -> None:
+        """Wait until no other computes, or for some seconds."""
+        if not self.is_mine:
+            self.is_mine = self._lock.acquire(timeout=patience)
+
+    def give(self) -> None:
+        """Let others compute, before what may last."""
+        if self.is_mine:
+            self.is_mine = False
+            self._lock.release()
+
+    @contextmanager
+    def taken_back(self) -> Iterator[None]:
+        """Others may compute meanwhile, if it is given; then it is this one's again."""
+        was_mine = self.is_mine
+        try:
+            yield
+        finally:
+            if was_mine:
+                self.take()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While a server is asked."""
+        began = time.monotonic()
+        with self.taken_back():
+            try:
+                yield
+            finally:
+                self._is_server_quick = time.monotonic() - began < BRIEF
+
+    def expect(self, sock: socket.socket) -> None:
+        """An answer will come over this socket: others compute meanwhile, unless its head comes at once."""
+        if not (self.is_mine and self._is_server_quick and _has_head(sock)):
+            self.give()
+
+    @contextmanager
+    def on_disk(self) -> Iterator[None]:
+        """While a disk may have to be waited for. What follows needs no turn."""
+        began = time.monotonic()
+        if not self._is_disk_quick:
+            self.give()
+        try:
+            yield
+        finally:
+            self._is_disk_quick = time.monotonic() - began < BRIEF
+
+
+def _has_head(sock: socket.socket) -> bool:
+    """Whether all of a head comes in a moment; False where that cannot be told."""
+    try:
+        came = portable.poll([sock.fileno()], [], BRIEF) and sock.recv(HEAD, socket.MSG_PEEK)
+    except (OSError, ValueError):  # it is broken; or it is TLS, where nobody can look ahead
+        return False
+    return bool(came) and b"\r\n\r\n" in came
