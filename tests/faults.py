@@ -106,6 +106,7 @@ LESS = re.compile(  # what it sends beyond its word may be taken for the next an
 )
 DAMAGED = "The server sent the file damaged" + TRIED
 ENCODED = "The server packed the file in a way that Blender cannot open. Use your browser"
+PART = f"The server sent only a part of the file. {LATER}"
 CIRCLES = f"The server sends this download round in circles. {LATER}"
 NO_ADDRESS = f"The server sends this download to a place that is not a web address. {LATER}"
 UNREADABLE_ADDRESS = f"The server sends this download to an address that cannot be read. {LATER}"
@@ -266,6 +267,15 @@ def resumed_fails(name: str, end: str | re.Pattern[str], *behaviours: Behaviour,
 def answer(*lines: str, start: str = "HTTP/1.1 200 OK", body: bytes = DATA) -> Behaviour:
     """These lines and this body, then a close."""
     return raw("\r\n".join((start, *lines, "", "")).encode("latin-1"), body)
+
+
+def behind_each_value(more: bytes) -> Behaviour:
+    """White space that is none of the values."""
+    return rewrite_head(lambda head: re.sub(rb"(?m)^(\S+?:.*?)\r\n", rb"\1" + more + b"\r\n", head))
+
+
+def before_each_value(more: bytes) -> Behaviour:
+    return rewrite_head(lambda head: re.sub(rb"(?m)^(\S+?: )", rb"\1" + more, head))
 
 
 def replaced(old: bytes, new: bytes) -> Behaviour:
@@ -437,6 +447,32 @@ def never_ends(exchange: Exchange) -> None:
     exchange.head(200, {"ETag": TAG})
     exchange.send(DATA)
     exchange.wait_hung_up()
+
+
+def says_200(exchange: Exchange) -> None:
+    """Brings the range, but as if it were the whole file."""
+
+    def forget(response: Any) -> None:
+        response.status = 200 if response.status == 206 else response.status
+
+    exchange.alter(forget)
+    exchange.go_on()
+
+
+def unasked_part(text: str, start: int = 0, stop: int = SIZE, code: int = 206) -> Behaviour:
+    """So much of it, said to be this range, though all was asked for."""
+
+    def behave(exchange: Exchange) -> None:
+        def shorten(response: Any) -> None:
+            if response.status == 200:
+                response.status, response.start, response.stop = code, start, stop
+                response.headers.set("Content-Range", text)
+                response.headers.set("Content-Length", str(stop - start))
+
+        exchange.alter(shorten)
+        exchange.go_on()
+
+    return behave
 
 
 def too_much(exchange: Exchange) -> None:
@@ -727,7 +763,23 @@ def _chunked() -> Iterator[Fault]:
     yield fails("chunked is said, and it is not", MISFIT, chunked(DATA))
     yield whole("chunked in capitals", chunked(half, rest, LAST, headers="Transfer-Encoding: CHUNKED"))
     yield whole("more behind the last chunk", chunked(half, rest, LAST, b"more of it"))
-    for coding in ("chunked, chunked", "identity, chunked", "gzip, chunked", "nonsense"):
+    for coding in (
+        "chunked, chunked",  # as proxies say it of what came chunked
+        "chunked, Chunked",
+        "identity, chunked",
+        "chunked , identity",
+        "chunked,",
+        " chunked \t ",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "identity\r\nTransfer-Encoding: chunked",
+        "\r\n chunked",
+    ):
+        wire = chunked(half, rest, LAST, headers=f"Transfer-Encoding: {coding}")
+        yield whole(f"transfer encoding {coding!r}", wire)
+        yield resumed(f"transfer encoding {coding!r}, cut", first(2, wire))
+    for coding in ("identity", "", ","):
+        yield whole(f"transfer encoding {coding!r}", with_headers({"Transfer-Encoding": coding}))
+    for coding in ("gzip, chunked", "gzip", "chunked, gzip", "chunked; x", "chunke d", "nonsense"):
         wire = chunked(half, rest, LAST, headers=f"Transfer-Encoding: {coding}")
         yield fails(f"transfer encoding {coding}", UNREADABLE, wire)
 
@@ -778,6 +830,27 @@ def _ranges() -> Iterator[Fault]:
     yield resumed("a range in chunks", chunked=True)
     yield resumed("503 to a range, once", first(2, status(503)))
     yield resumed("a redirect for a range", on_range(first(2, redirect_to_itself())))
+    yield resumed("200 for a range", says_200)
+    yield resumed("200 for a range, no ETag", says_200, etag=None)
+    yield resumed("200 for another range", on_range(from_elsewhere(100)), says_200)
+    yield resumed("200 for a range, and no word of it", says_200, with_headers({"Content-Range": None}))
+    bare = with_headers({"Content-Range": None, "ETag": None, "Last-Modified": None})
+    yield resumed("200 for a range, and no word of anything", on_range(says_200, bare))
+    yield resumed("200 for a range of what came in chunks", says_200, chunked=True)
+    all_of_it, some_of_it = f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 0-{HALF - 1}/{SIZE}"
+    yield whole("206 for all of it, though all was asked for", unasked_part(all_of_it))
+    yield whole("a part, though all was asked for", unasked_part(some_of_it, 0, HALF))
+    yield whole("a part as 200, though all was asked for", unasked_part(some_of_it, 0, HALF, 200))
+    yield whole("a part of a byte, though all was asked for", unasked_part(f"bytes 0-0/{SIZE}", 0, 1))
+    yield whole("all of it, and said so", unasked_part(all_of_it, 0, SIZE, 200))
+    yield whole("nonsense about a range beside all of it", unasked_part("bytes 0-9/99", 0, SIZE, 200))
+    for name, behaviour in {
+        "its end": unasked_part(f"bytes {HALF}-{SIZE - 1}/{SIZE}", HALF),
+        "a part of who knows how much": unasked_part(f"bytes 0-{HALF - 1}/*", 0, HALF),
+        "its end as 200": unasked_part(f"bytes {HALF}-{SIZE - 1}/{SIZE}", HALF, SIZE, 200),
+        "a part that is another": unasked_part(f"bytes 0-{HALF}/{SIZE}", 0, HALF),
+    }.items():
+        yield fails(f"{name}, though all was asked for", PART, behaviour)
     for code in (400, 405, 412, 501):
         yield resumed(f"{code} to each range", on_range(status(code)))
         yield resumed_fails(f"{code} to all that follows", error(code), status(code))
@@ -786,7 +859,7 @@ def _ranges() -> Iterator[Fault]:
     for code in (429, 500, 503):
         yield resumed_fails(f"{code} to each range", error(code) + TRIED, on_range(status(code)))
     yield resumed_fails("a page in place of a range", PAGE, on_range(html_instead()), file="a.blend")
-    yield fails("206 to a plain request", error(206), status(206))
+    yield fails("206 to a plain request", PART, status(206))
     yield fails("416 to a plain request", error(416), status(416))
 
 
@@ -908,6 +981,18 @@ def _heads() -> Iterator[Fault]:
     )
     yield whole("a folded first line", inserted(b" folded"))
     yield whole("a folded line", inserted(b"X-Folded: a\r\n b\r\n\tc"))
+    redirected = first(1, redirect_to_itself(302, "?a"))
+    for name, spaces in {
+        "blanks behind each value": behind_each_value(b" \t "),
+        "a fold behind each value": behind_each_value(b"\r\n "),
+        "blanks before each value": before_each_value(b"\t  "),
+        "a fold before each value": before_each_value(b"\r\n\t"),
+    }.items():
+        yield resumed(name, spaces)
+        yield resumed(f"{name}, no ETag", spaces, etag=None)
+        yield whole(f"{name}, in chunks", spaces, chunked=True)
+        yield whole(f"{name}, in gzip", spaces, encoding="gzip")
+        yield whole(f"{name}, redirected", spaces, redirected)
     yield whole("a NUL in a header", inserted(b"X-Nul: a\0b"))
     yield fails("a carriage return in a header", UNREADABLE, inserted(b"X-Return: a\rb"))
     yield whole("a header in any bytes", inserted(b"X-Bytes: " + bytes(range(128, 256))))

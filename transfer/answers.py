@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .part import Received
 
 REDIRECTS = (301, 302, 303, 307, 308)
+_WHOLE = (200, 203)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
 
@@ -100,6 +101,20 @@ class Head:
         return parse_content_range(self.headers.get("Content-Range", ""))
 
     @property
+    def is_part(self) -> bool:
+        """Whether it brings a range. Some servers say 200 there, as if it were the whole file."""
+        if self.status not in _WHOLE or not (span := self.span):
+            return self.status == 206
+        start, end, size = span
+        return self.length == end - start and (start > 0 or (size or 0) > end)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole file, where it tells."""
+        span = self.span if self.is_part else None
+        return span[2] if span else self.length
+
+    @property
     def validator(self) -> Validator:
         """What tells which version of the file it is of.
 
@@ -158,14 +173,20 @@ def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: b
     show in the end that the bytes belong together.
     """
     status, is_range = head.status, asked.start is not None
-    if status == 206 and is_range:
+    if head.is_part and is_range:
         return _of_range(head, asked, known, name, has_digest)
+    if head.is_part and _begins_it(head, name):
+        return Verdict.WHOLE
     if status in NO_RANGES and is_range:
         return Verdict.ASK_WHOLE
     if status == 304 and asked.is_conditional:
         return Verdict.UNCHANGED
-    if status not in (200, 203):
+    if head.is_part:
+        raise TransferError(_PART)
+    if status not in _WHOLE:
         raise refusal(head)
+    if _seems_part(head, asked, known):
+        return Verdict.ASK_WHOLE
     if asked.if_range and asked.if_range in (head.validator.etag, head.validator.last_modified):
         return Verdict.ASK_BARE
     return Verdict.SAME if _is_same(head, known, name, has_digest) else Verdict.WHOLE
@@ -181,12 +202,29 @@ def _of_range(head: Head, asked: Asked, known: Received, name: str, has_digest: 
     return Verdict.ASK_WHOLE if brings_nothing else Verdict.RANGE
 
 
+def _begins_it(head: Head, name: str) -> bool:
+    """Whether a part that nobody asked for is the beginning of the file, or all of it."""
+    if not (span := head.span) or head.is_encoded(name):
+        return False
+    start, end, size = span
+    return start == 0 and size is not None and head.length in (None, end)
+
+
+def _seems_part(head: Head, asked: Asked, known: Received) -> bool:
+    """Whether it says that it is the whole file, but is as long as the range, or another size of this version."""
+    size, old, new = known.size, known.validator, head.validator
+    if not asked.start or size is None or head.length in (None, size):
+        return False
+    pairs = [(a, b) for a, b in zip(old.pair, new.pair, strict=True) if a and b]
+    return all(a == b for a, b in pairs) and (bool(pairs) or head.length == size - asked.start)
+
+
 def _is_of_known(
     head: Head, asked: Asked, known: Received, size: int | None, has_digest: bool
 ) -> bool:
     """Whether nothing says that it is of another version of the file, and something that it is not."""
     old, new, overlaps = known.validator, head.validator, asked.new_from > (asked.start or 0)
-    facts = ((known.size, size), (old.etag, new.etag), (old.last_modified, new.last_modified))
+    facts = ((known.size, size), *zip(old.pair, new.pair, strict=True))
     if any(a not in (None, "") and b not in (None, "") and a != b for a, b in facts):
         return False
     if asked.if_range or has_digest:
@@ -256,6 +294,7 @@ def refusal(head: Head) -> TransferError:
     return TryAgain(sentence, retry_after=wait)
 
 
+_PART = f"The server sent only a part of the file. {LATER}"
 _REFUSALS = {
     202: "The server is still preparing the file (202)",
     204: "The link gave no file (204). Copy the link of the download button",

@@ -252,18 +252,26 @@ SAID_ONCE = frozenset(
 """Fields that are no lists: servers behind servers say them twice."""
 
 
+_BLANK = " \t\r\n"  # and not what else Python takes for white space, which may be part of a letter in UTF-8
+
+
 class Headers(dict[str, str]):
-    """Header fields by their names in lower case; several of one name are a list (RFC 9110, section 5.3)."""
+    """Header fields by their names in lower case; several of one name are a list (RFC 9110, section 5.3).
+
+    White space around a value is none of it, and a line that was folded is one line (RFC 9112, section 5.2).
+    """
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
         super().__init__()
         for name, value in fields:
-            key = name.lower()
+            key, text = name.lower(), value.strip(_BLANK)
+            if "\n" in text:
+                text = re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
             known = super().get(key)
-            if known is None or (key in SAID_ONCE and known.strip() == value.strip()):
-                self[key] = value
+            if known is None or (key in SAID_ONCE and known == text):
+                self[key] = text
             else:
-                self[key] = f"{known}, {value}"
+                self[key] = f"{known}, {text}"
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -477,8 +485,17 @@ class _Response(http.client.HTTPResponse):
         if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return False
         self.fields = Headers(self.headers.raw_items())
-        coding = self.fields.get("Transfer-Encoding", "identity").strip().lower()
-        return coding in ("chunked", "identity") and self._takes_length()
+        return self._takes_coding() and self._takes_length()
+
+    def _takes_coding(self) -> bool:
+        """Go by the transfer coding, which the standard library sees only where it is the very word. Servers
+        behind servers say "chunked" twice of what was done once. False: it is one that nobody asked for.
+        """
+        words = {word.strip().lower() for word in self.fields.get("Transfer-Encoding").split(",")}
+        codings = words - {"identity", ""}
+        if codings and not self.chunked:
+            self.chunked, self.length, self.will_close = True, None, self._check_close()  # type: ignore[attr-defined]
+        return codings <= {"chunked"}
 
     def _takes_length(self) -> bool:
         """Go by the length, if one is told: a number, or a list of the same one (RFC 9110, section 8.6).

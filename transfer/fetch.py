@@ -390,7 +390,7 @@ class Transfer:
         """Do what an answer means: the segment gets its body, unless there is nothing to fetch."""
         head = Head.of(response)
         # A range says nothing new of a file that has its name; the whole file may be another one.
-        is_named = head.status == 206 and self._content_type is not None
+        is_named = head.is_part and self._content_type is not None
         name = self.name if is_named or self.job.name else head.name_for(self.job.url)
         has_digest = self.job.digest is not None
         verdict = answers.judge(head, asked, self._part.received, name=name, has_digest=has_digest)
@@ -401,7 +401,7 @@ class Transfer:
                     self._continue(head, name, segment)
                 elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
                     return skipped
-                self._part.expect(digest.told(head.headers, is_whole=verdict is not Verdict.RANGE))
+                self._part.expect(digest.told(head.headers, is_whole=not head.is_part))
                 segment.body = body
                 return None
             case Verdict.UNCHANGED:
@@ -420,7 +420,7 @@ class Transfer:
         raise _AskAgain
 
     def _begin(self, head: Head, name: str, segment: Segment, *, is_same: bool) -> Skipped | None:
-        """The whole file comes."""
+        """The whole file comes, or as much of its beginning as the server sends at once."""
         self._decide()
         if self.received:
             _refuse_page(self.name, self._content_type, head.content_type)
@@ -432,11 +432,12 @@ class Transfer:
             segment.is_sole = True
         else:
             self._forget()
-            self._part.begin(head.length, head.validator, head.via, is_encoded=head.is_encoded(name))
+            self._part.begin(head.size, head.validator, head.via, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
         self._need_space()
         segment.offset = 0
-        segment.answered(self.size, self.size)
+        reach = head.span[1] if head.is_part and head.span else self.size
+        segment.answered(reach, reach)
         return None
 
     def _continue(self, head: Head, name: str, segment: Segment) -> None:

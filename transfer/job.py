@@ -61,6 +61,11 @@ class Validator:
         return cls(_sane(etag), _sane(last_modified), is_date_strong)
 
     @property
+    def pair(self) -> tuple[str, str]:
+        """For comparing each with each."""
+        return self.etag, self.last_modified
+
+    @property
     def is_strong(self) -> bool:
         """Whether there is an ETag that two servers do not share by chance, as they may a date."""
         return bool(self.etag) and not self.etag.startswith("W/")
