@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .connect import Answer
     from .part import Received
 
-REDIRECTS = (301, 302, 303, 307, 308)
+REDIRECTS = (300, 301, 302, 303, 307, 308)
 _WHOLE = (200, 203)
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
@@ -211,7 +211,7 @@ def _begins_it(head: Head, name: str) -> bool:
 
 
 def _seems_part(head: Head, asked: Asked, known: Received) -> bool:
-    """Whether it says that it is the whole file, but is as long as the range, or another size of this version."""
+    """Whether it is said to be the whole file, but is as long as the range, or this version in another size."""
     size, old, new = known.size, known.validator, head.validator
     if not asked.start or size is None or head.length in (None, size):
         return False

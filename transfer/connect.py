@@ -246,12 +246,10 @@ def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
         raise
 
 
-SAID_ONCE = frozenset(
-    ("content-disposition", "content-range", "content-type", "etag", "last-modified", "location")
-)
-"""Fields that are no lists: servers behind servers say them twice."""
-
-
+_FIRST = frozenset(("content-disposition", "content-type", "location"))
+"""Fields that are no lists, of which the first one counts, as for curl."""
+_SAID_ONCE = frozenset(("content-range", "etag", "last-modified"))
+"""Fields that are no lists: servers behind servers say them twice, but then they must be the same."""
 _BLANK = " \t\r\n"  # and not what else Python takes for white space, which may be part of a letter in UTF-8
 
 
@@ -268,9 +266,9 @@ class Headers(dict[str, str]):
             if "\n" in text:
                 text = re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
             known = super().get(key)
-            if known is None or (key in SAID_ONCE and known == text):
+            if known is None:
                 self[key] = text
-            else:
+            elif key not in _FIRST and (key not in _SAID_ONCE or known != text):
                 self[key] = f"{known}, {text}"
 
     def __getitem__(self, name: str) -> str:
