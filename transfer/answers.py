@@ -211,7 +211,7 @@ def _begins_it(head: Head, name: str) -> bool:
 
 
 def _seems_part(head: Head, asked: Asked, known: Received) -> bool:
-    """Whether it is said to be the whole file, but is as long as the range, or this version in another size."""
+    """Whether it is said to be whole, but is as long as the range, or this very version in another size."""
     size, old, new = known.size, known.validator, head.validator
     if not asked.start or size is None or head.length in (None, size):
         return False
