@@ -790,6 +790,7 @@ def _ranges() -> Iterator[Fault]:
     yield resumed("the range is ignored, no validator", ignore_range, etag=None, last_modified=None)
     yield resumed("the range is dropped because of If-Range", drops_range_when_if_range)
     yield resumed("the server does not take ranges", ranges=False)
+    yield resumed("ranges are taken, though it says none", with_headers({"Accept-Ranges": "none"}))
     yield resumed("If-Range is ignored", ignores_if_range)
     for name, text in {
         "no Content-Range": None,

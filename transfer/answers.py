@@ -115,6 +115,12 @@ class Head:
         return span[2] if span else self.length
 
     @property
+    def reach(self) -> int | None:
+        """The position behind the last byte that it brings, where it tells."""
+        span = self.span if self.is_part else None
+        return span[1] if span else self.length
+
+    @property
     def validator(self) -> Validator:
         """What tells which version of the file it is of.
 

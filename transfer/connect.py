@@ -196,7 +196,13 @@ class Client:
         """Whether it keeps a connection for its next request."""
         return self._idle is not None
 
-    def is_for_others(self, answer: Answer) -> bool:
+    def wants_whole(self, answer: Answer) -> bool:
+        """Whether one connection is to bring all: no other may ask for parts (RFC 9110, section 14.3), or a
+        proxy that gets it whole can serve other machines too.
+        """
+        return answer.headers.get("Accept-Ranges").lower() == "none" or self._is_for_others(answer)
+
+    def _is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
         host = self._hosts.get(_place(answer.url))
         control = answer.headers.get("Cache-Control", "").lower()

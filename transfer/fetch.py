@@ -366,8 +366,8 @@ class Transfer:
         with _counted(self._tries, self._segments.lock):
             response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
         try:
-            if response.status_code == 200 and client.is_for_others(response):
-                segment.is_sole = True  # a proxy that gets it whole can serve other machines too
+            if response.status_code == 200 and client.wants_whole(response):
+                segment.is_sole = True
             if skipped := self._heed(response, segment, asked):
                 skip(response, client)
             return skipped
@@ -436,8 +436,7 @@ class Transfer:
         self.size = self._part.received.size
         self._need_space()
         segment.offset = 0
-        reach = head.span[1] if head.is_part and head.span else self.size
-        segment.answered(reach, reach)
+        segment.answered(self.size and head.reach, self.size and head.reach)
         return None
 
     def _continue(self, head: Head, name: str, segment: Segment) -> None:

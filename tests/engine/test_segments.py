@@ -220,8 +220,9 @@ def test_small_files_are_not_split(eager: Driver, server: Server, tmp_path: Path
         {"chunked": True},
         {"length": False},
         {"encoding": "gzip"},
+        {"headers": {"Accept-Ranges": "None"}, "ranges": False},
     ],
-    ids=["no-validator", "weak", "chunked", "no-length", "gzip"],
+    ids=["no-validator", "weak", "chunked", "no-length", "gzip", "takes-no-ranges"],
 )
 def test_what_cannot_be_resumed_or_has_no_size_is_not_split(
     eager: Driver, server: Server, tmp_path: Path, options: dict[str, Any]
