@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from ..transfer import lists, names, part, portable
 from ..transfer.job import Entry, Failed, Halted, IfExists, Job, Phase, Seen
@@ -163,14 +164,16 @@ class Ahead:
         before = {file.link.url: file for file in self.listed}
         self.files, self.listed, self.left_out = [], [], 0
         known = {link.url: self._known.get(link.url) or File(link) for link in self._links}
-        todo = [*self._taken, *known.values()]
+        todo, named = [*self._taken, *known.values()], set[Entry]()
         while todo:
             file = todo.pop(0)
             if not file.seen or file.seen.entries is None:
                 self.files.append(file)
                 continue
             self.left_out += file.seen.left_out
-            for entry in file.seen.entries[: lists.MOST - len(self.listed)]:
+            fresh = (entry for entry in file.seen.entries if entry not in named)  # parts may share a file
+            for entry in islice(fresh, lists.MOST - len(self.listed)):
+                named.add(entry)
                 old = before.get(entry.url)
                 new = File(names.Link(entry.url, entry.digest), entry=entry)
                 self.listed.append(old if old and old.entry == entry else new)
