@@ -327,8 +327,23 @@ class Found:
     """Bytes of one file that were on the disk and not vouched for, at most."""
     twice: int = 0
     """Files that were downloaded again: given their name, and not out of the list yet when the kill came."""
+    slowest: float = 0
+    """Seconds that a child lived on after its parent, at most."""
+    damage: str = ""
+    """What must not be."""
     bytes: int = 0
     sent: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> Found:
+        """What a process before this one has seen and saved."""
+        if not path.exists():
+            return cls()
+        told = json.loads(path.read_text("utf-8"))
+        return cls(**told | {"kills": Counter(told["kills"])})
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(vars(self)), "utf-8")
 
     def text(self) -> str:
         kills = ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items()))
@@ -337,7 +352,8 @@ class Found:
             f" all digests hold, nothing is left over. {self.partial} partial files were looked at,"
             f" {self.segmented} with gaps; at most {self.most_lost / 2**20:.1f} MiB of one were not vouched"
             f" for. {self.sent / 2**20:.0f} MiB were sent for {self.bytes / 2**20:.0f} MiB;"
-            f" {self.twice} files were downloaded twice, having been finished just before the kill"
+            f" {self.twice} files were downloaded twice, having been finished just before the kill;"
+            f" the last child was gone {self.slowest:.1f} s after its parent"
         )
 
 
@@ -388,9 +404,15 @@ class Round:
             started = children(life.pid)
             life.end()
             self._sleep(life, 0.2)  # what it said last
-            _wait_gone([pid for pid in started if f"  child {pid}" in self.log])
-            _wait_gone(started, CHILD_STARTS)
+            self._wait_orphans(started)
             self.log += [f"  {line.rstrip()}" for line in life.output.close()]
+
+    def _wait_orphans(self, pids: list[int]) -> None:
+        began = time.monotonic()
+        _wait_gone([pid for pid in pids if f"  child {pid}" in self.log])
+        _wait_gone(pids, CHILD_STARTS)
+        if pids:
+            self.found.slowest = max(self.found.slowest, time.monotonic() - began)
 
     def _kill(self, life: Life, host: str, most: int) -> int:
         """Kill the process, and perhaps its child before; returns how many kills that were."""
@@ -599,7 +621,10 @@ def _tell(line: str) -> None:
 
 
 def main() -> None:
-    """One argument, JSON: `blenders` (Pythons that have bpy), `zip`, `folder`, `kills`, `seed`."""
+    """One argument, JSON: `blenders` (Pythons that have bpy), `zip`, `folder`, `kills`, `seed`, `found`.
+
+    The last is a file with what was seen before, whose kills count: what was seen is added to it.
+    """
     order = json.loads(sys.argv[1])
     folder, zip_file = (Path(order[name]).resolve() for name in ("folder", "zip"))
     kinds = [("own", Home, QUICK)]
@@ -612,13 +637,17 @@ def main() -> None:
         for name, kind, pace in kinds
         for number, python in enumerate(order["blenders"])
     ]
+    found = Found.load(Path(order["found"]))
     try:
-        found = kill_often(homes, folder, kills=order["kills"], seed=order["seed"], tell=_tell)
+        kill_often(homes, folder, kills=order["kills"], seed=order["seed"], found=found, tell=_tell)
+    except BaseException as error:
+        found.damage = repr(error)
+        raise
     finally:
+        found.save(Path(order["found"]))
         for origin in _origins.values():
             origin.kill()
             origin.wait()
-    print(found.text(), flush=True)
 
 
 if __name__ == "__main__":
