@@ -24,6 +24,7 @@ MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
 MAX_TRAILERS = 100  # lines, as http.client has it for headers
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
+_NEXT_CHUNK = re.compile(rb"\r?\n(?=0*[1-9a-fA-F])([0-9a-fA-F]{1,16})\r?\n")  # and not the last one
 _PACKED_READ = 256 << 10  # bytes asked for that will have to be unpacked
 _SNIFFED = 2  # bytes that tell one format from another
 _GZIP = b"\x1f\x8b"
@@ -90,20 +91,20 @@ class _Stream:
     """A socket, and what was read from it already."""
 
     def __init__(self, file: Any) -> None:
-        self.rest = b""
+        self._rest, self._at = b"", 0  # what was read ahead, and how much of it is taken
         self._socket: Any = file.raw._sock if file else None
         # ssl's own, or urllib3's for TLS within TLS, which has not all methods of a socket.
         self._is_tls = hasattr(self._socket, "suppress_ragged_eofs")
         if self._socket:
             self._socket.settimeout(0.0)
             with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
-                self.rest = bytes(file.peek())
+                self._rest = bytes(file.peek())
 
     @property
     def is_ahead(self) -> bool:
         """Whether more has come than was taken: over TLS the system cannot tell, it is decrypted already."""
-        if self.rest or not self._is_tls:
-            return bool(self.rest)
+        if self._at < len(self._rest) or not self._is_tls:
+            return self._at < len(self._rest)
         if hasattr(self._socket, "pending"):
             return bool(self._socket.pending())
         return bool(self._socket.sslobj.pending() or self._socket.incoming.pending)
@@ -115,12 +116,35 @@ class _Stream:
 
     def read(self, view: memoryview, control: Control) -> int:
         """Bytes as they come; 0 when the other side has closed."""
-        if not self.rest:
+        if not (count := self.take(view)):
             return self.receive(view, control)
-        count = min(len(view), len(self.rest))
-        view[:count] = self.rest[:count]
-        self.rest = self.rest[count:]
-        return count if self.rest else self._fill(view, count)
+        return count if self._at < len(self._rest) else self._fill(view, count)
+
+    def take(self, view: memoryview) -> int:
+        """Bytes that were read ahead; 0 where none are left."""
+        data = self._rest[self._at : self._at + len(view)]
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def skip(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Leave out what comes next, where it was read ahead and is like that."""
+        if found := pattern.match(self._rest, self._at):
+            self._at = found.end()
+        return found
+
+    def line(self, control: Control) -> bytes:
+        """A line without its end. Raises TryAgain where it is cut, or far too long."""
+        while (end := self._rest.find(b"\n", self._at)) < 0:
+            if len(self._rest) - self._at > MAX_LINE:
+                raise TryAgain(MISFIT)
+            view = memoryview(bytearray(_LINE_READ))
+            count = self.receive(view, control)
+            if not count:
+                raise TryAgain(CUT)
+            self._rest, self._at = self._rest[self._at :] + view[:count], 0
+        line, self._at = self._rest[self._at : end], end + 1
+        return line.rstrip(b"\r")
 
     def receive(self, view: memoryview, control: Control) -> int:
         """As `read`, past what was read ahead."""
@@ -202,12 +226,28 @@ class _Chunks:
         count = self._stream.read(view[: self._left], control)
         if not count:
             raise TryAgain(CUT)
+        self._took(count)
+        return count + self._more(view[count:])
+
+    def _took(self, count: int) -> None:
         self._left -= count
         self._line_due = not self._left
+
+    def _more(self, view: memoryview) -> int:
+        """Small chunks that have come with it: one by one they would cost a look at the disk each.
+
+        It waits for nothing and raises nothing, so that nothing of what was read is lost.
+        """
+        count = 0
+        while self._line_due and count < len(view) and (head := self._stream.skip(_NEXT_CHUNK)):
+            self._left = int(head[1], 16)
+            some = self._stream.take(view[count : count + self._left])
+            self._took(some)
+            count += some
         return count
 
     def _step(self, control: Control) -> None:
-        line = self._line(control)
+        line = self._stream.line(control)
         if self._last:  # trailers, up to an empty line
             self.is_over = not line
             self._trailers += 1
@@ -220,18 +260,6 @@ class _Chunks:
         else:
             self._left = _chunk_size(line)
             self._last = not self._left
-
-    def _line(self, control: Control) -> bytes:
-        while (end := self._stream.rest.find(b"\n")) < 0:
-            if len(self._stream.rest) > MAX_LINE:
-                raise TryAgain(MISFIT)
-            view = memoryview(bytearray(_LINE_READ))
-            count = self._stream.receive(view, control)
-            if not count:
-                raise TryAgain(CUT)
-            self._stream.rest += bytes(view[:count])
-        line, self._stream.rest = self._stream.rest[:end], self._stream.rest[end + 1 :]
-        return line.rstrip(b"\r")
 
 
 def _chunk_size(line: bytes) -> int:
