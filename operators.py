@@ -11,7 +11,7 @@ import bpy
 from .session import current, modal, peek, watch
 from .session.lazily import Lazy
 from .session.online import is_online
-from .session.state import BLEND_RELATIVE, IF_EXISTS, WHEN_DONE
+from .session.state import BLEND_RELATIVE, CATALOG, IF_EXISTS, WHEN_DONE, catalogs
 from .session.wired import imports
 from .workers import Status
 
@@ -39,7 +39,6 @@ words = Lazy(".session.words", __package__)
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
-AS_IN_FILE = "As in the File"  # the catalog, where none was chosen
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
@@ -63,13 +62,12 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     if_exists: bpy.props.EnumProperty(name="If It Exists", items=IF_EXISTS, options={"SKIP_SAVE"})
     when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE, options={"SKIP_SAVE"})
     catalog: bpy.props.StringProperty(
-        name="Catalog",
-        description="Of the asset library that the folder is in. Empty: assets keep the catalog they have",
-        options={"SKIP_SAVE"},
+        name="Catalog", description=CATALOG, search=catalogs, options={"SKIP_SAVE"}
     )
 
     _is_invoked = False
     _has_dialog = False
+    _library = ""
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -88,6 +86,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             copied = ""
         self.urls = texts.add_links("", copied)
         self._has_dialog = True
+        self._library = library_of(self.directory)
         self._look()
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
 
@@ -97,6 +96,8 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     def check(self, context: Any) -> bool:
         """A field of the dialog was changed."""
+        if self._library != (library := library_of(self.directory)):
+            self._library, self.catalog = library, ""  # which was the other one's
         self._look()
         return True
 
@@ -109,6 +110,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self.layout.use_property_split = True
         self.layout.prop(self, "urls")
         self.layout.prop(self, "directory")
+        draw_catalog(self.layout, self, placeholder="As in the File")
         self.layout.prop(self, "if_exists")
         self.layout.prop(self, "when_done")
         dialog.draw(self.layout, context)
@@ -201,6 +203,18 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             "when_done": self.when_done,
             "catalog": self._catalog(),
         }
+
+
+def library_of(directory: str) -> str:
+    """The asset library that a field's folder is in, or else the preferences'; no disk is asked."""
+    chosen = directory or getattr(settings.preferences(), "directory", "")
+    return libraries.library_folder(os.path.expanduser(bpy.path.abspath(chosen)))
+
+
+def draw_catalog(layout: Any, fields: Any, **options: Any) -> None:
+    """In an asset library: the catalog that assets go into."""
+    if library_of(fields.directory):
+        layout.prop(fields, "catalog", icon="ASSET_MANAGER", **options)
 
 
 def _shortened(problems: list[str]) -> str:
@@ -878,37 +892,6 @@ class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
         return [each for each in found if not self.name or (each.directory, each.name) == one]
 
 
-_catalogs: list[tuple[str, str, str]] = []  # Blender needs somebody to keep the texts of an enum
-
-
-def _catalog_items(self: Any, context: Any) -> list[tuple[str, str, str]]:
-    return _catalogs
-
-
-class DOWNLOADS_OT_choose_catalog(bpy.types.Operator):
-    """Choose the catalog of this asset library that the assets of downloaded .blend files go into"""
-
-    bl_idname = "downloads.choose_catalog"
-    bl_label = "Choose Catalog"
-    bl_options = {"INTERNAL"}
-    bl_property = "catalog"
-
-    catalog: bpy.props.EnumProperty(name="Catalog", items=_catalog_items)
-
-    def invoke(self, context: Any, event: Any) -> set[str]:
-        found = libraries.catalogs_of(settings.folder(context.window_manager.downloads.directory))
-        if not found:
-            self.report({"WARNING"}, "This asset library has no catalogs yet. Make one in the asset browser")
-            return {"CANCELLED"}
-        _catalogs[:] = [("", AS_IN_FILE, ""), *((path, path, "") for path in found)]
-        context.window_manager.invoke_search_popup(self)
-        return {"FINISHED"}
-
-    def execute(self, context: Any) -> set[str]:
-        context.window_manager.downloads.catalog = self.catalog
-        return {"FINISHED"}
-
-
 class DOWNLOADS_UL_listed(bpy.types.UIList):
     """The files that a list names, each with a box to tick"""
 
@@ -983,7 +966,6 @@ _CLASSES = (
     DOWNLOADS_OT_remove_token,
     DOWNLOADS_OT_find_leftovers,
     DOWNLOADS_OT_delete_leftovers,
-    DOWNLOADS_OT_choose_catalog,
     DOWNLOADS_OT_paste,
     DOWNLOADS_OT_choose_listed,
     DOWNLOADS_UL_listed,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import blf
 import bpy
 
-from .operators import AS_IN_FILE, UNDER_WAY, received_by, removed_by
+from .operators import UNDER_WAY, draw_catalog, received_by, removed_by
 from .session import current, peek
 from .session.lazily import Lazy
 from .session.online import is_offline_forced, offline_reason
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from .workers import Download
 
 importers = Lazy(".session.importers", __package__)
-libraries = Lazy(".session.libraries", __package__)
 links = Lazy(".session.links", __package__)
 mirrors = Lazy(".transfer.mirrors", __package__)
 names = Lazy(".transfer.names", __package__)
@@ -123,9 +122,7 @@ def _draw_start(layout: Any, state: Any, *, is_wide: bool) -> None:
     row = layout.row(align=True)
     row.prop(state, "directory", text="", placeholder=_default_folder())
     row.menu("DOWNLOADS_MT_folders", text="", icon="DOWNARROW_HLT")
-    if libraries.library_folder(_chosen_folder(state)):
-        text = f"Catalog: {state.catalog or AS_IN_FILE}..."
-        layout.operator("downloads.choose_catalog", text=text, icon="ASSET_MANAGER", translate=False)
+    draw_catalog(layout, state, text="", placeholder="Catalog: As in the File")
     column = layout.column()
     for name in ("if_exists", "when_done"):
         _draw_choice(column, state, name, LABEL if is_wide else LABEL_WHERE_NARROW)
@@ -157,12 +154,6 @@ def _start_text(urls: str) -> str:
         return "Choose Files..."
     count = links.count_links(urls)
     return f"Download {count} Files" if count > 1 else "Download"
-
-
-def _chosen_folder(state: Any) -> str:
-    """What the field says, or else the preferences, as a path; no disk is asked."""
-    chosen = state.directory or getattr(settings.preferences(), "directory", "")
-    return os.path.expanduser(bpy.path.abspath(chosen))
 
 
 def _default_folder() -> str:
@@ -255,7 +246,8 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         line = layout.row(align=True)
         column = line.column(align=True)
         name = column.row()
-        name.alert = row.status is Status.FAILED
+        is_active = index == data.active_index
+        name.alert = row.status is Status.FAILED and not is_active  # red on the theme's blue
         name.label(text=row.name, icon=words.file_icon(row.name), translate=False)
         low = column.row(align=True)
         low.scale_y = LOW

@@ -11,13 +11,15 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 from ..transfer import lists, names, part, portable
 from ..transfer.job import Entry, Failed, Halted, IfExists, Job, Phase, Seen
 from ..transfer.space import amount
-from ..workers import Ended, Host, Report, ThreadHost
+from ..workers import Ended, Host, Report, Status, ThreadHost
 from . import words
 from .records import readable
+from .rows import Rows
 
 HANDFUL = 8  # links that are looked at one by one
 CONNECTIONS = 4  # at most, to ask over
@@ -40,6 +42,10 @@ class File:
     """Where the look at it is, while it goes on."""
     is_there: bool = False
     """Whether the folder has a file of this name."""
+    is_twin: bool = False
+    """Whether one before it has this name, too."""
+    is_queued: bool = False
+    """Whether the list has it already, and fetches it now or soon."""
     remark: str = ""
     """What becomes of it then, in a sentence."""
     received: int = 0
@@ -71,6 +77,11 @@ class File:
         return told or names.from_url(self.link.url) or names.FALLBACK
 
     @property
+    def is_named(self) -> bool:
+        """Whether that is known, or its link names a file."""
+        return bool(self.seen or self.entry or names.extension_in(self.link.url))
+
+    @property
     def size(self) -> int | None:
         """Bytes, where known."""
         return self.entry.size if self.entry else self.seen.size if self.seen else None
@@ -79,7 +90,9 @@ class File:
 class Ahead:
     """The files that a dialog shows. Its host is closed once all have answered, or nobody asks any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Rows) -> None:
+        """`rows`: the list that the files will be added to."""
+        self._rows = rows
         self.files: list[File] = []
         """Of the links that are no lists, or were not read yet."""
         self.listed: list[File] = []
@@ -95,6 +108,8 @@ class Ahead:
         """What is wrong with the folder, in a sentence."""
         self.free: int | None = None
         """Bytes on its disk, where known."""
+        self.claimed = 0
+        """Bytes of those that what runs and waits will take, as far as sizes are known."""
         self.if_exists = IfExists.RENAME
         self._asked: dict[int, File] = {}  # looks that have not ended, by their uid
         self._known: dict[str, File] = {}  # what was looked at since the dialog opened, by link
@@ -261,19 +276,55 @@ class Ahead:
     # -- The disk.
 
     def weigh(self, folder: str, if_exists: IfExists, problem: str = "") -> None:
-        """Look at the folder: what is there, and how much room."""
+        """Look at the folder: what is there, what is to come, and how much room there is."""
         self.folder, self.problem, self.if_exists = folder, problem, if_exists
-        self.free = _free(folder) if folder else None
-        for file in [*self.files, *self.listed][:LOOKED_FOR]:
-            _weigh(file, os.path.join(folder, file.subfolder) if folder else "", if_exists)
+        disk = _disk(folder) if folder else None
+        self.free, self.claimed = (disk.free, _claimed(self._rows, disk.device)) if disk else (None, 0)
+        takers: set[str] = set()
+        for number, file in enumerate([*self.files, *self.listed]):
+            place = os.path.normpath(os.path.join(folder, file.subfolder)) if folder else ""
+            self._weigh(file, place if number < LOOKED_FOR else "")
+            self._name(file, place, takers, is_told=number < len(self.files) <= HANDFUL)
+
+    def _weigh(self, file: File, folder: str) -> None:
+        """Look for a file, and for what was received of it, on the disk and in the list."""
+        url = file.link.url
+        file.is_there = bool(folder) and _is_there(folder, file.name)
+        known = self._rows.within(folder)
+        file.is_queued = any(row.url == url and row.status in _UNDER_WAY for row in known)
+        old = part.leftover(folder, names.part_name(url, folder)) if folder else None
+        file.received = old.received if old else 0
+
+    def _name(self, file: File, folder: str, takers: set[str], *, is_told: bool) -> None:
+        """Tell a name that is taken, on the disk or by one before, and what becomes of the file then.
+
+        `takers` are the paths that those before it will have; its own is added.
+        """
+        path = _path(folder, file.name)
+        file.is_twin, file.remark = file.is_named and path in takers, ""
+        if is_told and file.is_queued:
+            file.remark = QUEUED
+        elif is_told and folder and (file.is_there or file.is_twin):
+            free = _free_name(folder, file.name, takers)
+            file.remark = (_TAKEN if file.is_there else _TWINS)[self.if_exists].format(free=readable(free))
+            path = _path(folder, free) if self.if_exists is IfExists.RENAME else path
+        takers.add(path)
 
     @property
     def needed(self) -> int:
         """Bytes that the disk will have to take, as far as sizes are known."""
-        return sum(max(0, (file.size or 0) - file.received) for file in self.wanted if not self._stays(file))
+        return sum(_missing(file) for file in self.wanted if not (self._stays(file) or self._may_stay(file)))
+
+    @property
+    def maybe(self) -> int:
+        """Bytes that it will have to take besides, if files that are there have changed on the server."""
+        return sum(_missing(file) for file in self.wanted if self._may_stay(file))
 
     def _stays(self, file: File) -> bool:
-        return file.is_there and self.if_exists is IfExists.SKIP
+        return file.is_queued or (file.is_there and self.if_exists is IfExists.SKIP)
+
+    def _may_stay(self, file: File) -> bool:
+        return file.is_there and not file.is_queued and self.if_exists is IfExists.UPDATE
 
     # -- What people read.
 
@@ -281,8 +332,9 @@ class Ahead:
     def choice(self) -> str:
         """Of what lists name: how many are chosen."""
         chosen = sum(file.is_chosen for file in self.listed)
-        left = f". {self.left_out} more name no file in the folder, and are left out" if self.left_out else ""
-        return f"{chosen} of {len(self.listed)} files chosen{left}"
+        files = words.counted(len(self.listed), "file", "files")
+        left = f". Left out, since they name no file in the folder: {self.left_out}" if self.left_out else ""
+        return f"{chosen} of {files} chosen{left}"
 
     @property
     def summary(self) -> str:
@@ -292,40 +344,66 @@ class Ahead:
         return f"{len(self.files)} files: {called} and {more} more"
 
     @property
-    def taken(self) -> str:
-        """Of many files: how many are there already, and what will become of those."""
-        count = sum(file.is_there for file in self.files)
-        least = "At least " if len(self.files) > LOOKED_FOR else ""
-        return f"{least}{count} of them are there already: {_MANY_TAKEN[self.if_exists]}" if count else ""
+    def taken(self) -> list[str]:
+        """Of files that are not told one by one: how many have a name that is taken, and what then."""
+        many = self.wanted if len(self.files) > HANDFUL else self.wanted[len(self.files) :]
+        there, twins, queued = (
+            sum(getattr(file, name) for file in many) for name in ("is_there", "is_twin", "is_queued")
+        )
+        least = "At least " if len(self.files) + len(self.listed) > LOOKED_FOR else ""
+        are, have = ("file is", "files are"), ("file has", "files have")
+        sentences = {
+            f"{least}{words.counted(there, *are)} there already: {_MANY_TAKEN[self.if_exists]}": there,
+            f"{words.counted(twins, *have)} the name of another: {_MANY_TWINS[self.if_exists]}": twins,
+            f"{words.counted(queued, *are)} in the list already, and not added twice": queued,
+        }
+        return [sentence for sentence, count in sentences.items() if count]
 
     @property
     def room(self) -> str:
         """How much is to come, and how much room there is."""
         parts = []
-        if self.needed:
-            unknown = any(file.size is None and not self._stays(file) for file in self.wanted)
-            parts.append(f"{'At least ' if unknown else ''}{amount(self.needed)} to download")
+        is_unknown = any(file.size is None and not self._stays(file) for file in self.wanted)
+        most, least = ("", "At least ") if is_unknown else ("Up to " if self.maybe else "", "")
+        if count := self.needed + (0 if is_unknown else self.maybe):
+            parts.append(f"{most}{least}{amount(count)} to download")
         if self.free is not None:
             parts.append(f"{amount(self.free)} free")
+            if self.claimed:
+                parts.append(f"of which downloads in the list will take {amount(self.claimed)}")
         return words.sentence(", ".join(parts))
 
     @property
     def is_too_much(self) -> bool:
-        """Whether it does not fit on the disk."""
-        return self.free is not None and self.needed > self.free
+        """Whether it does not fit on the disk, beside what is to come by now."""
+        return self.free is not None and bool(self.needed) and self.needed > self.free - self.claimed
 
 
+_UNDER_WAY = (Status.QUEUED, Status.RUNNING)
+QUEUED = "Is in the list already, and is not added twice"
 _TAKEN = {
     IfExists.RENAME: "Is there already: the new one will be called “{free}”",
     IfExists.OVERWRITE: "Is there already: it will be replaced",
     IfExists.SKIP: "Is there already: it stays, and nothing is downloaded",
     IfExists.UPDATE: "Is there already: downloaded only if it changed on the server",
 }
+_TWINS = {
+    IfExists.RENAME: "Has the name of one above: the later of them will be called “{free}”",
+    IfExists.OVERWRITE: "Has the name of one above: only the later of them is kept",
+    IfExists.SKIP: "Has the name of one above: only the earlier of them is kept",
+    IfExists.UPDATE: "Has the name of one above: only the later of them is kept",
+}
 _MANY_TAKEN = {
-    IfExists.RENAME: "the new ones get a number",
-    IfExists.OVERWRITE: "they will be replaced",
-    IfExists.SKIP: "they stay",
-    IfExists.UPDATE: "downloaded only if they changed on the server",
+    IfExists.RENAME: "what is new gets a number",
+    IfExists.OVERWRITE: "what is there will be replaced",
+    IfExists.SKIP: "what is there stays",
+    IfExists.UPDATE: "downloaded only if changed on the server",
+}
+_MANY_TWINS = {
+    IfExists.RENAME: "what comes later gets a number",
+    IfExists.OVERWRITE: "only what comes last is kept",
+    IfExists.SKIP: "only what comes first is kept",
+    IfExists.UPDATE: "only what comes last is kept",
 }
 
 
@@ -368,31 +446,56 @@ def _visible(file: File) -> tuple[object, ...]:
     return file.seen, file.error, file.phase
 
 
-def _weigh(file: File, folder: str, if_exists: IfExists) -> None:
-    """Look for a file, and for what was received of it; no folder: there is nothing."""
-    file.is_there = bool(folder) and _is_there(folder, file.name)
-    file.remark = _remark(folder, file.name, if_exists) if file.is_there else ""
-    old = part.leftover(folder, names.part_name(file.link.url, folder)) if folder else None
-    file.received = old.received if old else 0
+def _missing(file: File) -> int:
+    return max(0, (file.size or 0) - file.received)
 
 
 def _is_there(folder: str, name: str) -> bool:
     return os.path.lexists(os.path.join(portable.reach(folder), name))
 
 
-def _remark(folder: str, name: str, if_exists: IfExists) -> str:
-    """What becomes of a file whose name is taken."""
-    numbered = (names.numbered(name, number) for number in range(1, LOOKED_FOR))
-    free = next((other for other in numbered if not _is_there(folder, other)), name)
-    return _TAKEN[if_exists].format(free=readable(free))
+def _path(folder: str, name: str) -> str:
+    """By which two names for one file are known."""
+    return os.path.normcase(os.path.join(folder, name))
 
 
-def _free(folder: str) -> int | None:
-    """Bytes on the disk of a folder that may have to be made first."""
+def _free_name(folder: str, name: str, takers: set[str]) -> str:
+    """What a file is called whose name is taken, on the disk or by these."""
+    for number in range(1, LOOKED_FOR):
+        free = names.numbered(name, number)
+        if _path(folder, free) not in takers and not _is_there(folder, free):
+            return free
+    return name
+
+
+class _Disk(NamedTuple):
+    device: int
+    """The system's number of it."""
+    free: int
+    """Bytes."""
+
+
+def _disk(folder: str) -> _Disk | None:
+    """The disk of a folder that may have to be made first."""
     path = portable.reach(folder)
     while not os.path.isdir(path) and os.path.dirname(path) != path:
         path = os.path.dirname(path)
     try:
-        return shutil.disk_usage(path).free
+        return _Disk(os.stat(path).st_dev, shutil.disk_usage(path).free)
     except OSError:
         return None
+
+
+def _claimed(rows: Rows, device: int) -> int:
+    """Bytes that downloads which run and wait will take of a disk, as far as their sizes are known."""
+    devices: dict[str, int] = {}
+    total = 0
+    for row in (*rows.running.values(), *rows.queued()):
+        if not row.size or (row.directory not in devices and len(devices) >= LOOKED_FOR):
+            continue
+        if row.directory not in devices:
+            disk = _disk(row.directory)
+            devices[row.directory] = disk.device if disk else -1
+        if devices[row.directory] == device:
+            total += max(0, row.size - row.received)
+    return total

@@ -96,7 +96,7 @@ class _Reader:
         try:
             self._file = zstd.reader(file) if is_packed else file
         except ImportError as error:
-            raise UnreadableError("this Blender has no Python module that unpacks it") from error
+            raise UnreadableError("it is compressed, and this Blender cannot unpack it") from error
 
     def some(self, size: int) -> bytes:
         """So many bytes, or as many as are left."""

@@ -115,7 +115,10 @@ def draw(layout: Any, context: Any) -> None:
         _draw_listed(layout, ahead, state_of(context))
     if ahead.files:
         _draw_files(layout.box().column(align=True), ahead)
-    _draw_room(layout.column(align=True), ahead)
+    column = layout.column(align=True)
+    for sentence in ahead.taken:
+        _text(column, sentence, icon="INFO")
+    _draw_room(column, ahead)
 
 
 def _draw_listed(layout: Any, ahead: Ahead, state: Any) -> None:
@@ -130,7 +133,6 @@ def _draw_listed(layout: Any, ahead: Ahead, state: Any) -> None:
 def _draw_files(column: Any, ahead: Ahead) -> None:
     if len(ahead.files) > HANDFUL:
         _text(column, ahead.summary)
-        _text(column, ahead.taken)
     else:
         for file in ahead.files:
             _draw_file(column, file)

@@ -5,12 +5,14 @@ and shows in the asset browsers that are open. Main thread.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import bpy
 
-from . import blendfile, catalogs
+from ..transfer.job import TransferError
+from . import blendfile, catalogs, settings
 from .blendfile import NoAssetsError, UnreadableError
 
 SOON = 0.5  # seconds: files that arrive together are looked at together
@@ -68,7 +70,8 @@ def _put(file: str, catalog: catalogs.Catalog) -> blendfile.Steps:
 
 
 def _problem(why: str) -> CatalogProblem:
-    return CatalogProblem(f"Not put into the catalog: {why}. Open the file to choose one")
+    what_then = "Open the file and choose one in the asset browser"
+    return CatalogProblem(f"Not put into the catalog: {why}. {what_then}")
 
 
 def _blend_files(path: str) -> list[str]:
@@ -82,6 +85,13 @@ def catalogs_of(directory: str) -> dict[str, catalogs.Catalog]:
     """The catalogs of the asset library that a folder is in, by their paths. Reads a file; raises nothing."""
     library = library_folder(directory)
     return catalogs.of(library) if library else {}
+
+
+def offered(directory: str) -> Iterable[str]:
+    """The catalogs for what a field says of a folder. Reads a file; raises nothing."""
+    with suppress(TransferError):  # it says no folder
+        return catalogs_of(settings.folder(directory))
+    return ()
 
 
 def library_folder(directory: str) -> str:

@@ -36,7 +36,7 @@ class Session(Queue):
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
-        self.ahead = Ahead()
+        self.ahead = Ahead(self.rows)
         """What a dialog shows before it starts."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""

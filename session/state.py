@@ -6,9 +6,12 @@ import bpy
 
 from ..workers import Status
 from . import popup
+from .lazily import Lazy
 
 if TYPE_CHECKING:
     from .registering import Registered
+
+libraries = Lazy(".libraries", __package__)
 
 IF_EXISTS = [
     ("RENAME", "Rename", "Keep both: the new file gets a number"),
@@ -26,7 +29,16 @@ WHEN_DONE = [
     ("IMPORT", "Import", "Bring the file into the scene"),
 ]
 BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+CATALOG = (
+    "The catalog of the asset library that marked assets go into. Empty: they keep the one they have."
+    " Make catalogs in the asset browser"
+)
 FIELDS = ("urls", "directory", "if_exists", "when_done", "catalog", "show")
+
+
+def catalogs(self: Any, context: Any, edit_text: str) -> list[str]:
+    """What the field for a catalog offers: those of the library that its folder is in."""
+    return list(libraries.offered(self.directory))
 
 
 def _forget_catalog(self: Any, context: Any) -> None:
@@ -91,10 +103,7 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         name="When Done",
         items=WHEN_DONE,
     )
-    catalog: bpy.props.StringProperty(
-        name="Catalog",
-        description="Of the asset library that the folder is in. Empty: assets keep the catalog they have",
-    )
+    catalog: bpy.props.StringProperty(name="Catalog", description=CATALOG, search=catalogs)
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
 
 

@@ -66,6 +66,11 @@ def portion(received: int, whole: int) -> str:
     return f"{some} of {all_of_it}" if all_of_it.endswith(f" {unit}") else f"{some} {unit} of {all_of_it}"
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """``1 file``, ``1,000 files``."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
 def percent(share: float) -> str:
     """A share of 0 to 1; 100 % is only what is whole."""
     return f"{100 if share >= 1.0 else min(99, int(share * 100))}%"

@@ -18,11 +18,12 @@ from leaks import threads
 from server import DEADLINE, Server, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.session import ahead as ahead_module
-from background_downloads.session.ahead import Ahead, facts
+from background_downloads.session.ahead import QUEUED, Ahead, facts
+from background_downloads.session.rows import Rows
 from background_downloads.transfer import names
-from background_downloads.transfer.job import Digest, IfExists
+from background_downloads.transfer.job import Digest, IfExists, Progress
 from background_downloads.transfer.lists import NoListError
-from background_downloads.workers import Host, ProcessHost, ThreadHost
+from background_downloads.workers import Download, Host, ProcessHost, Status, ThreadHost
 
 DATA = pattern(300_000)
 Usage = namedtuple("Usage", "total used free")
@@ -34,8 +35,13 @@ def new_host(request: pytest.FixtureRequest) -> Callable[[], Host]:
 
 
 @pytest.fixture
-def ahead() -> Iterator[Ahead]:
-    made = Ahead()
+def rows() -> Rows:
+    return Rows()
+
+
+@pytest.fixture
+def ahead(rows: Rows) -> Iterator[Ahead]:
+    made = Ahead(rows)
     yield made
     made.close()
 
@@ -156,7 +162,7 @@ def test_more_than_a_handful_are_counted(ahead: Ahead, server: Server, tmp_path:
     looked(ahead, *[server.add(f"/{number}.blend") for number in range(9)])
     ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert ahead.summary == "9 files: 0.blend, 1.blend, 2.blend and 6 more"
-    assert ahead.taken == "1 of them are there already: the new ones get a number"
+    assert ahead.taken == ["1 file is there already: what is new gets a number"]
     assert server.requests == []
 
 
@@ -198,7 +204,127 @@ def test_what_stays_needs_no_room(
     looked(ahead, server.add("/a.blend", body=DATA))
     disk(10)
     ahead.weigh(str(tmp_path), IfExists.SKIP)
+    assert (ahead.is_too_much, ahead.room) == (False, "10 B free")
+
+
+def test_what_may_not_have_changed_needs_no_room_for_sure(
+    ahead: Ahead, server: Server, tmp_path: Path, disk: Callable[[int], None]
+) -> None:
+    (tmp_path / "a.blend").touch()
+    looked(ahead, server.add("/a.blend", body=DATA), server.add("/b.blend", body=DATA[:1024]))
+    disk(1024)
+    ahead.weigh(str(tmp_path), IfExists.UPDATE)
+    assert (ahead.is_too_much, ahead.room) == (False, "Up to 294 KiB to download, 1.0 KiB free")
+    disk(1023)
+    ahead.weigh(str(tmp_path), IfExists.UPDATE)
+    assert ahead.is_too_much
+
+
+def download(rows: Rows, url: str, folder: Path, status: Status, received: int = 0, size: int = 0) -> None:
+    """Something that the list has by now."""
+    progress = Progress(received=received, size=size or None)
+    uid = rows.new_uid()
+    rows.append(Download(uid=uid, url=url, directory=str(folder), status=status, progress=progress))
+    if status is Status.RUNNING:
+        rows.put(rows.at(uid - 1), status)
+
+
+@pytest.mark.parametrize("state", [Status.RUNNING, Status.QUEUED])
+def test_what_runs_and_waits_for_the_same_disk_takes_its_room_first(
+    ahead: Ahead, rows: Rows, server: Server, tmp_path: Path, disk: Callable[[int], None], state: Status
+) -> None:
+    download(rows, "http://127.0.0.1/held.zip", tmp_path / "other", state, 1024, 3 * 1024)
+    looked(ahead, server.add("/a.blend", body=DATA[:1024]))
+    disk(3 * 1024)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    room = "1.0 KiB to download, 3.0 KiB free, of which downloads in the list will take 2.0 KiB"
+    assert (ahead.is_too_much, ahead.room) == (False, room)
+    disk(3 * 1024 - 1)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ahead.is_too_much
+
+
+@pytest.mark.parametrize("state", [Status.PAUSED, Status.FAILED, Status.CANCELLED, Status.FINISHED])
+def test_what_may_never_go_on_takes_no_room(
+    ahead: Ahead, rows: Rows, server: Server, tmp_path: Path, disk: Callable[[int], None], state: Status
+) -> None:
+    download(rows, "http://127.0.0.1/held.zip", tmp_path, state, 1024, 3 * 1024)
+    looked(ahead, server.add("/a.blend", body=DATA[:1024]))
+    disk(1024)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert (ahead.is_too_much, ahead.claimed) == (False, 0)
+
+
+def test_another_disk_has_its_own_room(ahead: Ahead, rows: Rows, server: Server, tmp_path: Path) -> None:
+    assert Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev
+    download(rows, "http://127.0.0.1/held.zip", Path("/dev/shm"), Status.QUEUED, 0, 1 << 60)
+    looked(ahead, server.add("/a.blend", body=DATA[:1024]))
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert not ahead.is_too_much
+
+
+def test_what_the_list_has_already_is_said_and_needs_no_room_twice(
+    ahead: Ahead, rows: Rows, server: Server, tmp_path: Path, disk: Callable[[int], None]
+) -> None:
+    url = server.add("/a.blend", body=DATA)
+    download(rows, url, tmp_path, Status.RUNNING, 100_000, len(DATA))
+    looked(ahead, url)
+    disk(200_000)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ([file.remark for file in ahead.files], ahead.is_too_much) == ([QUEUED], False)
+    ahead.weigh(str(tmp_path / "elsewhere"), IfExists.RENAME)
+    assert [file.remark for file in ahead.files] == [""]
+
+
+TWINS = {
+    IfExists.RENAME: ["", "will be called “a (1).blend”", "will be called “a (2).blend”"],
+    IfExists.OVERWRITE: ["", "only the later of them is kept", "only the later of them is kept"],
+    IfExists.SKIP: ["", "only the earlier of them is kept", "only the earlier of them is kept"],
+    IfExists.UPDATE: ["", "only the later of them is kept", "only the later of them is kept"],
+}
+
+
+@pytest.mark.parametrize("if_exists", TWINS)
+def test_links_of_one_name_are_told_apart(
+    ahead: Ahead, server: Server, tmp_path: Path, if_exists: IfExists
+) -> None:
+    urls = [server.add(f"/{folder}/a.blend", body=DATA) for folder in "xyz"]
+    looked(ahead, *urls, server.add("/b.blend", body=DATA))
+    ahead.weigh(str(tmp_path), if_exists)
+    remarks = [file.remark for file in ahead.files]
+    assert [remark.rpartition(": ")[2].replace("the later of them will", "will") for remark in remarks] == [
+        *TWINS[if_exists],
+        "",
+    ]
+
+
+def test_links_of_a_name_that_is_there_get_a_number_each(
+    ahead: Ahead, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "a.blend").touch()
+    looked(ahead, *[server.add(f"/{folder}/a.blend", body=DATA) for folder in "xy"])
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert [file.remark.partition(": ")[2] for file in ahead.files] == [
+        "the new one will be called “a (1).blend”",
+        "the new one will be called “a (2).blend”",
+    ]
+
+
+def test_links_that_name_no_file_are_no_twins_until_it_is_known(
+    ahead: Ahead, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    urls = [server.add(f"/get?id={number}", stall_before_headers(gate)) for number in range(2)]
+    ahead.show(links(*urls), lambda: ThreadHost(PATIENT))
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert [file.remark for file in ahead.files] == ["", ""]
+
+
+def test_of_many_that_have_one_name_how_many_is_said(ahead: Ahead, tmp_path: Path) -> None:
+    urls = [f"http://127.0.0.1/{number // 2}/{number % 10}.blend" for number in range(12)]
+    ahead.show(links(*urls), lambda: ThreadHost(PATIENT))
+    ahead.weigh(str(tmp_path), IfExists.OVERWRITE)
+    assert ahead.taken == ["2 files have the name of another: only what comes last is kept"]
 
 
 def test_what_was_received_needs_no_room_again(
@@ -232,7 +358,7 @@ def test_the_disk_is_asked_about_no_more_names_than_it_has_time_for(ahead: Ahead
         (tmp_path / f"{number}.blend").touch()
     ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert [file.name for file in ahead.files if file.is_there] == ["7.blend"]
-    assert ahead.taken == "At least 1 of them are there already: the new ones get a number"
+    assert ahead.taken == ["At least 1 file is there already: what is new gets a number"]
     assert ahead_module.LOOKED_FOR < 5000
 
 
@@ -250,7 +376,7 @@ def test_what_a_list_names_takes_its_place(
     ahead.show(links(url), new_host)
     until(ahead, lambda: ahead.is_over)
     assert (ahead.files, [file.name for file in ahead.listed]) == ([], ["rock.zip", "tree.zip"])
-    assert ahead.choice == "2 of 2 files chosen. 1 more name no file in the folder, and are left out"
+    assert ahead.choice == "2 of 2 files chosen. Left out, since they name no file in the folder: 1"
     assert list(ahead.batches(links(url))) == ["", "a"]
     ahead.listed[0].is_chosen = False
     ((subfolder, (link,)),) = ahead.batches(links(url)).items()

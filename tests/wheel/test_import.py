@@ -604,3 +604,27 @@ def test_what_is_no_asset_says_so_where_a_catalog_was_chosen(
         "Nothing in it is marked as an asset, so no catalog shows it",
         "Not put into the catalog: only .blend files hold assets",
     ]
+
+
+def test_a_packed_file_that_this_blender_cannot_unpack_is_there_and_says_so(
+    extension: Extension, site: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty()
+    url, folder = site
+    (tmp_path / "blender_assets.cats.txt").write_text(f"VERSION 1\n{CATALOG}:Props:Props\n")
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "packed.blend"), compress=True)
+    for module in ("compression.zstd", "zstandard"):
+        monkeypatch.setitem(sys.modules, module, None)
+    libraries = bpy.context.preferences.filepaths.asset_libraries
+    libraries.new(name="Kitchen", directory=str(tmp_path))
+    try:
+        bpy.ops.downloads.start(urls=f"{url}/packed.blend", directory=str(tmp_path), catalog="Props")
+    finally:
+        libraries.remove(libraries[-1])
+    (item,) = bpy.context.window_manager.downloads.items
+    assert (item.status, item.note) == (
+        "FINISHED",
+        "Not put into the catalog: it is compressed, and this Blender cannot unpack it."
+        " Open the file and choose one in the asset browser",
+    )
+    assert (tmp_path / "packed.blend").read_bytes() == (folder / "packed.blend").read_bytes()

@@ -401,9 +401,6 @@ CLICKED = {
     ("_draw_start", "downloads.start"): (
         "panel::test_download_takes_the_fields_and_empties_the_one_for_links"
     ),
-    ("_draw_start", "downloads.choose_catalog"): (
-        "import::test_what_lands_in_a_library_shows_under_the_catalog_that_was_clicked"
-    ),
     ("_draw_start", "DOWNLOADS_MT_folders"): "clicks::test_the_menu_of_folders_is_opened_by_its_button",
     ("_draw_folder", "wm.context_set_string"): "clicks::test_the_menu_of_folders_is_opened_by_its_button",
     ("_draw_overall", "downloads.pause"): "panel::test_remove_asks_what_is_to_become_of_the_bytes_received",

@@ -84,6 +84,7 @@ def first_field():
 """
 
 
+FIELD = 26  # pixels from a field of the dialog to the next
 BOX, ROW, ALL = 178, 21, 324
 """Pixels from the dialog's top to the first box of a list, from one to the next, and from the top to All."""
 
@@ -297,6 +298,31 @@ def test_it_opens_beside_a_run_and_ok_adds_to_it(b: Blender, server: Server) -> 
     b.key("RET")
     gate.open()
     b.wait("statuses() == ['FINISHED', 'FINISHED']")
+
+
+def test_in_an_asset_library_its_catalog_is_chosen_by_a_click(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    uuid = "01234567-89ab-cdef-0123-456789abcdef"
+    (folder / "blender_assets.cats.txt").write_text(f"VERSION 1\n{uuid}:Props/Rocks:Props-Rocks\n")
+    b.run("libraries = bpy.context.preferences.filepaths.asset_libraries")
+    b.run("libraries.new(name='Kitchen', directory=FOLDER)")
+    opened(b, server.add("/rock.bin", body=DATA))
+    b.wait("'rock.bin | 3.0 MiB' in shown()")
+    x, y = b.eval("first_field()")
+    b.click(x, y - 2 * FIELD)
+    b.steps("pause(0.5)")
+    b.type("rocks")
+    b.steps("pause(0.5)")
+    b.key("RET")
+    b.steps("pause(0.3)")
+    b.steps(f"move({x} - 20, {y} - 180)")
+    b.key("RET")
+    b.wait("statuses() == ['FINISHED']")
+    b.wait("rows()[0]['note'] == 'Not put into the catalog: only .blend files hold assets'")
+    b.run("libraries.remove(libraries[-1])")
 
 
 # Lists.

@@ -41,9 +41,11 @@ def statuses():
 class Notes:
     'Takes the place of a layout: `said` is every text, `offered` every operator with its properties.'
 
+    alert = False
+
     def __init__(self, top=None):
         self.top = top or self
-        self.said, self.offered, self.shares = [], [], []
+        self.said, self.offered, self.shares, self.alerted = [], [], [], []
 
     def part(self, **_options):
         return Notes(self.top)
@@ -66,6 +68,8 @@ class Notes:
 
     def label(self, text="", **_options):
         self.top.said.append(text)
+        if self.alert:
+            self.top.alerted.append(text)
 
     def progress(self, factor=0.0, text=""):
         self.top.said.append(text)
@@ -134,10 +138,28 @@ def press(idname, having=""):
             return command
     raise LookupError(f"no button {idname} {having!r}, but {sorted(met)}")
 
-def places(region):
-    for right in FROM_RIGHT:
+def places(region, rights=FROM_RIGHT):
+    for right in rights:
         for y in range(region.y + region.height - STEP, region.y + region.height // 4, -STEP):
             yield region.x + region.width - right, y
+
+def find_field(path):
+    'Where the field of a property is in the panel.'
+    area = view3d()
+    yield from show_tab(area, "Downloads")
+    region = region_of(area, "UI")
+    manager = bpy.context.window_manager
+    for place in places(region, (130,)):  # at its end is what empties it
+        yield from move(*place)
+        yield from pause(0)
+        kept, manager.clipboard = manager.clipboard, ""
+        with bpy.context.temp_override(window=window(), area=area, region=region):
+            if bpy.ops.ui.copy_data_path_button.poll():
+                bpy.ops.ui.copy_data_path_button()
+        found, manager.clipboard = manager.clipboard, kept
+        if found == path:
+            return place
+    raise LookupError(f"no field for {path}")
 
 def under_mouse(area, region):
     manager = bpy.context.window_manager
@@ -347,6 +369,19 @@ def test_a_running_row_shows_how_far_it_is(b: Blender, server: Server) -> None:
     b.wait("'Stalled for' in said()")
     gate.open()
     wait_statuses(b, "FINISHED")
+
+
+def test_a_failed_row_is_red_but_for_the_name_on_the_blue_of_the_active_one(
+    b: Blender, server: Server
+) -> None:
+    download(b, server.url("/one.zip"), server.url("/two.zip"))
+    wait_statuses(b, "FAILED", "FAILED")
+    why = "There is no file at this link (404)"
+    for active, other in ((0, "two.zip"), (1, "one.zip")):
+        b.run(f"state().active_index = {active}")
+        alerted = b.eval("drawn('DOWNLOADS_PT_panel').alerted")
+        assert [text for text in alerted if text.endswith(".zip")] == [other]
+        assert sum(why.startswith(text.rstrip("…")) for text in alerted) == 2
 
 
 def test_a_failed_row_shows_the_whole_error_and_is_retried(b: Blender, server: Server) -> None:
