@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
-from background_downloads.transfer.answers import Ask, Asked, Head, Trust, Verdict, judge
+from background_downloads.transfer.answers import (
+    Ask,
+    Asked,
+    Head,
+    Trust,
+    Verdict,
+    judge,
+    redirected,
+    timestamp,
+)
 from background_downloads.transfer.job import TransferError, TryAgain, Validator
 from background_downloads.transfer.part import Received
 from background_downloads.transfer.ranges import Ranges
+from background_downloads.transfer.retry import LATER
 
 SIZE, KEPT, START = 1000, 600, 500  # bytes: of the file, on the disk, where the range begins
 OLD = "Thu, 02 Jan 2020 00:00:00 GMT"
@@ -186,6 +196,76 @@ def test_what_does_not(status: int) -> None:
     with pytest.raises(TransferError) as error:
         verdict(status, WHOLE, known(STRONG), Retry_After="7")
     assert not isinstance(error.value, TryAgain)
+
+
+# -- Redirects (RFC 9110, section 10.2.2).
+
+FROM = "https://me:p%2Fw@files.example:8443/a/b.zip?v=1"
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        # User and password stay with their server: scheme, host and port.
+        ("/c.zip", "https://me:p%2Fw@files.example:8443/c.zip"),
+        ("c.zip", "https://me:p%2Fw@files.example:8443/a/c.zip"),
+        ("?w=https://x", "https://me:p%2Fw@files.example:8443/a/b.zip?w=https://x"),
+        ("https://FILES.example:8443/c", "https://me:p%2Fw@files.example:8443/c"),
+        ("//files.example:8443/c", "https://me:p%2Fw@files.example:8443/c"),
+        ("https://you@files.example:8443/c", "https://you@files.example:8443/c"),
+        ("http://files.example:8443/c", "http://files.example:8443/c"),
+        ("https://files.example/c", "https://files.example/c"),
+        ("//files.example/c", "https://files.example/c"),
+        ("https://other.example:8443/c", "https://other.example:8443/c"),
+        # As it was written, as far as it may stand so.
+        ("https://o.example/%2f%2Fa%20b?x=%2D", "https://o.example/%2f%2Fa%20b?x=%2D"),
+        ("https://o.example/a b", "https://o.example/a%20b"),
+        ("https://o.example/\xc3\xa4", "https://o.example/%C3%A4"),  # UTF-8
+        ("https://o.example/\xe4\x80\x7e", "https://o.example/%E4%80~"),  # which it is not
+    ],
+)
+def test_where_a_redirect_leads(location: str, target: str) -> None:
+    assert redirected(FROM, location) == target
+
+
+def test_a_user_without_a_password_goes_along_and_nobody_where_there_was_none() -> None:
+    assert redirected("http://me@a.example/b", "c") == "http://me@a.example/c"
+    assert redirected("http://:@a.example/b", "c") == "http://:@a.example/c"
+    assert redirected("http://a.example/b", "c") == "http://a.example/c"
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("ftp://a.example/b", "not a web address"),
+        ("file:///etc/passwd", "not a web address"),
+        ("javascript:alert(1)", "not a web address"),
+        ("http://[", "cannot be read"),
+        ("https://a.example:x/b", "cannot be read"),
+        ("https://exa mple:99999/", "cannot be read"),
+    ],
+)
+def test_where_no_redirect_can_lead(location: str, words: str) -> None:
+    with pytest.raises(TransferError, match=words) as error:
+        redirected(FROM, location)
+    assert str(error.value).endswith(LATER)
+    assert "p%2Fw" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Thu, 01 Jan 1970 00:01:00 GMT", 60.0),
+        ("Thu, 01 Jan 1970 00:01:00", 60.0),
+        ("Thursday, 01-Jan-70 00:01:00 GMT", 60.0),
+        ("Thu Jan  1 00:01:00 1970", 60.0),
+        ("yesterday", None),
+        ("", None),
+        ("Thu, 01 Jan 99999999999 00:01:00 GMT", None),
+    ],
+)
+def test_a_date(date: str, seconds: float | None) -> None:
+    assert timestamp(date) == seconds
 
 
 # -- If-Range (RFC 9110, sections 8.8.2.2 and 13.1.5).
