@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from ..transfer import names
@@ -31,7 +32,7 @@ class Counter:
         self._count = count
         self._ended = 0
         self._shown = 0.0
-        self._overwrites = bool(sys.stderr) and sys.stderr.isatty()
+        self._overwrites = _is_terminal(sys.stderr)
         self._is_on = is_on and (self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ)
 
     def show(self, report: Report, now: float) -> None:
@@ -43,10 +44,19 @@ class Counter:
         self._shown = now
         running = ", ".join(_running(progress) for progress in report.progress.values())
         line = f"{self._ended} of {self._count} done" + (f": {running}" if running else "")
-        if self._overwrites:
-            _write(sys.stderr, f"\r{line:<79.79}", end="\n" if is_last else "")
-        else:
-            _write(sys.stderr, line)
+        with suppress(OSError, ValueError):  # somebody has closed the terminal: the downloads go on
+            if self._overwrites:
+                _write(sys.stderr, f"\r{line:<79.79}", end="\n" if is_last else "")
+            else:
+                _write(sys.stderr, line)
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Of a stream that may be closed, or what another add-on has put in its place."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def _running(progress: Progress) -> str:
