@@ -168,5 +168,6 @@ def _spawn(theirs: Connection) -> portable.Child:
     """
     handle = theirs.fileno()
     hosts = os.path.dirname(os.path.abspath(__file__))
-    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), sys.path, handle, os.getpid()])
+    places = [place for place in sys.path if isinstance(place, str)]  # Python passes over the others, too
+    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), places, handle, os.getpid()])
     return portable.Child([portable.python(), "-I", "-c", _BOOT, arguments], handle)

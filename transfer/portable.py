@@ -603,6 +603,7 @@ else:
         """
         ends = socket.socketpair()
         for end in ends:
+            end.setblocking(True)  # unless `socket.setdefaulttimeout` was called, they are
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNREAD)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD)
         return connection(ends[0].detach()), connection(ends[1].detach())

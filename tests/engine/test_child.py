@@ -6,6 +6,7 @@ import ast
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,6 +131,23 @@ def test_it_starts_where_the_environment_would_mislead_python(
     monkeypatch.chdir(tmp_path)
     job = new_job(server.add("/a.bin", body=DATA), tmp_path / "files")
     assert finished(process_driver.run(job)).read_bytes() == DATA
+
+
+def test_it_starts_and_hears_all_whatever_other_add_ons_have_done(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They put folders into `sys.path` that are no texts, and give every socket a time-out."""
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, None])
+    monkeypatch.setattr(portable, "_UNREAD", 1)  # no message fits
+    socket.setdefaulttimeout(60.0)
+    try:
+        jobs = [new_job(server.add(f"/{n}.bin", body=DATA), tmp_path / "files") for n in range(100)]
+        process_driver.submit(*jobs)
+        for job in jobs:
+            assert finished(process_driver.outcome(job)).read_bytes() == DATA
+    finally:
+        socket.setdefaulttimeout(None)
+    assert not process_driver.host._crashes  # type: ignore[attr-defined]
 
 
 def test_ctrl_c_in_the_terminal_is_not_for_it(process_driver: Driver, server: Server, tmp_path: Path) -> None:
