@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import email.utils
 import functools
 import gzip
 import re
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +144,7 @@ REFUSED_WITH = {
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
+    511: "This network asks you to sign in first (511). Open any web page in your browser",
     520: "The server has a problem of its own (520)",
     522: "The server cannot be reached from the one that speaks for it (522)",
     524: "The server did not answer the one that speaks for it (524)",
@@ -496,6 +499,13 @@ def other_each_time(exchange: Exchange) -> None:
         exchange.resource = dataclasses.replace(exchange.resource, body=body, etag=f'"{number}"')
         exchange.at_body(HALF, exchange.cut)
     exchange.go_on()
+
+
+def clock_ahead(exchange: Exchange) -> None:
+    """Asks to come back at once, by a clock that is hours ahead."""
+    later = email.utils.formatdate(time.time() + 3 * 3600, usegmt=True)
+    exchange.alter(lambda response: response.headers.set("Date", later))
+    exchange.reply(503, {"Retry-After": later})
 
 
 def length_twice(exchange: Exchange) -> None:
@@ -1135,6 +1145,7 @@ def _limits() -> Iterator[Fault]:
         "empty": "",
     }.items():
         yield whole(f"Retry-After that is {name}", fail_times(2, 503, {"Retry-After": wait}))
+    yield whole("Retry-After by a clock that is ahead", first(2, clock_ahead))
     yield whole("Retry-After of a second", fail_times(1, 429, {"Retry-After": "1"}))
     for name, wait, span in (
         ("an hour", "3600", "1 hour"),

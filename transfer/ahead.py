@@ -91,10 +91,7 @@ class Look:
         is_encoded = head.is_encoded(name)  # also where it cannot be undone, which is better known now
         if content.is_html(head.content_type):
             content.judge(b"<html>", name, head.content_type, asked=names.extension_in(self.job.url))
-        size = head.length
-        if head.status == 206:
-            size = head.span[2] if head.span else None
-        return Seen(name=name, size=None if is_encoded else size, content_type=head.content_type)
+        return Seen(name=name, size=None if is_encoded else head.size, content_type=head.content_type)
 
     def _listing(
         self, seen: Seen, head: Head, answer: Answer, control: Control, buffer: memoryview

@@ -111,8 +111,9 @@ class Head:
     @property
     def size(self) -> int | None:
         """Bytes of the whole file, where it tells."""
-        span = self.span if self.is_part else None
-        return span[2] if span else self.length
+        if not self.is_part:
+            return self.length
+        return self.span[2] if self.span else None
 
     @property
     def reach(self) -> int | None:
@@ -296,7 +297,8 @@ def refusal(head: Head) -> TransferError:
         sentence = logins.wanted(status, head.url, head.login)
     if not retry.retryable(status):
         return TransferError(sentence)
-    wait = retry.retry_after(head.headers.get("Retry-After", ""), time.time())
+    now = max(time.time(), timestamp(head.headers.get("Date", "")) or 0.0)  # its clock may be ahead of ours
+    wait = retry.retry_after(head.headers.get("Retry-After", ""), now)
     return TryAgain(sentence, retry_after=wait)
 
 
@@ -317,6 +319,7 @@ _REFUSALS = {
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
+    511: "This network asks you to sign in first (511). Open any web page in your browser",
     520: "The server has a problem of its own (520)",
     522: "The server cannot be reached from the one that speaks for it (522)",
     524: "The server did not answer the one that speaks for it (524)",

@@ -775,7 +775,7 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
         return proxies.refused(proxy, status)
     if any(type(cause).__module__ == "socks" for cause in chain):
         return proxies.refused(proxy, None)
-    host = urlsplit(url).hostname or "the server"
+    host = (urlsplit(url).hostname or "the server").rstrip(".")  # a sentence ends at a point
     words = {"host": host, "server": f"server {host}"}
     if proxy and _is_of_proxy(chain, url):
         words = {"host": f"the proxy {proxy}", "server": f"proxy {proxy}"}

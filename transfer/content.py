@@ -53,6 +53,7 @@ _FIRST_BYTES = {
     "png": rb"\x89PNG\r\n\x1a\n",
     "psd": rb"8BPS",
     "rar": rb"Rar!\x1a\x07",
+    "sbs": _XML,
     "svg": _XML,
     "svgz": _GZIP,
     "tgz": _GZIP,
@@ -77,11 +78,19 @@ _FIRST_BYTES = {
 """How files of each type begin: a regular expression for each extension."""
 
 _NEVER_HTML = (
-    "3ds bin blend2 bvh csv cube dat dmg exe ies iso json m4v max mp3 msi mtl obj otf py sbsar spp stl tar"
-    " tga ttf woff woff2"
+    "3dm 3ds aac aif aiff apk appimage bgeo bin blend2 bvh c4d cab ckpt clip csv cube dat deb dll dmg dwg"
+    " dxf e57 exe flv gguf hip hiplc hipnc icns ico ies iges igs iso jar json jxl kra las laz lwo lz4 lzma"
+    " m4a m4v ma max mb mdd mp2 mp3 mpeg mpg msi mtl mxf npy npz obj off onnx opus otf pbm pc2 pfm pgm pkg"
+    " pnm ppm psb pt pth py rar rpm safetensors sbsar sgi skp spp step stl stp tar tbz tbz2 tga ttc ttf tx"
+    " txz uasset unitypackage vox vrm wma wmv woff woff2 xcf xyz zpr ztl"
 )
 _NO_FIRST_BYTES = frozenset(_NEVER_HTML.split())
 """Types whose first bytes say too little, but which are no web page."""
+_MARKUP = (
+    "ejs eml hbs htm html j2 jinja js log markdown md mht mhtml rst shtml svelte text tmpl tpl txt vue xht"
+    " xhtml xml xsl xslt"
+)
+_MAY_BE_HTML = frozenset(_MARKUP.split())
 _TEXTS = frozenset(("csv", "json", "py"))  # which may begin as a message does
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MESSAGE = rb"""(?s)(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{"\]]|<\?xml\s|<Error>)"""
@@ -111,7 +120,7 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
     if _is_page(head, fits, content_type):
         if is_known or asked in _FIRST_BYTES or asked in _NO_FIRST_BYTES:
             raise TransferError(PAGE)
-        return "" if asked else PAGE_NOTE
+        return "" if asked in _MAY_BE_HTML else PAGE_NOTE
     if head.startswith(_POINTER):
         return "This is only a pointer to the file (Git LFS). Copy the link of the download button"
     is_other = not fits if pattern else is_known and extension not in _TEXTS and re.match(_MESSAGE, head)

@@ -63,6 +63,8 @@ def wanted(status: int, url: str, sent: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     if sent.startswith(BEARER):
         return f"The server {host} does not accept the token in the preferences ({status}). Add a new one"
+    if sent and status == 401:
+        return f"The server {host} does not accept the user name and the password (401). Check both"
     sentence, otherwise = WANTED[status]
     if parts.scheme != "https":
         return f"{sentence}. {otherwise[:1].upper()}{otherwise[1:]}"

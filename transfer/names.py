@@ -293,7 +293,7 @@ _RESERVED = frozenset(
 _SAFE = r"(?:[0-9]|[A-Za-z](?=[^.]{7}))[A-Za-z0-9_-]{0,199}(?:\.[A-Za-z0-9]{1,20})?"
 _EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
 _TOKEN = r"[\w!#$%&'*+.^`|~-]+"
-_QUOTED = r'"(?:[^"\\]|\\.)*"(?=\s*(?:;|\Z))'
+_QUOTED = r'"(?:[^"\\]|\\.)*"(?=[\s,]*(?:;|\Z))'
 # Some servers forget the quotes, or to escape those within: up to what can be the next parameter.
 _LENIENT = rf"[^;]*(?:;(?!\s*{_TOKEN}\s*=)[^;]*)*"
 _PARAMETER = rf"(?as)(?:^|;)\s*({_TOKEN})\s*=\s*({_QUOTED}|{_LENIENT})"

@@ -490,6 +490,15 @@ def test_a_name_that_cannot_be_found(
     assert words in failed(fetch("http://files.example/a.bin?token=t0ken", tmp_path))
 
 
+@pytest.mark.usefixtures("no_delays")
+def test_a_point_behind_a_name_does_not_end_the_sentence(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
+    sentence = failed(fetch("http://files.example./a.bin", tmp_path))
+    assert sentence == "The connection to files.example failed. Tried 5 times, try again later"
+
+
 def test_a_name_without_addresses(
     fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_delays: None
 ) -> None:

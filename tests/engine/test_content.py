@@ -65,6 +65,7 @@ GOOD = [
     ("a.svg", b"<!-- " + b"x" * content.HEAD_SIZE),
     ("a.dae", b"\xef\xbb\xbf<?xml version='1.0'?><COLLADA>"),
     ("a.x3d", b"<?xml version='1.0'?><!DOCTYPE X3D PUBLIC><X3D>"),
+    ("a.sbs", b'<?xml version="1.0" encoding="UTF-8"?>\n<package>'),
     ("a.obj", b"# Blender"),
     ("a.stl", b"solid x"),
     ("a.unknown", b"\x00\x01"),
@@ -86,8 +87,24 @@ def test_a_web_page_in_place_of_a_file_is_an_error(name: str, page: bytes) -> No
     assert str(caught.value) == SENTENCE
 
 
+@pytest.mark.parametrize(
+    "extension", ["3dm", "c4d", "ckpt", "dxf", "exe", "jxl", "kra", "ma", "opus", "psb", "sbs", "step", "txz"]
+)
+def test_a_web_page_in_place_of_a_model_an_image_or_an_archive_is_an_error(extension: str) -> None:
+    with pytest.raises(TransferError):
+        content.judge(PAGES[0], f"a.{extension}", "text/html", asked=extension)
+
+
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("extension", ["html", "htm", "txt", "xml", "md"])
+@pytest.mark.parametrize("extension", ["unknown", "zpl", "blend9"])
+def test_a_web_page_in_place_of_a_file_of_a_type_that_nobody_knows_gets_a_note(
+    extension: str, page: bytes
+) -> None:
+    assert content.judge(page, f"a.{extension}", "", asked=extension) == content.PAGE_NOTE
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("extension", ["html", "htm", "txt", "xml", "md", "vue", "log"])
 def test_a_web_page_is_fine_where_it_may_be_one(extension: str, page: bytes) -> None:
     assert content.judge(page, f"a.{extension}", "text/html", asked=extension) == ""
 

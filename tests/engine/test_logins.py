@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import Fetcher, finished
+from driving import Fetcher, failed, finished
 from hypothesis import given
 from hypothesis import strategies as st
-from server import Server, pattern, redirect
+from server import Server, basic_auth, pattern, redirect
 
 from background_downloads.transfer import logins
 from background_downloads.transfer.logins import Login
@@ -76,6 +76,16 @@ def test_a_links_user_stays_with_its_server(
     )
     assert finished(fetch(url, tmp_path))
     assert sent(server) is None
+
+
+def test_a_password_that_is_not_accepted_is_said_to_be_so(
+    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path
+) -> None:
+    server.add("/a.bin", basic_auth("artist", "right"), body=DATA)
+    sentence = failed(fetch(server.url("/a.bin", user="artist:wrong"), tmp_path))
+    assert "does not accept the user name and the password (401)" in sentence
+    assert "wrong" not in sentence
+    assert "needs a user name" in failed(fetch(server.url("/a.bin"), tmp_path))
 
 
 def test_a_redirect_may_bring_a_user_of_its_own(

@@ -496,6 +496,9 @@ def test_safe_names_are_safe_and_stay_as_they_are(name: str) -> None:
         ("attachment;filename=a.zip;filename=b.zip", "a.zip"),
         ('attachment; filename="foo-%41.html"', "foo-%41.html"),
         ('attachment; filename="unclosed.zip', "unclosed.zip"),
+        ('attachment; filename="a.zip",', "a.zip"),
+        ('attachment; filename="a.zip" , ; size=3', "a.zip"),
+        ('attachment; filename="a", "b.zip"', "a_, _b.zip"),
         ("filename=a.zip", "a.zip"),
         # quotes that are forgotten, or stand within: no name is cut to its first letters
         ("attachment; filename=ro;ck.zip", "ro;ck.zip"),
