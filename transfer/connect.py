@@ -131,16 +131,17 @@ class Client:
                 control.check()
             host.is_new = False
             return answer
-        except TryAgain:  # its supervisor ends what takes too long
-            if host.proxy and control.phase in _CONNECTING:
-                raise proxies.unreached(host.proxy, is_late=True, is_new=host.is_new) from None
+        except TryAgain as error:  # its supervisor ends what takes too long
+            if control.phase in _CONNECTING:
+                raise _unreached(error, host, is_late=True) from None
             raise
         except _NETWORK_ERRORS as error:
             control.check()  # being asked looks like a broken connection
-            if host.proxy and control.phase in _CONNECTING:
+            told = explain(error, url, host.proxy)
+            if control.phase in _CONNECTING:
                 is_late = any(isinstance(cause, TimeoutError) for cause in _causes(error))
-                raise proxies.unreached(host.proxy, is_late=is_late, is_new=host.is_new) from error
-            raise explain(error, url, host.proxy) from error
+                raise _unreached(told, host, is_late=is_late) from error
+            raise told from error
         except ValueError as error:
             raise TransferError("This link is not one that can be asked for") from error
         finally:
@@ -786,6 +787,15 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
         if any(isinstance(cause, kind) for cause in chain):
             return (LateError if kind is TimeoutError else TryAgain)(sentence.format(**words))
     return TryAgain("The connection to {host} failed".format(**words))
+
+
+def _unreached(error: TransferError, host: _Host, *, is_late: bool) -> TransferError:
+    """What to say of a connection that could not be made: a proxy may be why, or a missing one."""
+    if host.proxy:
+        return proxies.unreached(host.proxy, is_late=is_late, is_new=host.is_new)
+    if host.is_new and isinstance(error, TryAgain) and portable.has_proxy_script():
+        return proxies.unknown(error)
+    return error
 
 
 def _is_of_proxy(chain: list[BaseException], url: str) -> bool:

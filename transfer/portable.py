@@ -525,6 +525,22 @@ else:
             sock.shutdown(socket.SHUT_RDWR)
 
 
+def has_proxy_script() -> bool:
+    """Whether the user's settings leave it to a script (PAC) which proxy is asked. Python reads none.
+
+    Windows: the registry tells. Elsewhere it is not looked for.
+    """
+    if sys.platform == "win32":
+        import winreg
+
+        with suppress(OSError), winreg.OpenKey(winreg.HKEY_CURRENT_USER, _INTERNET) as settings:
+            return bool(winreg.QueryValueEx(settings, "AutoConfigURL")[0])
+    return False
+
+
+_INTERNET = r"Software\Microsoft\Windows\CurrentVersion\Internet Settings"
+
+
 def load_certificates(context: ssl.SSLContext) -> None:
     """Trust the authorities that the system trusts.
 

@@ -42,6 +42,12 @@ def unreached(shown: str, *, is_late: bool, is_new: bool) -> TransferError:
     return kind(f"The proxy {shown} {what}. {CHECK}")
 
 
+def unknown(error: TryAgain) -> TryAgain:
+    """No way to the server, and the computer finds its proxy by a script (PAC), as only browsers do."""
+    what = str(error).partition(". ")[0]
+    return type(error)(f"{what}. {SCRIPT}")
+
+
 def refused(shown: str, status: int | None) -> TransferError:
     """It answered with this status when it was asked for a tunnel; None: SOCKS has none."""
     if status == 407:
@@ -51,6 +57,10 @@ def refused(shown: str, status: int | None) -> TransferError:
     return kind(f"The proxy {shown} does not let this connection through{number}. {CHECK}")
 
 
+SCRIPT = (
+    "A script names this computer's proxy, which Blender cannot read."
+    " Write the proxy's own address into the proxy settings of this computer"
+)
 WANTS_LOGIN = (
     "The proxy asks for a user name and a password (407)."
     " Write them into its address in the proxy settings of this computer"

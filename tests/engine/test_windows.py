@@ -10,6 +10,7 @@ import ssl
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,20 @@ from driving import (
     skipped,
 )
 from rules import is_safe
-from server import Certificates, Proxy, Server, pattern, stall_after
+from server import (
+    Certificates,
+    Proxy,
+    Server,
+    cut_before_headers,
+    pattern,
+    refused_port,
+    stall_after,
+    unreachable_port,
+)
 
 from background_downloads.transfer import portable
 from background_downloads.transfer.disk import explained
-from background_downloads.transfer.job import TransferError
+from background_downloads.transfer.job import Settings, TransferError
 from background_downloads.transfer.part import Part
 
 DATA = pattern(200_000)
@@ -424,8 +434,7 @@ def internet_settings() -> Iterator[Callable[..., None]]:
     """Writes what Windows' settings say of proxies."""
     import winreg
 
-    key = r"Software\Microsoft\Windows\CurrentVersion\Internet Settings"
-    with winreg.CreateKey(winreg.HKEY_CURRENT_USER, key) as settings:
+    with winreg.CreateKey(winreg.HKEY_CURRENT_USER, portable._INTERNET) as settings:
 
         def write(server: str, override: str) -> None:
             winreg.SetValueEx(settings, "ProxyEnable", 0, winreg.REG_DWORD, 1)
@@ -449,6 +458,47 @@ def test_the_proxy_of_windows_settings_is_asked_but_for_what_it_leaves_out(
         finished(fetch(server.url("/a.bin"), tmp_path))
         finished(fetch(f"http://localhost:{server.port}/a.bin", tmp_path))
         assert len(proxy.requests) == 1
+
+
+@pytest.fixture
+def proxy_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Windows' settings have one; elsewhere it is played."""
+    if not ON_WINDOWS:
+        monkeypatch.setattr(portable, "has_proxy_script", lambda: True)
+        yield
+        return
+    import winreg
+
+    with winreg.CreateKey(winreg.HKEY_CURRENT_USER, portable._INTERNET) as settings:
+        winreg.SetValueEx(settings, "AutoConfigURL", 0, winreg.REG_SZ, "http://wpad.example/proxy.pac")
+        yield
+        winreg.DeleteValue(settings, "AutoConfigURL")
+
+
+@pytest.mark.parametrize("dead_port", [refused_port, unreachable_port])
+def test_a_proxy_that_only_a_script_names_is_told_of_where_there_is_no_other_way(
+    proxy_script: None,
+    new_thread_driver: Callable[..., Driver],
+    tmp_path: Path,
+    no_delays: None,
+    dead_port: Callable[[], AbstractContextManager[int]],
+) -> None:
+    with dead_port() as port:
+        job = new_job(f"http://127.0.0.1:{port}/a.bin", tmp_path)
+        sentence = failed(new_thread_driver(Settings(timeout=0.2)).run(job))
+    assert "A script names this computer's proxy" in sentence
+
+
+def test_a_proxy_script_is_not_blamed_for_a_server_that_was_reached(
+    proxy_script: None, fetch: Fetcher, server: Server, tmp_path: Path, no_delays: None
+) -> None:
+    sentence = failed(fetch(server.add("/a.bin", cut_before_headers, body=DATA), tmp_path))
+    assert "script" not in sentence
+
+
+@on_windows
+def test_a_machine_without_a_proxy_script_has_none() -> None:
+    assert not portable.has_proxy_script()
 
 
 @pytest.mark.parametrize("store", ["CA", "ROOT"])
