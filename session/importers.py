@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -245,21 +245,18 @@ def _handlers(extension: str) -> Iterator[str]:
     if not extension or extension in CODE:
         return
     for handler in bpy.types.FileHandler.__subclasses__():
-        if extension not in getattr(handler, "bl_file_extensions", "").lower().split(";"):
-            continue
-        module, is_class, function = handler.bl_import_operator.partition("_OT_")
-        name = f"{module.lower()}.{function}" if is_class else module
-        takes = "filepath" in _properties(name) and not name.startswith("downloads.")
-        if takes and _is_for_this_place(handler) and _operation(name).poll():
-            yield name
+        with suppress(Exception):  # somebody else's code, or a class that Blender never had
+            if extension in handler.bl_file_extensions.lower().split(";") and (name := _importer(handler)):
+                yield name
 
 
-def _is_for_this_place(handler: Any) -> bool:
+def _importer(handler: Any) -> str:
+    """The operator of a file handler; empty where it takes no file, or not here."""
+    module, is_class, function = handler.bl_import_operator.partition("_OT_")
+    name = f"{module.lower()}.{function}" if is_class else str(module)
+    takes = "filepath" in _properties(name) and not name.startswith("downloads.")
     poll = getattr(handler, "poll_drop", None)
-    try:
-        return bool(poll is None or poll(bpy.context))
-    except Exception:  # somebody else's code
-        return False
+    return name if takes and (poll is None or poll(bpy.context)) and _operation(name).poll() else ""
 
 
 def _operation(name: str) -> Any:

@@ -478,6 +478,18 @@ class WM_OT_import_rock(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class WM_FH_broken(bpy.types.FileHandler):
+    """One that Blender has refused to register: it is there all the same, before the others."""
+
+    bl_file_extensions = (".rock",)
+
+
+class WM_FH_base(bpy.types.FileHandler):
+    """One that names no operator, for others to be made of."""
+
+    bl_file_extensions = ".rock"
+
+
 class WM_FH_rock(bpy.types.FileHandler):
     bl_idname = "WM_FH_rock"
     bl_label = "Rock"
