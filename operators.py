@@ -108,7 +108,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     def draw(self, context: Any) -> None:
         self.layout.use_property_split = True
-        self.layout.prop(self, "urls")
+        self.layout.prop(self, "urls", placeholder="Links, or a text with links in it")
         self.layout.prop(self, "directory")
         draw_catalog(self.layout, self, placeholder="As in the File")
         self.layout.prop(self, "if_exists")

@@ -153,7 +153,7 @@ def _start_text(urls: str) -> str:
     if links.names_list(urls):
         return "Choose Files..."
     count = links.count_links(urls)
-    return f"Download {count} Files" if count > 1 else "Download"
+    return f"Download {count:,} Files" if count > 1 else "Download"
 
 
 def _default_folder() -> str:

@@ -27,6 +27,7 @@ PLACELESS = "The list does not say where its files are. Copy the link to it, and
 LONGEST = 10 << 20  # bytes of a list that are read
 PARTS = 100  # of a list, at most
 NAMED = 3  # files that are named where there are more than a handful
+WORTH_TELLING = 0.01  # of what is free: what others will take of it
 LOOKED_FOR = 1000  # names at most that the disk is asked about
 
 
@@ -331,7 +332,7 @@ class Ahead:
     @property
     def choice(self) -> str:
         """Of what lists name: how many are chosen."""
-        chosen = sum(file.is_chosen for file in self.listed)
+        chosen = f"{sum(file.is_chosen for file in self.listed):,}"
         files = words.counted(len(self.listed), "file", "files")
         left = f". Left out, since they name no file in the folder: {self.left_out}" if self.left_out else ""
         return f"{chosen} of {files} chosen{left}"
@@ -341,7 +342,7 @@ class Ahead:
         """Of many files: how many, and what they are called."""
         first, more = self.files[:NAMED], len(self.files) - NAMED
         called = ", ".join(readable(file.name) for file in first)
-        return f"{len(self.files)} files: {called} and {more} more"
+        return f"{len(self.files):,} files: {called} and {more:,} more"
 
     @property
     def taken(self) -> list[str]:
@@ -368,8 +369,8 @@ class Ahead:
         if count := self.needed + (0 if is_unknown else self.maybe):
             parts.append(f"{most}{least}{amount(count)} to download")
         if self.free is not None:
-            parts.append(f"{amount(self.free)} free")
-            if self.claimed:
+            parts.append(f"{amount(self.free)} free in {readable(self.folder)}")
+            if self.claimed > self.free * WORTH_TELLING:
                 parts.append(f"of which downloads in the list will take {amount(self.claimed)}")
         return words.sentence(", ".join(parts))
 

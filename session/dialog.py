@@ -152,16 +152,15 @@ def _draw_room(column: Any, ahead: Ahead) -> None:
     if ahead.problem:
         _text(column, ahead.problem, icon="ERROR")
         return
-    where = f" in {readable(ahead.folder)}"
     if ahead.is_too_much:
         column.alert = True
         _text(
             column,
-            f"This does not fit: {ahead.room}{where}. Make room, or choose another folder",
+            f"This does not fit: {ahead.room}. Make room, or choose another folder",
             icon="ERROR",
         )
     elif ahead.room:
-        _text(column, f"{ahead.room}{where}", icon="DISK_DRIVE")
+        _text(column, ahead.room, icon="DISK_DRIVE")
 
 
 def _text(column: Any, text: str, *, icon: str = "NONE") -> None:

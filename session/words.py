@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -23,6 +24,7 @@ Measure = Callable[[str], float]
 """How wide a text is, in pixels."""
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 GUESSED = 10  # times as many files as those whose size is known may be thought to be as large
+FILLED = 0.7  # of the room for a text that is cut between two words, at least
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
@@ -241,12 +243,17 @@ def _left(tally: Tally, sized: Collection[Download], waiting: int) -> float | No
 
 
 def clipped(text: str, width: float, measure: Measure) -> str:
-    """A text, or as many of its words as fit and an ellipsis: Blender's own would be in the middle."""
-    if measure(text) <= width:
+    """A text, or as many of its words as fit and an ellipsis: Blender's own would be in the middle.
+
+    A word is cut where too much room would be left without it.
+    """
+    if not text or measure(text) <= width:
         return text
-    while text and measure(f"{text}…") > width:
-        text = text.rpartition(" ")[0] if " " in text else text[:-1]
-    return f"{text.rstrip(' ,:')}…"
+    end = bisect_right(range(1, len(text)), width, key=lambda end: measure(f"{text[:end]}…"))
+    between = end if text[end] == " " else text.rfind(" ", 0, end)
+    if between > 0 and measure(f"{text[:between]}…") >= width * FILLED:
+        end = between
+    return f"{text[:end].rstrip(' ,:')}…"
 
 
 def fitting(texts: Iterable[str], width: float, measure: Measure) -> str:

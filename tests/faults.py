@@ -112,7 +112,10 @@ PART = f"The server sent only a part of the file. {LATER}"
 CIRCLES = f"The server sends this download round in circles. {LATER}"
 NO_ADDRESS = f"The server sends this download to a place that is not a web address. {LATER}"
 UNREADABLE_ADDRESS = f"The server sends this download to an address that cannot be read. {LATER}"
-PAGE = "The server sent a web page instead of a file; you may need to sign in"
+PAGE = (
+    "The server sent a web page instead of a file; you may need to sign in."
+    " Copy the link of the download button there"
+)
 DIGEST = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
 ASK = "Ask whoever looks after this network or the server"
 UNTRUSTED = {

@@ -7,8 +7,14 @@ import re
 
 from .job import TransferError
 
-PAGE_NOTE = "The server sent a web page. If it should be a file, you may need to sign in"
-PAGE = "The server sent a web page instead of a file; you may need to sign in"
+PAGE_NOTE = (
+    "The server sent a web page. If it should be a file, you may need to sign in:"
+    " copy the link of the download button there"
+)
+PAGE = (
+    "The server sent a web page instead of a file; you may need to sign in."
+    " Copy the link of the download button there"
+)
 HEAD_SIZE = 1024  # bytes that `judge` wants to see, fewer if the file is shorter
 
 _ZIP = rb"PK(\x03\x04|\x05\x06|\x07\x08)"

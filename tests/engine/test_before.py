@@ -191,7 +191,7 @@ def test_what_does_not_fit(ahead: Ahead, server: Server, tmp_path: Path, disk: C
     looked(ahead, server.add("/a.blend", body=DATA))
     disk(300_000)
     ahead.weigh(str(tmp_path / "not" / "there" / "yet"), IfExists.RENAME)
-    assert (ahead.is_too_much, ahead.room) == (False, "293 KiB to download, 293 KiB free")
+    assert (ahead.is_too_much, ahead.room) == (False, f"293 KiB to download, 293 KiB free in {ahead.folder}")
     disk(299_999)
     ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert ahead.is_too_much
@@ -204,7 +204,7 @@ def test_what_stays_needs_no_room(
     looked(ahead, server.add("/a.blend", body=DATA))
     disk(10)
     ahead.weigh(str(tmp_path), IfExists.SKIP)
-    assert (ahead.is_too_much, ahead.room) == (False, "10 B free")
+    assert (ahead.is_too_much, ahead.room) == (False, f"10 B free in {tmp_path}")
 
 
 def test_what_may_not_have_changed_needs_no_room_for_sure(
@@ -214,7 +214,8 @@ def test_what_may_not_have_changed_needs_no_room_for_sure(
     looked(ahead, server.add("/a.blend", body=DATA), server.add("/b.blend", body=DATA[:1024]))
     disk(1024)
     ahead.weigh(str(tmp_path), IfExists.UPDATE)
-    assert (ahead.is_too_much, ahead.room) == (False, "Up to 294 KiB to download, 1.0 KiB free")
+    room = f"Up to 294 KiB to download, 1.0 KiB free in {tmp_path}"
+    assert (ahead.is_too_much, ahead.room) == (False, room)
     disk(1023)
     ahead.weigh(str(tmp_path), IfExists.UPDATE)
     assert ahead.is_too_much
@@ -237,11 +238,15 @@ def test_what_runs_and_waits_for_the_same_disk_takes_its_room_first(
     looked(ahead, server.add("/a.blend", body=DATA[:1024]))
     disk(3 * 1024)
     ahead.weigh(str(tmp_path), IfExists.RENAME)
-    room = "1.0 KiB to download, 3.0 KiB free, of which downloads in the list will take 2.0 KiB"
+    others = "of which downloads in the list will take 2.0 KiB"
+    room = f"1.0 KiB to download, 3.0 KiB free in {tmp_path}, {others}"
     assert (ahead.is_too_much, ahead.room) == (False, room)
     disk(3 * 1024 - 1)
     ahead.weigh(str(tmp_path), IfExists.RENAME)
     assert ahead.is_too_much
+    disk(1 << 30)
+    ahead.weigh(str(tmp_path), IfExists.RENAME)
+    assert ahead.room == f"1.0 KiB to download, 1.0 GiB free in {tmp_path}"  # what is nothing is not told
 
 
 @pytest.mark.parametrize("state", [Status.PAUSED, Status.FAILED, Status.CANCELLED, Status.FINISHED])

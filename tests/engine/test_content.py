@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from background_downloads.transfer import content
 from background_downloads.transfer.job import TransferError
 
-SENTENCE = "The server sent a web page instead of a file; you may need to sign in"
+SENTENCE = (
+    "The server sent a web page instead of a file; you may need to sign in."
+    " Copy the link of the download button there"
+)
 PAGES = [
     b"<!DOCTYPE html><html>",
     b"<!doctype HTML PUBLIC '-//W3C//DTD HTML 4.01//EN'>",

@@ -88,7 +88,10 @@ pytestmark = pytest.mark.usefixtures("no_delays")
 DATA = pattern(300_000)
 OVERLAP = 64 << 10
 SHA256 = hashlib.sha256(DATA).hexdigest()
-PAGE = "The server sent a web page instead of a file; you may need to sign in"
+PAGE = (
+    "The server sent a web page instead of a file; you may need to sign in."
+    " Copy the link of the download button there"
+)
 
 
 def at(number: int, behaviour: Any) -> Any:

@@ -218,6 +218,14 @@ def test_what_is_clipped_fits(text: str, width: int) -> None:
     assert clipped == text or clipped.endswith("…")
 
 
+def test_a_text_is_cut_between_words_or_in_one_where_much_room_would_be_left() -> None:
+    assert words.clipped("There is no file at this link", 22, len) == "There is no file at…"
+    assert words.clipped("The server example-with-a-long-name.org cannot be found", 22, len) == (
+        "The server example-wi…"
+    )
+    assert words.clipped("unbreakable", 5, len) == "unbr…"
+
+
 @given(st.text(), st.integers(1, 30))
 def test_wrapped_lines_fit_and_lose_nothing(text: str, width: int) -> None:
     lines = words.wrapped(text, width, len)
