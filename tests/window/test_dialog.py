@@ -72,7 +72,7 @@ def shown():
     return drawn[-1] if drawn else ""
 
 def asks():
-    return session().ahead._host is not None
+    return not session().ahead.is_over
 
 def dialog_is_open():
     return part("session.popup").is_open()
@@ -358,7 +358,7 @@ def test_a_file_of_a_list_that_is_another_one_is_not_kept(b: Blender, server: Se
     sums = f"{hashlib.sha256(DATA).hexdigest()}  rock.bin\n".encode()
     server.add("/rock.bin", body=b"another one")
     opened(b, server.add("/SHA256SUMS", body=sums))
-    b.wait("'1 of 1 files chosen' in shown()")
+    b.wait("'1 of 1 file chosen' in shown()")
     b.key("RET")
     b.wait("statuses() == ['FAILED']")
     assert "checksum differs" in b.eval("rows()[0]['error']")
