@@ -9,7 +9,6 @@ from __future__ import annotations
 import email.utils
 import logging
 import os
-import time
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -199,7 +198,7 @@ class Transfer:
         """Nobody runs it any more, and it is not done."""
         if isinstance(error, Stopped):
             self._part.release()
-            self._tries.pause(time.monotonic())
+            self._tries.pause(portable.awake())
         else:
             self.close()
             self._tries = retry.Tries(furthest=self._tries.furthest)  # a retry by hand starts anew
@@ -207,7 +206,7 @@ class Transfer:
 
     def _prepare(self, control: Control, buffer: memoryview) -> Skipped | None:
         """What comes before the first request."""
-        self._tries.begin(time.monotonic())
+        self._tries.begin(portable.awake())
         names.check(self.job.url)
         disk.prepare_folder(self.job.directory)
         if skipped := _already_there(self.job, self.name) or _unchanged(self.job, self.name, control, buffer):
@@ -274,7 +273,7 @@ class Transfer:
         """Ask the server itself from now on. False: that was done already, or there is no mirror."""
         if not self._asking.leave_mirror(why, self._tries.failures):
             return False
-        self._tries = retry.Tries(furthest=self._tries.furthest, since=time.monotonic())
+        self._tries = retry.Tries(furthest=self._tries.furthest, since=portable.awake())
         if self._part.tie:
             self._clear()
         return True
@@ -284,17 +283,17 @@ class Transfer:
         if not isinstance(error, TryAgain):
             raise error
         self._check_time()
-        first_delay, began = self._settings.first_delay, time.monotonic()
+        first_delay, began = self._settings.first_delay, portable.awake()
         kept = self.received if self._part.can_resume else 0
         delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay, kept=kept)
         try:
             control.enter(Phase.BACKOFF)
             control.sleep(delay)
         finally:
-            self._tries.waited_for(time.monotonic() - began)
+            self._tries.waited_for(portable.awake() - began)
 
     def _check_time(self) -> None:
-        self._tries.check(time.monotonic(), self._settings.timeout)
+        self._tries.check(portable.awake(), self._settings.timeout)
 
     def _claim(self, control: Control, *, may_split: bool = False) -> Segment | None:
         received = self._part.received
@@ -536,7 +535,7 @@ class Transfer:
             if is_new:
                 self._asking.how = self._asking.how.after_progress()
         if is_new or segment.is_whole:  # what was there once comes again, in an answer that has an end
-            self._tries.came(time.monotonic())
+            self._tries.came(portable.awake())
         else:
             self._check_time()
 
@@ -570,7 +569,7 @@ class Transfer:
             return
         least = Trust.ONE if self._part.told else Trust.SEVERAL
         if self._asking.leave_mirror("sent a damaged file") or least <= self._trust < Trust.ALONE:
-            self._trust, self._tries = Trust.ALONE, retry.Tries(since=time.monotonic())
+            self._trust, self._tries = Trust.ALONE, retry.Tries(since=portable.awake())
             self._clear()
             raise _AskAgain
         self._part.discard()

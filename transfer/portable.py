@@ -475,6 +475,20 @@ exec xdg-open "$3" >/dev/null 2>&1
 """
 
 
+# -- Time.
+
+if sys.platform == "win32":
+
+    def awake() -> float:
+        """Seconds of a clock that stands still while the machine sleeps, as `time.monotonic` elsewhere."""
+        ticks = ctypes.c_ulonglong()
+        _kernel.QueryUnbiasedInterruptTime(ctypes.byref(ticks))
+        return ticks.value / 1e7  # of 100 ns
+
+else:
+    awake = time.monotonic
+
+
 # -- Connections.
 
 if sys.platform == "win32":

@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from driving import PATIENT, Clock, Driver, Fetcher
 
 from background_downloads.hosts import threads as threads_module
-from background_downloads.transfer import fetch as fetch_module
-from background_downloads.transfer import retry
+from background_downloads.transfer import portable, retry
 from background_downloads.transfer.job import Settings
 from background_downloads.workers import Host, ProcessHost, ThreadHost, YieldingHost
 
@@ -81,7 +80,7 @@ def fetch() -> Iterator[Fetcher]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(fetch_module, "time", clock)
+    monkeypatch.setattr(portable, "awake", clock.monotonic)
     return clock
 
 

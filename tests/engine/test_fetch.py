@@ -358,6 +358,7 @@ def test_the_sidecar_tells_all_but_secrets(fetch: Fetcher, server: Server, tmp_p
         "etag": server.requests and _etag(server),
         "last_modified": LAST_MODIFIED,
         "is_date_strong": True,
+        "via": "",
         "ranges": [[0, 200_000]],
     }
     url = server.add("/b.bin", first(1, cut_after(200_000)), after(1, status(403)), body=DATA)

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -35,6 +36,7 @@ from server import (
     Proxy,
     Server,
     cut_before_headers,
+    first,
     pattern,
     refused_port,
     stall_after,
@@ -384,6 +386,27 @@ def test_a_share_that_goes_away_and_comes_back(
         assert "Is its disk still connected?" in failed(fetch.run(transfer))
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert names(tmp_path) == ["a.bin"]
+
+
+# -- Time.
+
+
+def test_a_machine_that_slept_goes_on_with_what_it_was_at(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_delays: None
+) -> None:
+    """Windows' monotonic clock goes on meanwhile; those hours are none without progress."""
+    url = server.add("/a.bin", first(1, stall_after(100_000, server.gate())), body=DATA)
+    job = thread_driver.begun(url, tmp_path, 100_000)
+    before = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: before() + 8 * 3600)
+    assert finished(thread_driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests) == 2
+
+
+def test_the_clock_of_a_machine_that_is_awake_goes_on() -> None:
+    began, end = portable.awake(), time.monotonic() + 90.0
+    while portable.awake() == began:
+        assert time.monotonic() < end, "it stands still"
 
 
 # -- Sockets.
