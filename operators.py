@@ -27,6 +27,7 @@ cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
 dialog = Lazy(".session.dialog", __package__)
 fetching = Lazy(".session.fetching", __package__)
+intake = Lazy(".session.intake", __package__)
 job = Lazy(".transfer.job", __package__)
 libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
@@ -118,52 +119,62 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         if self._has_dialog and not peek():
             return {"CANCELLED"}  # the add-on was disabled while it was open
-        links, problems = links_of(self.urls) if self._is_invoked else names.parse_links(self.urls)
         try:
             options = self._options()
         except job.TransferError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         if self._is_invoked:
-            return self._start(context, links, problems, options)
-        return self._block(links, problems, options)
+            return self._start(context, options)
+        return self._block(*names.parse_links(self.urls), options)
 
     # -- Invoked.
 
-    def _start(
-        self, context: Any, links: "list[Link]", problems: list[str], options: dict[str, Any]
-    ) -> set[str]:
+    def _start(self, context: Any, options: dict[str, Any]) -> set[str]:
         session = current()
-        batches = self._chosen(links) if self._has_dialog else {"": links}
-        known = session.ahead.known()
-        for subfolder, batch in batches.items() if any(batches.values()) else ():
-            where = options | {"directory": os.path.normpath(os.path.join(options["directory"], subfolder))}
-            rows, failures = self._fetch(batch, wait=False, **where)
-            session.foresee(rows, known)
-            problems += failures
-        if any(batches.values()):
+        self._add(session, **options)
+        if session.intake.is_waiting:
+            session.take_in(intake.AT_ONCE)
             self._empty_field(context)
             session.mirror.flush()
-        if problems:
-            self.report({"WARNING"}, _shortened(problems))
+        is_told = self.tell_problems()
         result = self.begin(context)
-        if result == {"CANCELLED"} and not problems:
+        if result == {"CANCELLED"} and not is_told:
             self.report({"WARNING"}, texts.NOT_FOUND)
         if self._has_dialog:
             dialog.leave()
         return result
 
-    def _chosen(self, links: "list[Link]") -> "dict[str, list[Link]]":
-        """With what was chosen from lists in the place of those, by the folder below the one given."""
-        ahead = current().ahead
-        dialog.choose(ahead)
-        return ahead.batches(links)
+    def _add(self, session: "Session", *, directory: str, **options: Any) -> None:
+        """Have the links come into the list."""
+        if words := [] if self._has_dialog else texts.plain_links(self.urls):
+            session.intake.add(intake.Batch(words, directory, options))
+            return
+        links, problems = links_of(self.urls)
+        session.intake.complain(problems)
+        batches, known = {"": links}, {}
+        if self._has_dialog:  # what was chosen from lists comes in the place of those, each in its folder
+            dialog.choose(session.ahead)
+            batches, known = session.ahead.batches(links), session.ahead.known()
+        for subfolder, batch in batches.items():
+            where = os.path.normpath(os.path.join(directory, subfolder))
+            session.intake.add(intake.Batch(batch, where, options, known))
+
+    def tell_problems(self) -> bool:
+        """Say what could not be added, once it is known of all; whether something was said."""
+        problems = current().intake.problems()
+        if problems:
+            self.report({"WARNING"}, _shortened(problems))
+        return bool(problems)
 
     def _empty_field(self, context: Any) -> None:
         """The panel's button started with what its field says, and that is in the list now."""
         state = context.window_manager.downloads
         if state.urls == self.urls:
             state.urls = ""
+
+    def ticked(self) -> None:
+        self.tell_problems()
 
     def over(self, tally: "Tally") -> None:
         current().mirror.flush()
@@ -177,18 +188,13 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def _block(self, links: "list[Link]", problems: list[str], options: dict[str, Any]) -> set[str]:
         if not links and not problems:
             problems = ["Nothing to download: urls is empty"]
-        rows, failures = self._fetch(links, wait=True, **options)
-        if problems + failures:
-            self.report({"ERROR"}, "\n".join(problems + failures))
-        are_cancelled = all(row.status is Status.CANCELLED for row in rows if row.uid)
-        return {"CANCELLED"} if are_cancelled else {"FINISHED"}
-
-    def _fetch(self, links: "list[Link]", **options: Any) -> "tuple[list[Download], list[str]]":
-        """The records, and a sentence for each that has failed by now."""
         handle = fetching.Handle(current())
-        handle.begin(links, **options)
-        failed = (row for row in handle.rows if row.status is Status.FAILED)
-        return handle.rows, [f"{names.shown(row.url)}: {row.error}" for row in failed]
+        handle.begin(links, wait=True, **options)
+        problems += intake.failures(handle.rows)
+        if problems:
+            self.report({"ERROR"}, "\n".join(problems))
+        are_cancelled = all(row.status is Status.CANCELLED for row in handle.rows if row.uid)
+        return {"CANCELLED"} if are_cancelled else {"FINISHED"}
 
     def _catalog(self) -> str:
         """Raises TransferError where the folder's asset library has none of this name."""
@@ -248,16 +254,21 @@ class _OnRows:
     def description(cls, context: Any, properties: Any) -> str:
         return cls.for_all if not properties.uid and properties.index == -1 else ""
 
+    @property
+    def are_all(self) -> bool:
+        """Whether no row is named."""
+        return not self.uid and self.index == -1
+
     def one(self, context: Any) -> "Download | None":
         """The row that is meant, or the active one; reports where there is none."""
         session = current()
-        if not self.uid and self.index == -1:
+        if self.are_all:
             return self._at(session, context.window_manager.downloads.active_index)
         return session.rows.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
 
     def several(self, *statuses: Status) -> "list[Download] | None":
         """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
-        if not self.uid and self.index == -1:
+        if self.are_all:
             return [row for row in current().rows if row.status in statuses]
         row = self.one(bpy.context)
         return [row] if row else None
@@ -282,6 +293,8 @@ class _OnRows:
             action(row)
         if held:
             session.run.spare(stops_all=stops_all)
+        if self.are_all:
+            rows += session.take_in()
         for row in rows:
             if row.status in statuses and not session.has_worker(row):
                 action(row)
@@ -297,8 +310,8 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
     for_all = "Stop every download that is not finished; what was received is kept for a retry"
 
     def invoke(self, context: Any, event: Any) -> set[str]:
-        is_one = self.uid or self.index != -1
-        rows = [] if is_one else [row for row in current().rows if row.status in UNDER_WAY]
+        current().take_in()
+        rows = [row for row in current().rows if row.status in UNDER_WAY] if self.are_all else []
         if bpy.app.background or len(rows) <= 1:
             return self.execute(context)
         return context.window_manager.invoke_confirm(
@@ -528,12 +541,14 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return next(text for which, _, text in REMOVED if which == properties.which)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
+        current().take_in()
         return _ask_about_partial(self, context, self._rows())
 
     def draw(self, context: Any) -> None:
         _draw_partial(self, self._rows())
 
     def execute(self, context: Any) -> set[str]:
+        current().take_in()
         current().remove(*self._rows(), delete=self.delete_partial)
         current().flush()
         return {"FINISHED"}

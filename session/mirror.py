@@ -153,7 +153,7 @@ class Mirror:
         rows = self._rows.part(have, None if most is None else have + most)
         for row in rows:
             self._index[row.uid] = len(state.items)
-            _copy(row, state.items.add())
+            _fill(state.items.add(), row)
         self.is_stale = bool(self._changed) or len(self._index) < len(self._rows)
 
     # -- What the list shows.
@@ -221,11 +221,30 @@ def _uid_at(state: Any, index: int) -> int:
     return state.items[index].uid if 0 <= index < len(state.items) else 0
 
 
+def _fill(item: Any, row: Download) -> None:
+    """Write a row into a copy that is new."""
+    item.uid, item.url = row.uid, names.shown(row.url)
+    for name, value in _values(row).items():
+        if value != _NEW[name]:
+            setattr(item, name, value)
+
+
 def _copy(row: Download, item: Any) -> None:
     """Write a row into its copy; only what differs, since each write makes Blender look."""
-    if item.uid != row.uid:  # a new copy; for a new link there is `relink`
+    if item.uid != row.uid:  # another row's until now; for a new link there is `relink`
         item.uid, item.url = row.uid, names.shown(row.url)
-    values = {
+    for name, value in _values(row).items():
+        if getattr(item, name) != value:
+            setattr(item, name, value)
+
+
+_NEW = {"name": "", "filepath": "", "status": "QUEUED", "error": "", "note": "", "progress": 0.0}
+"""What a new copy says."""
+
+
+def _values(row: Download) -> dict[str, object]:
+    """What a copy says of a row, besides what never changes."""
+    return {
         "name": row.name,
         "filepath": row.filepath,
         "status": row.status.value,
@@ -233,6 +252,3 @@ def _copy(row: Download, item: Any) -> None:
         "note": row.note,
         "progress": row.fraction,
     }
-    for name, value in values.items():
-        if getattr(item, name) != value:
-            setattr(item, name, value)

@@ -48,6 +48,7 @@ class Modal:
             return self._give_up({"WARNING"}, f"Downloads were paused. {reason}", reason)
         try:
             if self._run.tick():
+                self.ticked()
                 return {"PASS_THROUGH"}
         except BaseException as error:  # also KeyboardInterrupt, which ends the operator like any other
             return self._broken(error)
@@ -97,6 +98,9 @@ class Modal:
         """Whether it is about to be away."""
         going_on = _going_on()
         return going_on is not None and going_on.is_interrupted
+
+    def ticked(self) -> None:
+        """The run goes on."""
 
     def over(self, tally: Tally) -> None:
         """The run has come to its end."""

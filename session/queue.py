@@ -101,7 +101,12 @@ class Queue:
     @property
     def wants_run(self) -> bool:
         """Whether one is to be started: rows wait, or an interrupted one has to come to its end."""
-        return not self.run and (self.rows.is_waiting or self.tally.goes_on)
+        return not self.run and (self.is_waiting or self.tally.goes_on)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows are QUEUED, or on their way into the queue."""
+        return self.rows.is_waiting
 
     # -- Changing it.
 
@@ -136,6 +141,10 @@ class Queue:
         rows = self.new_rows(links, may_wait=True, **options)
         self.adopt(row for row in rows if row.uid and row not in self.rows)
         return rows
+
+    def take_in(self, most: int | None = None) -> list[Download]:
+        """Have those come that are on their way, `most` or all of them. Returns the new rows."""
+        return []
 
     def waited(self, rows: list[Download]) -> None:
         """These have ended while everybody waited for them, and were in no queue."""

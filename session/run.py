@@ -18,6 +18,7 @@ TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
 HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
 STARTS = 2  # downloads that are handed over in a tick, beside those that follow on ended ones: a thread that
 # starts has to come by Python's lock, which one that imports `requests` holds for 5 ms at a time
+IN_A_TICK = 500  # links that become rows in each tick, where thousands were added: some 2 ms
 GRACE = 0.005  # seconds in which workers that were let go of have Python to themselves: they need less
 AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 
@@ -61,12 +62,12 @@ class Run:
 
         `stops_all`: what waits is about to be stopped too.
         """
-        is_waiting = (self._queue.rows.is_waiting and not stops_all) or self.is_interrupted
+        is_waiting = (self._queue.is_waiting and not stops_all) or self.is_interrupted
         if self._submitted <= self._stopping and not is_waiting:
             self._take(self.host.poll(), time.monotonic())
             self._is_leaving = True
             self.host.dismiss()
-            if self._queue.rows.is_waiting:  # what is done to those holds Python's lock, and the workers up
+            if self._queue.is_waiting:  # what is done to those holds Python's lock, and the workers up
                 time.sleep(GRACE)
 
     def recall(self) -> None:
@@ -82,6 +83,7 @@ class Run:
         self.beat = now
         self._queue.hold(is_rendering())
         self._take(self.host.poll(), now)
+        self._queue.take_in(IN_A_TICK)
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt(now)
         self._feed()
@@ -153,7 +155,7 @@ class Run:
             self._ticking.hasten(True)
         elif not self.host.is_quiet():
             self._queue.show(now)
-        elif self._queue.rows.is_waiting:  # somebody added downloads meanwhile
+        elif self._queue.is_waiting:  # somebody added downloads meanwhile
             self._is_leaving = False
         else:
             self.close()

@@ -19,6 +19,7 @@ from ..transfer.part import discard_leftover, move_leftover
 from ..workers import Download, Host, Status
 from . import records
 from .ahead import Ahead, File
+from .intake import AT_ONCE, Batch, Finder, Intake
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
@@ -38,6 +39,8 @@ class Session(Queue):
         self.etags = Etags()
         self.ahead = Ahead(self.rows)
         """What a dialog shows before it starts."""
+        self.intake = Intake(self._come)
+        """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
         self.on_asked: Callable[[Download], None] = _nobody
@@ -72,7 +75,39 @@ class Session(Queue):
         Rows of the same link and folder that are stopped give way: what they received is used. So do
         those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
-        old_of = self._finder(directory)
+        self.take_in()  # they may be the same
+        rows = self._made(links, self._finder(directory), directory, options, may_wait=may_wait)
+        self._activate(rows)
+        if not may_wait:  # whatever happens to us, what was received is found again
+            self.store.folders.save()
+        return rows
+
+    @property
+    def is_waiting(self) -> bool:
+        return super().is_waiting or self.intake.is_waiting
+
+    def take_in(self, most: int | None = None) -> list[Download]:
+        return self.intake.take(most)
+
+    def _come(self, batch: Batch, links: list[names.Link], is_first: bool) -> list[Download]:
+        """Links that are on their way are in the list now: what `new_rows` returns of them."""
+        batch.finder = batch.finder or self._finder(batch.directory)
+        rows = self._made(links, batch.finder, batch.directory, batch.options, may_wait=True)
+        self.adopt(row for row in rows if row.uid)
+        self.foresee(rows, batch.known)
+        if is_first:
+            self._activate(rows)
+        return rows
+
+    def _made(
+        self,
+        links: Iterable[names.Link],
+        old_of: Finder,
+        directory: str,
+        options: Options,
+        *,
+        may_wait: bool,
+    ) -> list[Download]:
         rows, old_rows = [], []
         for link in links:
             row = record(link, directory, options)
@@ -90,16 +125,13 @@ class Session(Queue):
         self.drop(*old_rows)
         for old in old_rows:
             self.tally.forget(old.uid)
-        self._expect([row for row in rows if row.uid], directory)
-        if not may_wait:  # whatever happens to us, what was received is found again
-            self.store.folders.save()
+        self.store.folders.use(directory, [row.url for row in rows if row.uid])
         return rows
 
-    def _expect(self, rows: list[Download], directory: str) -> None:
-        """These will be in the list."""
-        self.store.folders.use(directory, [row.url for row in rows])
-        if rows:
-            self.mirror.activate(rows[0])
+    def _activate(self, rows: list[Download]) -> None:
+        """Have the first one that will be in the list be the active one there."""
+        if row := next((row for row in rows if row.uid), None):
+            self.mirror.activate(row)
 
     def waited(self, rows: list[Download]) -> None:
         self.adopt(rows)
@@ -109,15 +141,15 @@ class Session(Queue):
         self.etags.save()
         self.mirror.flush(None)
 
-    def _finder(self, directory: str) -> Callable[[names.Link], Download | None]:
-        """Finds the row that has something left to do for a link in this folder."""
+    def _finder(self, directory: str) -> Finder:
+        """Of the rows that are there now, finds the one that has something left to do for a link."""
         here = list(self._unfinished(directory))
         whole = {row.url: row for row in here if not row.is_cut}
         cut = {row.partial: row for row in here if row.is_cut}
 
         def find(link: names.Link) -> Download | None:
-            found = whole.get(link.url)
-            return found or (cut.get(names.part_name(link.url, directory)) if cut else None)
+            found = whole.get(link.url) or (cut.get(names.part_name(link.url, directory)) if cut else None)
+            return found if found and found in self.rows and found.is_unfinished else None
 
         return find
 
@@ -208,6 +240,7 @@ class Session(Queue):
 
         Raises TransferError in a sentence where that cannot be.
         """
+        self.take_in()
         if not row.is_unfinished:
             raise TransferError("This download is done: there is no link to replace")
         if any(other.url == link.url and not other.is_cut for other in self._others_beside(row)):
@@ -234,6 +267,7 @@ class Session(Queue):
 
         Raises TransferError in a sentence where that cannot be; the row is as it was then.
         """
+        self.take_in()
         if row.status is not Status.FAILED:
             raise TransferError("Only a download that failed can go into another folder")
         if any(other.url == row.url and other is not row for other in self._unfinished(directory)):
@@ -319,12 +353,14 @@ class Session(Queue):
         self.etags.flush(now)
 
     def rest(self, now: float) -> None:
+        self.take_in(AT_ONCE)
         if self.mirror.is_stale:
             self.mirror.flush()
         self.store.flush(now, None)
         self.etags.save()
 
     def give_up(self, why: str = "") -> None:
+        self.take_in()
         self.interrupted(Status.PAUSED)
         self.end_tally()
         self.mirror.flush()
@@ -348,6 +384,7 @@ class Session(Queue):
 
         False: nothing can be kept on the disk now. `folders` are looked into, too.
         """
+        self.take_in()
         if self.store.is_open:
             return True
         if not self.store.open():
@@ -394,6 +431,7 @@ class Session(Queue):
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
+        self.take_in()
         self.ahead.close()
         super().close()
         self.etags.save()

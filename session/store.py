@@ -97,7 +97,8 @@ class Store:
 
     def flush(self, now: float, host: Host | None) -> None:
         """Write what changed: the list through `host` while one runs, else here."""
-        self.folders.flush(now)
+        if len(self._touched) <= AT_ONCE:  # else there is enough to do
+            self.folders.flush(now)
         if not self._path:
             return
         if self._handed is not None and now - self._handed >= CHECK:

@@ -28,12 +28,17 @@ _LONE = r"[0-9A-Fa-f]{32,128}"
 _SUMS = r"(?:md5|sha-?(?:1|256|384|512))"
 _LIST_NAME = rf"(?i){_SUMS}(?:sums?)?(?:\.txt)?|checksums?(?:\.txt)?|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
 _LIST_NAME += r"|_?asset-(?:library-meta|index)\.json"
+_HINTS = ("md5", "sha", "checksum", "meta4", "txt", "asset", "%")
+"""Every such name has one of these, as it stands in a link; most of ten thousand links have none."""
 _IS_LINK = r"\W*[A-Za-z][A-Za-z0-9+.-]*://.*"  # or is meant to be one
 _LAST = 999_999  # the lowest priority (RFC 5854, section 4.2.16.2)
 
 
 def is_list(url: str) -> bool:
     """Whether a link is, by its name, to a list and not to a file that is wanted for itself."""
+    last = url.partition("#")[0].partition("?")[0].rpartition("/")[2].lower()
+    if not any(hint in last for hint in _HINTS):
+        return False
     return re.fullmatch(_LIST_NAME, names.from_url(url)) is not None
 
 

@@ -170,10 +170,10 @@ def resolved(base: str, reference: str) -> str:
     return f"{folder}/{reference}"
 
 
-_LABEL = "[a-z]([a-z0-9-]{,30}[a-z0-9])?"
+_LABEL = "[a-z](?:[a-z0-9-]{,30}[a-z0-9])?"
 _PLAIN = re.compile(
-    rf"https?://({_LABEL}(\.{_LABEL}){{,5}}|[0-9]{{1,3}}(\.[0-9]{{1,3}}){{3}})"
-    r"(:([1-9][0-9]{,3}|[1-5][0-9]{4}))?/[!$%&'()*+,./:;=?@\w~-]{,2000}",
+    rf"https?://(?:{_LABEL}(?:\.{_LABEL}){{,5}}|[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}})"
+    r"(?::(?:[1-9][0-9]{,3}|[1-5][0-9]{4}))?/[!$%&'()*+,./:;=?@\w~-]{,2000}+",
     re.ASCII,
 )
 """Links that need no closer look; most of ten thousand are."""
@@ -463,8 +463,6 @@ def from_disposition(header: str) -> str:
 @functools.lru_cache(maxsize=64)  # of one link it is asked several times
 def from_url(url: str) -> str:
     """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
-    if _is_bare(url):
-        return safe(url.rpartition("/")[2])
     try:
         path = url.partition("?")[0] if _PLAIN.fullmatch(url) else _split(url).path
     except TransferError:
