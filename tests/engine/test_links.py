@@ -259,6 +259,24 @@ def test_any_text_gives_links_that_a_list_can_hold(text: str) -> None:
         one.encode()
 
 
+@given(st.lists(st.text("aZ9.-_~/?=%&+#:@,;!(é", max_size=12), min_size=1), st.sampled_from(" \n\t"))
+def test_a_text_of_plain_links_is_read_as_any_other(ends: list[str], space: str) -> None:
+    """What is quick is right, too: without its short cut the same links are found."""
+    text = space.join(f"https://h/{end}" for end in ends)
+    found = links.find_links(text)
+    if plain := links.plain_links(text):
+        assert plain == found
+        assert [link.url for link in names.parse_links(text)[0]] == plain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links, "_are_plain", lambda text: False)
+        assert links.find_links(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "nothing", f"https://h/a#sha256={SHA256}", "https://h/a,", "see https://h/a"])
+def test_what_needs_reading_is_not_plain(text: str) -> None:
+    assert links.plain_links(text) == []
+
+
 def test_links_are_counted_as_downloads() -> None:
     assert links.count_links(f"https://h/a https://h/a#sha256={SHA256} and https://h/b.") == 2
     assert links.count_links("nothing") == 0
