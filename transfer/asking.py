@@ -87,6 +87,8 @@ class Asking:
         """How it ended, and who was asked."""
         if self._mirror and not self.note:
             self._mirror.stands()
+        if not self.note:
+            return outcome
         return replace(outcome, note=". ".join(filter(None, (outcome.note, self.note))))
 
     def leave_mirror(self, why: str | TransferError, failures: int = 0) -> bool:

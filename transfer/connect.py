@@ -267,12 +267,11 @@ class Headers(dict[str, str]):
     """
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        super().__init__()
         for name, value in fields:
             key, text = name.lower(), value.strip(_BLANK)
             if "\n" in text:
                 text = re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
-            known = super().get(key)
+            known = dict.get(self, key)
             if known is None:
                 self[key] = text
             elif key not in _FIRST and (key not in _SAID_ONCE or known != text):
@@ -285,7 +284,7 @@ class Headers(dict[str, str]):
         return isinstance(name, str) and super().__contains__(name.lower())
 
     def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        return super().get(name.lower(), default)
+        return dict.get(self, name.lower(), default)
 
 
 class Answer:
@@ -450,11 +449,15 @@ class _Head:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self.is_cut = False
+        self._last = b""
+
+    @property
+    def is_cut(self) -> bool:
+        return not self._last.endswith(b"\n")
 
     def readline(self, limit: int) -> bytes:
         line: bytes = self._file.readline(limit)
-        self.is_cut = not line.endswith(b"\n")
+        self._last = line
         return line
 
     def close(self) -> None:

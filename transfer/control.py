@@ -177,7 +177,7 @@ class Control:
     def guarding(self) -> Iterator[None]:
         """While libraries own the socket: `attach` what is to be shut down; let go of it at the end."""
         self.was_cut = False
-        with self.turn.asking():
+        with self.turn:
             try:
                 yield
             finally:
@@ -214,8 +214,8 @@ class Control:
         self.check()
         limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]
         reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
-        with self.turn.taken_back():
-            self.turn.give()
+        with self.turn as turn:
+            turn.give()
             ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
         if self._waker.fileno() in ready:
             self._waker.drain()

@@ -49,7 +49,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(path.name + "~")
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: str | Path, most: int) -> bytes:
     """A file's content, not through a link. Raises OSError, and ValueError where it is none of ours."""
     fd = portable.open_file(path, os.O_RDONLY)
     try:
@@ -62,11 +62,11 @@ def read_regular(path: Path, most: int) -> bytes:
         os.close(fd)
 
 
-def note(path: str, uid: int, file: Path) -> None:
+def note(path: str, uid: int, file: str) -> None:
     """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
     fd = portable.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
     try:
-        os.write(fd, f"{json.dumps([uid, str(file)])}\n".encode())
+        os.write(fd, f"{json.dumps([uid, file])}\n".encode())
     finally:
         os.close(fd)
 

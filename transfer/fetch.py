@@ -40,7 +40,6 @@ from .space import Space
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from .body import Body
     from .connect import Answer, Client
@@ -670,12 +669,12 @@ def _published(job: Job, part: Part, name: str, note: str, control: Control) -> 
         return _skipped(job, name, "")
     have = None
     if is_update:
-        status = os.stat(portable.reach(str(path)))
-        have = Have(name=path.name, size=size, mtime=status.st_mtime, etag=validator.etag)
-    return Finished(filepath=str(path), size=size, note=note, have=have, verified=verified)
+        status = os.stat(portable.reach(path))
+        have = Have(name=os.path.basename(path), size=size, mtime=status.st_mtime, etag=validator.etag)
+    return Finished(filepath=path, size=size, note=note, have=have, verified=verified)
 
 
-def _note_done(job: Job, path: Path) -> None:
+def _note_done(job: Job, path: str) -> None:
     """So that it is not downloaded again where Blender dies before it has written its list."""
     if job.done:
         with suppress(OSError):

@@ -365,7 +365,8 @@ _EXTENSIONS = {
 }
 """Extensions by content type. Not :mod:`mimetypes`, which reads the system's files."""
 _FILE_EXTENSION = r"(?is).*[^.\s]\.([a-z][a-z0-9]{0,14}|3(?:dm|ds|gp|mf)|7z)\Z"  # and not that of a version
-_SCRIPTS = "action ashx asmx asp aspx axd cfm cgi dll do fcgi jsf jsp jspx php php3 php4 php5 php7 phtml pl"
+_SCRIPT = "action ashx asmx asp aspx axd cfm cgi dll do fcgi jsf jsp jspx php php3 php4 php5 php7 phtml pl"
+_SCRIPTS = frozenset(_SCRIPT.split())
 """Extensions that say nothing about the file which such a program sends."""
 _NAMING = frozenset(("file", "filename", "name"))
 """What programs call the file that they shall send."""
@@ -394,7 +395,7 @@ def _file_extension(name: str) -> str:
     """Without its dot; empty for a script's, which says nothing about the file that it sends."""
     match = re.match(_FILE_EXTENSION, name)
     extension = match[1].lower() if match else ""
-    return "" if extension in _SCRIPTS.split() else extension
+    return "" if extension in _SCRIPTS else extension
 
 
 def _file_in_path(url: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import digest, disk, names, portable
 from .job import Digest, IfExists, Phase, Stopped, TransferError, Validator
@@ -100,7 +100,12 @@ class File:
     @property
     def path(self) -> Path:
         """Where it stands, if it does."""
-        return Path(self.folder, self._name)
+        return Path(self.place)
+
+    @property
+    def place(self) -> str:
+        """The same as a text: a path costs as much as a system call."""
+        return os.path.join(self.folder, self._name)
 
     @property
     def fd(self) -> int:
@@ -121,15 +126,15 @@ class File:
         """Whether there is a descriptor."""
         return self._fd >= 0
 
-    def open(self, path: Path) -> None:
+    def open(self, path: str | Path) -> None:
         """Have it, under the name that it has now; late, if nothing has that. Raises TakenError, OSError."""
         if os.path.lexists(path):
             self._open(path)
         else:
             self.standing = Standing.LATE
 
-    def _open(self, path: Path) -> None:
-        self._fd = _locked(path)
+    def _open(self, path: str | Path) -> None:
+        self._fd = _locked(Path(path))
         self.standing = Standing.NAMED
 
     def make_nameless(self) -> None:
@@ -284,14 +289,14 @@ class Part:
             sleep(LOCK_LOOK)
 
     def _open(self) -> bool:
-        path, old, mark, memory = self.path, self._earlier, self._mark, self.received
+        path, old, mark, memory = self.file.place, self._earlier, self._mark, self.received
         is_old_there = old is not None and os.path.lexists(old)
         try:
             if old and is_old_there and not os.path.lexists(path):
                 self._take_over(old)
             else:
                 self.file.open(path)
-                self._read_sidecar(_sidecar(path), self._about["url"])
+                self._read_sidecar(path + names.SIDECAR, self._about["url"])
             if old and not is_old_there:  # taken over by a process that died before the last step
                 disk.remove(_sidecar(old))
             is_known = bool(mark) and self.file.is_open and self.file.look() == mark
@@ -314,7 +319,7 @@ class Part:
         taken over again, or it is ours.
         """
         self.file.open(old)
-        self._read_sidecar(_sidecar(old), None)
+        self._read_sidecar(str(_sidecar(old)), None)
         if self._about["digest"]:  # the same file has another validator elsewhere
             self.received.validator = Validator()
         self._save()
@@ -578,9 +583,10 @@ class Part:
             self._lost = error
             raise
 
-    def _read_sidecar(self, path: Path, url: str | None) -> None:
+    def _read_sidecar(self, path: str, url: str | None) -> None:
         """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
         try:
+            os.lstat(path)  # nearly always it is not there, and to open it would cost ten times as much
             about = json.loads(disk.read_regular(path, SIDECAR_SIZE))
             self.received = _parse(about, url, self.file.size)
             self._has_sidecar = True
@@ -600,10 +606,10 @@ class Part:
         if_exists: IfExists,
         *,
         mtime: float | None = None,
-        placed: Callable[[Path], None] = lambda path: None,
+        placed: Callable[[str], None] = lambda path: None,
         wait: portable.Wait = time.sleep,
-    ) -> Path | None:
-        """Give the file its final name in one atomic step; None if SKIP found the name taken.
+    ) -> str | None:
+        """Give the file its final name in one atomic step: its path; None if SKIP found the name taken.
 
         `placed` is told as soon as nothing else is left, before anything waits for the disk. `wait` waits
         for somebody who has the file open, where that is in the way; it may raise.
@@ -615,19 +621,21 @@ class Part:
                 os.utime(self.file.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
         self._sync(portable.sync_file)
         self._check_place()
-        with self._let_go(), _telling_of_scanners(self.path):
-            path = self._place(name, if_exists, wait)
+        with self._let_go():
+            try:
+                path = self._place(name, if_exists, wait)
+            except FileNotFoundError as error:
+                _tell_of_scanners(self.path, error)
         if path:
             if self.file.standing is not Standing.NAMELESS:
                 with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                     disk.remove(self.sidecar)
-            plain = Path(portable.plain(path))
-            placed(plain)
+            path = portable.plain(path)
+            placed(path)
             with suppress(OSError):
                 portable.sync_folder(self.file.folder)
             self._unlock()
-            return plain
-        return None
+        return path
 
     @contextmanager
     def _let_go(self) -> Iterator[None]:
@@ -701,16 +709,12 @@ def _is_ours(status: os.stat_result, path: Path) -> bool:
         return False
 
 
-@contextmanager
-def _telling_of_scanners(path: Path) -> Iterator[None]:
-    """They look at a file when it is closed, and take it away. Raises TransferError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if not path.parent.is_dir():
-            raise
-        what = f"“{path.name}” was taken away when it was complete"
-        raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
+def _tell_of_scanners(path: Path, error: FileNotFoundError) -> NoReturn:
+    """They look at a file when it is closed, and take it away. Raises TransferError, or the error itself."""
+    if not path.parent.is_dir():
+        raise error
+    what = f"“{path.name}” was taken away when it was complete"
+    raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
 
 
 def _candidates(folder: str, name: str, if_exists: IfExists) -> Iterator[str]:

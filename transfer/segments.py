@@ -380,6 +380,8 @@ class Segments:
         self._close_all(lambda segment: not segment.control)
 
     def _close_all(self, condition: Callable[[Segment], bool]) -> None:
+        if not self._segments:  # nearly always
+            return
         with self.lock:
             for segment in filter(condition, self._segments):
                 self._connections.end(segment)  # then nobody else closes it

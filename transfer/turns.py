@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 from . import portable
 
@@ -28,6 +29,7 @@ class Turn:
 
     def __init__(self) -> None:
         self._is_server_quick = self._is_disk_quick = True  # the last time
+        self._was_mine, self._began = False, 0.0
         self.is_mine = False
 
     def take(self, patience: float = PATIENCE) -> None:
@@ -41,25 +43,15 @@ class Turn:
             self.is_mine = False
             self._lock.release()
 
-    @contextmanager
-    def taken_back(self) -> Iterator[None]:
-        """Others may compute meanwhile, if it is given; then it is this one's again."""
-        was_mine = self.is_mine
-        try:
-            yield
-        finally:
-            if was_mine:
-                self.take()
+    def __enter__(self) -> Self:
+        """A wait for a server begins, in which it may be given; afterwards it is this worker's again."""
+        self._began, self._was_mine = time.monotonic(), self.is_mine
+        return self
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """While a server is asked."""
-        began = time.monotonic()
-        with self.taken_back():
-            try:
-                yield
-            finally:
-                self._is_server_quick = time.monotonic() - began < BRIEF
+    def __exit__(self, *_: object) -> None:
+        self._is_server_quick = time.monotonic() - self._began < BRIEF
+        if self._was_mine:
+            self.take()
 
     def expect(self, sock: socket.socket) -> None:
         """An answer will come over this socket: others compute meanwhile, unless its head comes at once."""

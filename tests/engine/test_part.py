@@ -144,7 +144,7 @@ def test_modes(tmp_path: Path, mask: int) -> None:
         os.umask(old)
     wanted = 0o666 & ~mask
     assert [stat.S_IMODE(path.stat().st_mode) for path in (part.path, part.sidecar)] == [wanted, wanted]
-    path = part.publish("a.bin", IfExists.RENAME)
+    path = Path(part.publish("a.bin", IfExists.RENAME) or "")
     assert path
     assert stat.S_IMODE(path.stat().st_mode) == wanted
 
@@ -351,7 +351,7 @@ def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
 def test_publishing_under_a_free_name(part: Part, tmp_path: Path, if_exists: IfExists) -> None:
     _fill(part, 1000)
     part.checkpoint()
-    assert part.publish("b.bin", if_exists) == tmp_path / "b.bin"
+    assert part.publish("b.bin", if_exists) == str(tmp_path / "b.bin")
     assert names(tmp_path) == ["b.bin"]
 
 
@@ -361,7 +361,7 @@ def test_a_name_is_never_taken_from_somebody(part: Part, tmp_path: Path) -> None
         name = "b.bin" if not number else f"b ({number}).bin"
         (tmp_path / name).write_text("mine")
     assert part.publish("b.bin", IfExists.SKIP) is None
-    assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b (3).bin"
+    assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b (3).bin")
     assert (tmp_path / "b.bin").read_text() == "mine"
 
 
@@ -386,7 +386,7 @@ def test_when_publishing_fails_nothing_stands_under_the_name(
         with pytest.raises(OSError, match="error"):
             part.publish("b.bin", IfExists.RENAME)
     assert names(tmp_path) == [part.path.name]
-    assert part.publish("b.bin", IfExists.RENAME) == tmp_path / "b.bin"
+    assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b.bin")
 
 
 class Told:
@@ -581,7 +581,7 @@ def test_what_somebody_began_meanwhile_and_left_is_gone_on_with_by_the_next_try(
 def test_what_comes_whole_has_no_name_before_its_last(tmp_path: Path, if_exists: IfExists) -> None:
     part = _come_whole(tmp_path)
     assert names(tmp_path) == []
-    assert part.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    assert part.publish("a.bin", if_exists) == str(tmp_path / "a.bin")
     assert names(tmp_path) == ["a.bin"]
     assert (tmp_path / "a.bin").read_bytes() == pattern(5000)
     assert (tmp_path / "a.bin").stat().st_nlink == 1
@@ -600,7 +600,7 @@ def test_where_the_system_has_no_such_files_nothing_else_changes(
     if lacks != "files without a name":
         monkeypatch.setattr(portable, "give_name", refuse)
     part = _come_whole(tmp_path)
-    assert part.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    assert part.publish("a.bin", if_exists) == str(tmp_path / "a.bin")
     assert names(tmp_path) == ["a.bin"]
     assert (tmp_path / "a.bin").read_bytes() == pattern(5000)
 
@@ -613,11 +613,11 @@ def test_a_file_without_a_name_goes_by_what_is_there(tmp_path: Path, if_exists: 
     part.discard()
     replaces = if_exists in (IfExists.OVERWRITE, IfExists.UPDATE)
     assert (tmp_path / "a.bin").read_bytes() == (pattern(5000) if replaces else b"old")
-    assert path == {IfExists.RENAME: tmp_path / "a (1).bin", IfExists.SKIP: None}.get(
-        if_exists, tmp_path / "a.bin"
+    assert path == {IfExists.RENAME: str(tmp_path / "a (1).bin"), IfExists.SKIP: None}.get(
+        if_exists, str(tmp_path / "a.bin")
     )
     if path:
-        assert path.read_bytes() == pattern(5000)
+        assert Path(path).read_bytes() == pattern(5000)
     assert not [name for name in names(tmp_path) if ".part" in name]
 
 
@@ -652,11 +652,11 @@ def test_where_two_come_whole_at_once_it_is_as_if_one_had_come_after_the_other(
 ) -> None:
     """Nothing stands in the folder yet that the one could keep from the other."""
     first, second = _come_whole(tmp_path), _come_whole(tmp_path)
-    assert first.publish("a.bin", if_exists) == tmp_path / "a.bin"
+    assert first.publish("a.bin", if_exists) == str(tmp_path / "a.bin")
     path = second.publish("a.bin", if_exists)
     second.discard()
-    numbered = {IfExists.RENAME: tmp_path / "a (1).bin", IfExists.SKIP: None}
-    assert path == numbered.get(if_exists, tmp_path / "a.bin")
+    numbered = {IfExists.RENAME: str(tmp_path / "a (1).bin"), IfExists.SKIP: None}
+    assert path == numbered.get(if_exists, str(tmp_path / "a.bin"))
     assert names(tmp_path) == (["a (1).bin", "a.bin"] if if_exists is IfExists.RENAME else ["a.bin"])
     assert {(tmp_path / name).read_bytes() for name in names(tmp_path)} == {pattern(5000)}
 

@@ -90,14 +90,14 @@ def test_it_is_kept_while_answers_come_at_once_and_given_once_they_do_not(
         there.send(b"HTTP/1.1 200 OK\r\n\r\n")
         monkeypatch.setattr(turns, "BRIEF", DEADLINE)
         turn.take()
-        with turn.asking():
+        with turn:
             turn.expect(here)
             assert turn.is_mine
         monkeypatch.setattr(turns, "BRIEF", 0.0)  # so no answer is quick any more
-        with turn.asking():
+        with turn:
             turn.expect(here)
             assert turn.is_mine
-        with turn.asking():
+        with turn:
             turn.expect(here)
             assert not turn.is_mine
         assert turn.is_mine

@@ -88,7 +88,7 @@ def test_publishing_waits_for_whoever_looks_at_the_new_file(
         if len(waits) == 3:
             scanner.close()
 
-    assert part.publish("a.bin", if_exists, wait=wait) == tmp_path / "a.bin"
+    assert part.publish("a.bin", if_exists, wait=wait) == str(tmp_path / "a.bin")
     assert len(waits) == 3
     assert (tmp_path / "a.bin").read_bytes() == DATA
     assert names(tmp_path) == ["a.bin"]
