@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from ..workers import Download, Status
+
+_key = os.path.normcase  # Windows: a folder that is written in another case is the same one
 
 
 class Rows:
@@ -49,7 +52,7 @@ class Rows:
 
     def within(self, directory: str) -> Iterable[Download]:
         """The rows whose files go into this folder, in no order. Cheap, however many folders there are."""
-        return self._by_folder.get(directory, {}).values()
+        return self._by_folder.get(_key(directory), {}).values()
 
     def queued(self) -> Iterable[Download]:
         """The rows that wait for their turn, first the next. Cheap, however long the list."""
@@ -99,13 +102,13 @@ class Rows:
         self._file(row)
 
     def _file(self, row: Download) -> None:
-        self._by_folder.setdefault(row.directory, {})[row.uid] = row
+        self._by_folder.setdefault(_key(row.directory), {})[row.uid] = row
 
     def _unfile(self, row: Download) -> None:
-        within = self._by_folder[row.directory]
+        within = self._by_folder[_key(row.directory)]
         del within[row.uid]
         if not within:
-            del self._by_folder[row.directory]
+            del self._by_folder[_key(row.directory)]
 
     def move(self, row: Download, direction: str, show: str = "ALL") -> int:
         """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place.

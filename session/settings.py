@@ -107,7 +107,7 @@ def folder(chosen: str) -> str:
     if not portable.is_absolute(path):
         whole = readable(portable.downloads_folder())
         raise TransferError(f"“{readable(chosen)}” is no whole path. Choose a folder, such as “{whole}”")
-    return os.path.normpath(path)
+    return os.path.normpath(portable.plain(path))
 
 
 QUOTES = ('""', "''", "“”")  # that people copy with a path

@@ -714,6 +714,10 @@ def _interleaved(found: Iterable[Any]) -> list[Any]:
     return [addresses[i] for i in range(longest) for addresses in families.values() if i < len(addresses)]
 
 
+class _ForbiddenError(OSError):
+    """This computer itself does not let us connect."""
+
+
 class _Race:
     """Connects to several addresses at once, started one after the other."""
 
@@ -732,6 +736,8 @@ class _Race:
                 raise TimeoutError("no address answered")
             if sock := self._first_connected():
                 return sock
+        if isinstance(self._error, PermissionError):
+            raise _ForbiddenError from self._error
         raise self._error
 
     def _start(self, address: Any) -> None:
@@ -760,7 +766,7 @@ class _Race:
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not number:
                 return sock
-            self._drop(sock, OSError(number, os.strerror(number)))
+            self._drop(sock, OSError(number, os.strerror(number), None, number))  # the last one is Windows'
         return None
 
     def _drop(self, sock: socket.socket, error: OSError) -> None:
@@ -859,6 +865,7 @@ _FINAL: tuple[tuple[type[BaseException], str], ...] = (
 )
 _PASSING: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "The {server} cannot be found. Check the link and the network"),
+    (_ForbiddenError, "This computer does not let Blender connect to {host}. Check its firewall"),
     (ConnectionRefusedError, "The {server} refuses connections"),
     (ssl.SSLError, "A secure connection to {host} could not be made"),
     (http.client.RemoteDisconnected, "The {server} closed the connection without an answer"),

@@ -423,16 +423,21 @@ def downloads_folder() -> str:
 if sys.platform == "win32":
 
     def _known_downloads() -> str:
-        """OneDrive, or the user, may have moved it: SHGetKnownFolderPath(FOLDERID_Downloads) knows."""
+        """OneDrive, or the user, may have moved it: SHGetKnownFolderPath(FOLDERID_Downloads) knows.
+
+        Also where its drive is missing, which is then said; unasked Windows would name no folder at all.
+        """
         import uuid
 
         folder_id = uuid.UUID("374DE290-123F-4565-9164-39C4925E467B").bytes_le
         found = ctypes.c_wchar_p()
         try:
-            ctypes.windll.shell32.SHGetKnownFolderPath(folder_id, 0, None, ctypes.byref(found))
+            ctypes.windll.shell32.SHGetKnownFolderPath(folder_id, _UNVERIFIED, None, ctypes.byref(found))
             return found.value or ""
         finally:
             ctypes.windll.ole32.CoTaskMemFree(found)
+
+    _UNVERIFIED = 0x4000  # KF_FLAG_DONT_VERIFY
 
 else:
 

@@ -91,18 +91,22 @@ def test_without_a_desktop_it_is_downloads_in_the_home_folder(home: Path) -> Non
 
 
 @on_windows
-def test_the_downloads_folder_is_the_known_folder(tmp_path: Path) -> None:
-    """OneDrive moves it: then it is not the one in the user's folder."""
+@pytest.mark.parametrize(
+    "moved", ["{folder}\\OneDrive ünï\\Downloads", "{folder}\\gone 🎨", "Q:\\", "q:\\Downloads"]
+)
+def test_the_downloads_folder_is_the_known_folder(tmp_path: Path, moved: str) -> None:
+    """OneDrive or the user moves it: then it is not in the user's own folder; its drive may be missing."""
     import winreg
 
     key = r"Software\Microsoft\Windows\CurrentVersion\Explorer\User Shell Folders"
-    name, moved = "{374DE290-123F-4565-9164-39C4925E467B}", str(tmp_path / "OneDrive ünï" / "Downloads")
+    name, moved = "{374DE290-123F-4565-9164-39C4925E467B}", moved.format(folder=tmp_path)
     with winreg.CreateKey(winreg.HKEY_CURRENT_USER, key) as folders:
         try:
             before: str | None = winreg.QueryValueEx(folders, name)[0]
         except FileNotFoundError:
             before = None
-        os.makedirs(moved)
+        if "OneDrive" in moved:
+            os.makedirs(moved)
         winreg.SetValueEx(folders, name, 0, winreg.REG_SZ, moved)
         try:
             assert portable.downloads_folder() == moved

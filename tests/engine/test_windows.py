@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from driving import (
@@ -43,10 +44,12 @@ from server import (
     unreachable_port,
 )
 
-from background_downloads.transfer import portable
+from background_downloads.session import rows as rows_module
+from background_downloads.transfer import connect, portable
 from background_downloads.transfer.disk import explained
 from background_downloads.transfer.job import Settings, TransferError
 from background_downloads.transfer.part import Part
+from background_downloads.workers import Download
 
 DATA = pattern(200_000)
 URL = "https://files.example/a.bin"
@@ -221,6 +224,20 @@ def test_a_name_that_windows_does_not_take_becomes_one_that_it_takes(
     assert path.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("letter", ["🎨", "ü", "é", "語", "x"])
+def test_a_name_of_any_length_fits(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, letter: str
+) -> None:
+    """Windows takes 255 UTF-16 units; the partial file and its sidecar have names, too."""
+    header = f"attachment; filename*=UTF-8''{quote(letter * 300)}.blend"
+    url = server.add(f"/{quote(letter * 60)}.bin", body=DATA, headers={"Content-Disposition": header})
+    path = finished(fetch(url, tmp_path))
+    assert path.name.startswith(letter * 40)
+    assert path.suffix == ".blend"
+    assert len(path.name.encode("utf-16-le")) <= 2 * 255
+    assert path.read_bytes() == DATA
+
+
 @on_windows
 def test_names_that_differ_in_case_are_one(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     for name in ("Rock.bin", "rock.bin", "ROCK.BIN"):
@@ -234,6 +251,20 @@ def test_a_folder_in_another_case_has_the_same_partial_file(tmp_path: Path) -> N
     with pytest.raises(TransferError, match="Another Blender"):
         opened(URL, str(tmp_path).upper(), None)
     part.close()
+
+
+def test_a_folder_in_another_case_has_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is being downloaded into `c:\\dl` is not asked for again into `C:\\dl`."""
+    monkeypatch.setattr(rows_module, "_key", ntpath.normcase)
+    rows = rows_module.Rows()
+    row = Download(uid=1, url=URL, directory="c:\\dl")
+    rows.append(row)
+    assert list(rows.within("C:/DL")) == [row]
+    rows.change_folder(row, "D:\\dl")
+    assert not rows.within("C:\\dl")
+    assert list(rows.within("d:\\Dl")) == [row]
+    rows.drop([row])
+    assert not rows.within("D:\\dl")
 
 
 def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_path: Path) -> None:
@@ -441,6 +472,38 @@ def test_a_machine_without_ipv6(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
     monkeypatch.setattr(socket, "socket", Socket)
     assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+
+
+class AtOnce(socket.socket):
+    """A firewall refuses what we ask for."""
+
+    def connect(self, address: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+class Later(socket.socket):
+    """It refuses when it has thought about it, or has asked the user."""
+
+    def getsockopt(self, level: int, option: int, *args: Any) -> Any:
+        if option == socket.SO_ERROR:
+            return getattr(errno, "WSAEACCES", errno.EACCES)
+        return super().getsockopt(level, option, *args)
+
+
+@pytest.mark.parametrize("kind", [AtOnce, Later])
+def test_a_firewall_of_this_computer_is_named(
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    no_delays: None,
+    kind: type[socket.socket],
+) -> None:
+    url = server.add("/a.bin", body=DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(connect.socket, "socket", kind)
+        assert "Check its firewall" in failed(fetch(url, tmp_path))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
 @on_windows

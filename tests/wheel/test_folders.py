@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,14 @@ def test_a_folder_is_understood_as_people_write_it(extension: Extension, tmp_pat
     folder = tmp_path / "a folder"
     written = str(folder).replace(" ", "%20") if "file:" in text.lower() else str(folder)
     assert settings(extension).folder(text.format(written)) == str(folder)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has such paths")
+@pytest.mark.parametrize("text", ["\\\\?\\{}", "\\\\?\\{}\\x\\..", '"\\\\?\\{}"'])
+def test_a_path_in_windows_long_form_is_the_plain_one(
+    extension: Extension, tmp_path: Path, text: str
+) -> None:
+    assert settings(extension).folder(text.format(tmp_path)) == str(tmp_path)
 
 
 def test_escapes_in_a_file_link_may_be_no_utf_8_and_those_in_a_path_are_its_own(
