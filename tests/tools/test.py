@@ -365,7 +365,7 @@ def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
                 part.name, part.seconds = tests, time.monotonic() - started
                 parts.append(part)
                 outputs.append(f"{tests}\n{output.strip()}")
-                say(f"  Wine, {tests}: {part.counts} ({part.seconds:.0f} s)")
+                say(f"  Wine, {tests}: {part.counts} ({part.seconds:.0f} s)", *part.failures, sep="\n    ")
 
     count = 2 if len(files) > len(WINDOWS_PART) else 1
     with ThreadPoolExecutor(count) as pool:
