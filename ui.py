@@ -180,7 +180,7 @@ def _draw_overall(layout: Any, view: _View) -> None:
     counts = session.rows.counts
     text_width = view.width - OVERALL_MARGINS * view.scale
     if pace := session.mirror.pace:
-        line.progress(factor=pace.share, text=words.fitting(pace.texts, text_width, view.measure))
+        line.progress(factor=pace.share, text=pace.text(text_width, view.measure))
     else:
         line.label(text=words.clipped(words.idle(counts), text_width, view.measure), translate=False)
     if counts[Status.RUNNING] + counts[Status.QUEUED]:
@@ -471,7 +471,7 @@ def draw_status_bar(self: Any, context: Any) -> None:
     if not ((session := peek()) and (pace := session.mirror.pace)):
         return
     width = STATUS_BAR_UNITS * UNIT * _scale(context)
-    text = words.fitting(pace.texts, width - 2.0 * UNIT * _scale(context), _measure(context))
+    text = pace.text(width - 2.0 * UNIT * _scale(context), _measure(context))
     line = self.layout.row(align=True)
     opener = line.row(align=True)
     opener.ui_units_x = STATUS_BAR_UNITS

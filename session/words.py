@@ -9,7 +9,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -211,6 +211,12 @@ class Pace:
         rest = f"{left(self.left)} left" if self.left is not None else ""
         lengths = (share, count, failed, rest), (count, failed, rest), (count, failed), (count,)
         return tuple(", ".join(filter(None, parts)) for parts in lengths)
+
+    def text(self, width: float, measure: Measure) -> str:
+        """The longest of them that has room for whatever the numbers become: so its form stays as it is."""
+        widest = replace(self, share=0.88, done=self.number, left=88 * 60.0).texts
+        fits = (text for text, most in zip(self.texts, widest, strict=True) if measure(most) <= width)
+        return next(fits, self.texts[-1])
 
 
 def pace(tally: Tally, counts: Mapping[Status, int], running: Collection[Download]) -> Pace:

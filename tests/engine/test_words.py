@@ -171,6 +171,26 @@ def test_the_pace_of_a_run_counts_ended_running_and_waiting() -> None:
     assert pace.texts[-1] == "1 of 5"
 
 
+@given(
+    st.integers(1, 45),
+    st.integers(0, 30),
+    st.floats(0, 1),
+    st.none() | st.floats(0, 80 * 60),
+    st.none() | st.floats(0, 80 * 60),
+)
+def test_what_is_said_of_all_has_one_form_whatever_the_numbers_become(
+    width: int, done: int, share: float, left: float | None, later: float | None
+) -> None:
+    paces = [
+        words.Pace(share=share, done=count, number=30, failed=2, left=rest)
+        for count, rest in ((0, left), (done, later))
+    ]
+    texts = [pace.text(width, len) for pace in paces]
+    forms = {pace.texts.index(text) for pace, text in zip(paces, texts, strict=True) if pace.left is not None}
+    assert len(forms) <= 1
+    assert [("%" in text) for text in texts] == [width >= len("88%, 30 of 30, 2 failed, 88 min left")] * 2
+
+
 def test_the_time_left_is_not_told_before_anything_is_known_of_it() -> None:
     pace = words.pace(Tally(), {Status.QUEUED: 3}, [])
     assert (pace.share, pace.left, pace.texts[0]) == (0.0, None, "0%, 0 of 3")
