@@ -29,6 +29,7 @@ class Asking:
         """Why the server itself is asked, where there is a mirror; a sentence for people."""
         self._url = url
         self._mirror: Mirror | None = None  # by which something came
+        self._place = ""  # on another server, where the link led and something came from
 
     def via(self, client: Client) -> str:
         """The mark of the mirror that is asked next; empty: the server is."""
@@ -61,11 +62,31 @@ class Asking:
                     raise
                 self.note = str(error)
         try:
-            return _follow(client, control, self._url, headers, check)
+            at_place = self._at_place(client, control, headers)
+            return at_place or _follow(client, control, self._url, headers, check)
         except TryAgain as error:
             if not self.note:
                 raise
             raise TryAgain(f"{error}. {self.note}", retry_after=error.retry_after) from error
+
+    def came_from(self, url: str) -> None:
+        """Some of the file comes from there."""
+        self._place = url if _server(url) != _server(names.quoted(self._url)) else ""
+
+    def _at_place(self, client: Client, control: Control, headers: Mapping[str, str]) -> Answer | None:
+        """Ask for more of the file where some of it came from: a link may lead elsewhere each time, and each
+        of those servers has names of its own for the same version. None: this one does not bring it.
+        """
+        place = self._place
+        if not place or "Range" not in headers:
+            return None
+        with suppress(TransferError):
+            answer = client.get(place, headers, control, cookies=client.no_cookies())
+            if answer.status_code == 206:
+                return answer
+            skip(answer, client)
+        self._place = ""
+        return None
 
     def _mirrored(
         self, client: Client, control: Control, headers: Mapping[str, str], check: Callable[[], None]
@@ -114,6 +135,11 @@ class Asking:
                 why = "does not bring all of it"
         self.note = str(self._mirror.why(why))
         return True
+
+
+def _server(url: str) -> str:
+    """The beginning of a link that was `quoted`, up to its path."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _follow(

@@ -27,6 +27,8 @@ from driving import (
     part_of,
 )
 from server import (
+    Behaviour,
+    Exchange,
     Server,
     after,
     changed,
@@ -62,6 +64,7 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 OVERLAP = 64 << 10
 JOINT = 16 << 10
 KEPT = 200_000
+DATE = "Wed, 01 Jan 2020 00:00:00 GMT"
 
 
 def asked(server: Server, path: str = "/a.bin") -> list[str | None]:
@@ -644,3 +647,48 @@ def test_a_new_process_reads_once_what_is_there(
     reads = Reads(monkeypatch)
     finished(fetch(server.url("/a.bin"), tmp_path, sha256=SHA256))
     assert reads.total <= KEPT + OVERLAP + HEAD
+
+
+# -- Links that lead elsewhere each time, as those of mirrors do, each of which has validators of its own.
+
+
+def leads_round(server: Server, *behaviours: Behaviour, host: str = "localhost") -> str:
+    """The link; the first of the places to which it leads behaves so."""
+    for number in range(3):
+        more = () if number else behaviours
+        date = f"Wed, 01 Jan 2020 00:00:0{number} GMT"
+        server.add(f"/{number}.bin", *more, body=DATA, etag=f'"{number}"', last_modified=date)
+
+    def lead(exchange: Exchange) -> None:
+        exchange.reply(302, {"Location": server.url(f"/{exchange.number % 3}.bin", host=host)})
+
+    return server.add("/a.bin", lead)
+
+
+def test_more_is_asked_for_where_some_came_from(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    url = leads_round(server, cut_after(KEPT))
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert len(asked(server)) == 1
+    assert asked(server, "/0.bin") == [None, f"bytes={KEPT - OVERLAP}-"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "fault", [status(403), status(503), ignore_range, cut_before_headers], ids=["403", "503", "200", "cut"]
+)
+def test_the_link_is_asked_again_where_that_place_does_not_bring_it(
+    fetch: Fetcher, server: Server, tmp_path: Path, fault: Behaviour, host: str
+) -> None:
+    url = leads_round(server, first(1, cut_after(KEPT)), after(1, fault), host=host)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert len(asked(server, "/1.bin")) == 1
+
+
+def test_a_file_of_several_servers_with_one_etag_has_a_date_on_each(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    other_date = changed(etag='"1"', last_modified="Thu, 02 Jan 2020 00:00:00 GMT")
+    cut = first(1, cut_after(KEPT))
+    url = server.add("/a.bin", cut, other_date, body=DATA, etag='"1"', last_modified=DATE)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
