@@ -18,8 +18,10 @@ from typing import Any, Self
 ID = "background_downloads"
 MODULE = f"bl_ext.user_default.{ID}"
 EMPTY = "bl_ext.user_default.empty"
+FLOOR = "bl_ext.user_default.floor"
+"""An add-on of as many classes as the extension has, which do nothing."""
 PRODUCT = ("*.py", "*.toml", "session", "transfer", "hosts")
-MANIFEST = 'schema_version = "1.0.0"\nid = "empty"\nversion = "1.0.0"\nname = "Empty"\ntagline = "Nothing"\n'
+MANIFEST = 'schema_version = "1.0.0"\nid = "{}"\nversion = "1.0.0"\nname = "Empty"\ntagline = "Nothing"\n'
 MANIFEST += 'maintainer = "Nobody"\ntype = "add-on"\nblender_version_min = "4.2.0"\nlicense = ["SPDX:0BSD"]\n'
 
 
@@ -87,9 +89,34 @@ def plant(tree: Path, profile: Path) -> None:
             shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, target)
-    (repository / "empty").mkdir()
-    (repository / "empty" / "blender_manifest.toml").write_text(MANIFEST)
-    (repository / "empty" / "__init__.py").write_text("def register(): pass\ndef unregister(): pass\n")
+    _plant(repository / "empty", "def register(): pass\ndef unregister(): pass\n")
+    classes = "".join(_CLASS.format(number) for number in range(CLASSES))
+    _plant(repository / "floor", f"import bpy\n{classes}{_REGISTER}")
+
+
+CLASSES = 37  # that the extension registers
+_CLASS = """
+class FLOOR_OT_do{0}(bpy.types.Operator):
+    'Do nothing'
+    bl_idname = "floor.do{0}"
+    bl_label = "Do {0}"
+    text: bpy.props.StringProperty(name="Text", options={{"SKIP_SAVE"}})
+    def execute(self, context):
+        return {{"FINISHED"}}
+"""
+_REGISTER = """
+def register():
+    for cls in bpy.types.Operator.__subclasses__():
+        if cls.__module__ == __name__:
+            bpy.utils.register_class(cls)
+def unregister(): pass
+"""
+
+
+def _plant(folder: Path, code: str) -> None:
+    folder.mkdir()
+    (folder / "blender_manifest.toml").write_text(MANIFEST.format(folder.name))
+    (folder / "__init__.py").write_text(code)
 
 
 # -- Inside.
