@@ -15,6 +15,7 @@ from background_downloads.transfer.answers import (
     Verdict,
     judge,
     redirected,
+    refusal,
     timestamp,
 )
 from background_downloads.transfer.job import TransferError, TryAgain, Validator
@@ -167,6 +168,94 @@ def test_the_whole_file(
 @pytest.mark.parametrize("validator", [NOTHING, Validator()])
 def test_with_a_digest_the_whole_file_is_compared_with_what_is_there(validator: Validator) -> None:
     assert verdict(200, BARE, known(validator), digest=True, **FULL) is Verdict.SAME
+
+
+# A part that is said to be whole, and one that nobody asked for.
+
+
+@pytest.mark.parametrize(
+    ("status", "length", "said", "is_part", "size", "reach"),
+    [
+        (206, "500", span(), True, SIZE, SIZE),
+        (206, "", span(end=700), True, SIZE, 700),
+        (206, "500", {}, True, None, 500),
+        (200, "500", span(), True, SIZE, SIZE),
+        (203, "700", span(0, 700), True, SIZE, 700),
+        (200, "500", span(size="*"), True, None, SIZE),
+        (200, "1000", span(0), False, SIZE, SIZE),  # all of it
+        (200, "700", span(0, 700, 700), False, 700, 700),
+        (200, "700", span(0, 700, "*"), False, 700, 700),
+        (200, "1000", span(), False, SIZE, SIZE),  # what it brings is no range
+        (200, "499", span(), False, 499, 499),
+        (200, "501", span(), False, 501, 501),
+        (200, "", span(), False, None, None),
+        (404, "500", span(), False, 500, 500),
+    ],
+)
+def test_a_part_whatever_its_status(
+    status: int, length: str, said: dict[str, str], is_part: bool, size: int | None, reach: int | None
+) -> None:
+    fields = {key.replace("_", "-"): value for key, value in said.items()}
+    head = Head(status, fields, int(length) if length else None)
+    assert (head.is_part, head.size, head.reach) == (is_part, size, reach)
+
+
+@pytest.mark.parametrize("asked", [WHOLE, IF_NEWER])
+@pytest.mark.parametrize("status", [200, 206])
+def test_of_a_part_that_nobody_asked_for_only_a_beginning_is_taken(status: int, asked: Asked) -> None:
+    beginning, nothing = span(0, 700) | {"length": "700"}, known(NOTHING, [])
+    assert verdict(status, asked, nothing, **beginning) is Verdict.WHOLE
+    wrong = [
+        span() | {"length": "500"},
+        span(1, 700) | {"length": "699"},
+        beginning | {"Content_Encoding": "gzip"},
+    ]
+    if status == 206:
+        wrong += [span(0, 700, "*") | {"length": "700"}, beginning | {"length": "699"}, {}]
+    for said in wrong:
+        with pytest.raises(TransferError, match="only a part of the file") as error:
+            verdict(status, asked, nothing, **said)
+        assert not isinstance(error.value, TryAgain)
+
+
+@pytest.mark.parametrize(
+    ("length", "said", "expected"),
+    [
+        (SIZE - START, {}, Verdict.ASK_WHOLE),  # as long as the range
+        (SIZE - START + 1, {}, Verdict.WHOLE),
+        (SIZE - START - 1, {}, Verdict.WHOLE),
+        (SIZE - START, SAID, Verdict.ASK_WHOLE),
+        (77, SAID, Verdict.ASK_WHOLE),  # this very version in another size
+        (SIZE - START, {"ETag": '"2"'}, Verdict.WHOLE),
+        (77, {"ETag": '"2"'}, Verdict.WHOLE),
+        (SIZE, SAID, Verdict.ASK_BARE),
+    ],
+)
+def test_what_is_said_to_be_whole_may_be_the_range(
+    length: int, said: dict[str, str], expected: Verdict
+) -> None:
+    assert verdict(200, RANGE, known(STRONG), length=str(length), **said) is expected
+    if expected is Verdict.ASK_WHOLE:
+        assert verdict(200, RANGE, known(STRONG, size=None), length=str(length), **said) is not expected
+        assert verdict(200, WHOLE, known(STRONG), length=str(length), **said) is Verdict.WHOLE
+
+
+def test_a_strong_etag_is_enough_where_dates_differ() -> None:
+    said = span() | SAID | {"Last_Modified": OTHER}
+    assert verdict(206, BARE, known(Validator('"1"', OLD)), **said) is Verdict.RANGE
+    weak = span() | {"ETag": 'W/"1"', "Last_Modified": OTHER}
+    assert verdict(206, BARE, known(WEAK), **weak) is Verdict.ASK_ANEW
+    other_size = span(size=SIZE + 1) | SAID | {"Last_Modified": OTHER}
+    assert verdict(206, BARE, known(Validator('"1"', OLD)), **other_size) is Verdict.ASK_ANEW
+
+
+EXPLAINED = {202, 204, 400, 401, 403, 404, 407, 408, 410, 416, 425, 429, 451, 500, 502, 503, 504, 511}
+EXPLAINED |= {520, 522, 524}
+
+
+def test_each_refusal_that_people_meet_has_a_sentence_of_its_own() -> None:
+    said = {status: str(refusal(Head(status, {}))) for status in range(201, 600)}
+    assert {status for status, text in said.items() if "answered with an error" not in text} == EXPLAINED
 
 
 @pytest.mark.parametrize("status", [400, 405, 412, 416, 501])
