@@ -253,6 +253,7 @@ class Part:
         self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
         self._mark: Mark = memory.mark if memory else ()  # while it is closed
         self._has_sidecar = False  # perhaps: only then it has to be taken away
+        self._written: dict[str, Any] | None = None  # what it says, where we have written it
         self._lost: Exception | None = None  # why bytes that were there may not be, nobody knows which
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
         self._saved = (0, 0.0)  # bytes, and when
@@ -354,13 +355,14 @@ class Part:
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
         with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            if not self.file.is_open and self._mark and os.path.lexists(self.path):
+            is_kept = self._written == _description(self._about, self.received)  # as in most of a long list
+            if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
                 self.open()
             if self.file.is_open and not self._lost:
-                if self.received.ranges.total() and not self.received.encoded:
-                    self.checkpoint()
-                else:
+                if not self.received.ranges.total() or self.received.encoded:
                     self.discard()
+                elif not is_kept:
+                    self.checkpoint()
         self.release()
 
     def discard(self) -> None:
@@ -469,7 +471,7 @@ class Part:
         with suppress(IsADirectoryError):  # then it vouches for nothing
             portable.remove(self.sidecar)
         portable.sync_folder(self.file.folder)
-        self._has_sidecar = False
+        self._has_sidecar, self._written = False, None
 
     # -- The digest.
 
@@ -553,22 +555,12 @@ class Part:
 
     def _save(self) -> None:
         """First the bytes, then the sidecar that says so."""
-        ranges, saved = self.received.ranges.as_list(), (self.received.ranges.total(), time.monotonic())
+        about = _description(self._about, self.received)
+        saved = self.received.ranges.total(), time.monotonic()
         self._sync(portable.sync_data)
-        validator = self.received.validator
-        about = {
-            **self._about,
-            "version": 1,
-            "size": self.received.size,
-            "etag": validator.etag,
-            "last_modified": validator.last_modified,
-            "is_date_strong": validator.is_date_strong,
-            "via": self.received.via,
-            "ranges": ranges,
-        }
-        self._has_sidecar = True
+        self._has_sidecar, self._written = True, None
         disk.write_atomically(self.sidecar, json.dumps(about).encode())
-        self._saved = saved  # others go on writing meanwhile
+        self._saved, self._written = saved, about  # others go on writing meanwhile
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         """Make the bytes durable. Raises OSError, and then again and again.
@@ -735,6 +727,21 @@ def _delete(fd: int, path: Path) -> None:
         disk.remove(_sidecar(path))
     finally:
         portable.close_and_remove(fd, path)
+
+
+def _description(about: dict[str, Any], received: Received) -> dict[str, Any]:
+    """What a sidecar says of a download."""
+    validator = received.validator
+    return {
+        **about,
+        "version": 1,
+        "size": received.size,
+        "etag": validator.etag,
+        "last_modified": validator.last_modified,
+        "is_date_strong": validator.is_date_strong,
+        "via": received.via,
+        "ranges": received.ranges.as_list(),
+    }
 
 
 def _parse(about: Any, url: str | None, on_disk: int) -> Received:

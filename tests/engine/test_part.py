@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from driving import DEADLINE, Fetcher, Halted, failed, finished, names, new_job, opened
@@ -432,6 +433,21 @@ def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
         part.write(memoryview(b"x"), 1000)
     saver.join()
     assert not part.sidecar.exists()
+
+
+def test_what_is_durable_is_not_made_so_again(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blender quits with a list of failed downloads, each of which was kept when it failed."""
+    _fill(part, 1000)
+    part.close()
+    part.open()
+    part.release()
+    monkeypatch.setattr(portable, "sync_data", refuse := Mock(side_effect=OSError))
+    part.close()
+    assert not refuse.called
+    part.open()
+    part.write(memoryview(b"more"), 1000)
+    part.close()
+    assert refuse.called
 
 
 def test_no_sidecar_is_written_while_another_is_taken_away(
