@@ -739,6 +739,7 @@ def _lengths() -> Iterator[Fault]:
     lengths = with_headers({"Content-Length": f"{SIZE}, {SIZE}"})
     yield whole("a length that is twice the same in one field", lengths)
     yield whole("a length that is twice the same, cut once", first(1, cut_after(HALF), lengths))
+    yield whole("a length with nothing behind its comma", with_headers({"Content-Length": f"{SIZE},"}))
     yield whole("a length with zeros before it", with_headers({"Content-Length": f"000{SIZE}"}))
     yield fails("a length of a pebibyte", NO_SPACE, with_headers({"Content-Length": str(1 << 50)}))
     yield fails("a length of 300 digits", UNREADABLE, with_headers({"Content-Length": "9" * 300}))

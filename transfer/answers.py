@@ -205,7 +205,8 @@ def _of_range(head: Head, asked: Asked, known: Received, name: str, has_digest: 
         return Verdict.ASK_ANEW
     if not _is_of_known(head, asked, known, span[2], has_digest):
         return Verdict.ASK_ANEW
-    brings_nothing = span[1] <= asked.new_from and not known.is_whole
+    is_all_there = known.is_whole or span[2] == asked.new_from  # only the end had not been heard of
+    brings_nothing = span[1] <= asked.new_from and not is_all_there
     return Verdict.ASK_WHOLE if brings_nothing else Verdict.RANGE
 
 

@@ -512,8 +512,8 @@ class _Response(http.client.HTTPResponse):
         """
         if self.chunked or "Content-Length" not in self.fields:
             return True
-        lengths = {length.strip() for length in self.fields["Content-Length"].split(",")}
-        if len(lengths) > 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
+        lengths = {length.strip() for length in self.fields["Content-Length"].split(",")} - {""}
+        if len(lengths) != 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
             return False
         if self.length is None:
             self.length = int(length)
