@@ -355,7 +355,8 @@ class Part:
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
         with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            is_kept = self._written == _description(self._about, self.received)  # as in most of a long list
+            said = _description(self._about, self.received)
+            is_kept = self._written == said and not self.received.encoded  # as is most of a long list
             if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
                 self.open()
             if self.file.is_open and not self._lost:
