@@ -99,9 +99,7 @@ class Fetcher:
         except TransferError as error:
             return Failed(str(error))
 
-    def __call__(
-        self, url: str, folder: Path, *, carried: Carried | None = None, **options: Any
-    ) -> Outcome:
+    def __call__(self, url: str, folder: Path, *, carried: Carried | None = None, **options: Any) -> Outcome:
         """Download from zero or from the sidecar, as a new process would, and release everything."""
         transfer = self.transfer(new_job(url, folder, **options), carried)
         try:

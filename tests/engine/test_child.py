@@ -480,10 +480,13 @@ print(0, child._process.pid, flush=True)
 sys.stdin.readline()
 """
 # As Windows makes a process; it is let run last, which one that was killed does no more.
-STANDING_STILL = """
+STANDING_STILL = (
+    """
 from background_downloads.transfer import portable
 portable.CREATION |= 4  # CREATE_SUSPENDED
-""" + STARTING
+"""
+    + STARTING
+)
 PARENT = """
 from background_downloads import workers
 from background_downloads.transfer.job import Job, Settings

@@ -19,9 +19,7 @@ IMPORTED_ON_FIRST_USE = {"requests", "urllib3", "certifi"}
 
 MODULES = sorted([*ROOT.glob("*.py"), *(path for room in STOREYS for path in (ROOT / room).rglob("*.py"))])
 
-every_module = pytest.mark.parametrize(
-    "path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES]
-)
+every_module = pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(ROOT)) for path in MODULES])
 
 
 def test_top_level_holds_only_the_known_modules() -> None:

@@ -272,7 +272,9 @@ def test_a_text_of_plain_links_is_read_as_any_other(ends: list[str], space: str)
         assert links.find_links(text) == found
 
 
-@pytest.mark.parametrize("text", ["", "nothing", f"https://h/a#sha256={SHA256}", "https://h/a,", "see https://h/a"])
+@pytest.mark.parametrize(
+    "text", ["", "nothing", f"https://h/a#sha256={SHA256}", "https://h/a,", "see https://h/a"]
+)
 def test_what_needs_reading_is_not_plain(text: str) -> None:
     assert links.plain_links(text) == []
 
@@ -354,4 +356,7 @@ def test_a_broken_link_file_gives_none(tmp_path_factory: pytest.TempPathFactory,
 )
 def test_a_list_of_nothing_but_links_is_taken_as_it_stands(link: str) -> None:
     assert links.find_links(link) == [link]
-    assert links.find_links(f"{link}\nhttps://h.example/other.zip {link}") == [link, "https://h.example/other.zip"]
+    assert links.find_links(f"{link}\nhttps://h.example/other.zip {link}") == [
+        link,
+        "https://h.example/other.zip",
+    ]

@@ -133,7 +133,14 @@ def test_the_parts_of_an_asset_listing_lead_to_its_files() -> None:
 
 # One bad address spoils no other.
 
-BAD_ADDRESSES = ["http://[", "http://[::1]x/a", "http://a b/c", "//[/a", "http://e.org:99999/a", "http://\u2100/a"]
+BAD_ADDRESSES = [
+    "http://[",
+    "http://[::1]x/a",
+    "http://a b/c",
+    "//[/a",
+    "http://e.org:99999/a",
+    "http://\u2100/a",
+]
 
 
 @pytest.mark.parametrize("bad", BAD_ADDRESSES)

@@ -424,12 +424,19 @@ def test_the_link_counts_more_than_netrc(fetch: Fetcher, nginx: Nginx, tmp_path:
     assert finished(fetch(nginx.url("/private/a.bin", user="me:p4ss"), tmp_path / "files"))
 
 
-@pytest.mark.parametrize("user", ["", "me:wr0ng", "me:", "p4ss"])
+NEEDED = "This download needs a user name and a password (401). "
+WRONG = "The server {host} does not accept the user name and the password (401). Check both"
+
+
+@pytest.mark.parametrize(
+    ("user", "beginning"), [("", NEEDED), ("me:wr0ng", WRONG), ("me:", WRONG), ("p4ss", WRONG)]
+)
 def test_a_wrong_password_is_a_sentence(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, home: Path, user: str
+    fetch: Fetcher, nginx: Nginx, tmp_path: Path, home: Path, user: str, beginning: str
 ) -> None:
-    sentence = failed(fetch(nginx.url("/private/a.bin", user=user), tmp_path / "files"))
-    assert sentence.startswith("This download needs a user name and a password (401). ")
+    link = nginx.url("/private/a.bin", user=user)
+    sentence = failed(fetch(link, tmp_path / "files"))
+    assert sentence.startswith(beginning.format(host=urlsplit(link).netloc.rpartition("@")[2]))
 
 
 def test_a_netrc_that_cannot_be_read_is_none(

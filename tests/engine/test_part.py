@@ -184,9 +184,13 @@ def test_a_sidecar_is_read_as_it_was_written(
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["version", "url", "size", "etag", "last_modified", "ranges"]), inner, max_size=6
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["version", "url", "size", "etag", "last_modified", "ranges"]),
+                inner,
+                max_size=6,
+            )
         ),
         max_leaves=8,
     )

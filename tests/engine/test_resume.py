@@ -227,7 +227,6 @@ def test_what_came_is_saved_while_the_server_is_given_time(
     assert thread_driver.stop(job) == Halted()
 
 
-
 def test_a_new_process_trusts_the_sidecar_and_nothing_beyond(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:

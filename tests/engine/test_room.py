@@ -121,9 +121,7 @@ def test_a_run_is_not_slower_once_its_guest_has_gone(
     settings = Settings(timeout=DEADLINE, connections=LIMIT, speed_limit=1 << 30)
     run, guest, held = new_driver(ProcessHost, settings), new_driver(ThreadHost, settings), server.gate()
     for n, driver in enumerate((run, guest)):
-        driver.submit(
-            new_job(server.add(f"/{n}.bin", stall_before_headers(held), body=DATA), tmp_path)
-        )
+        driver.submit(new_job(server.add(f"/{n}.bin", stall_before_headers(held), body=DATA), tmp_path))
     until([run, guest], lambda: held.reached == 2, "both to ask")
     assert (run.host._limit, run.host._speed) == (LIMIT - 1, 1 << 29)
     held.open()

@@ -532,7 +532,9 @@ def internet_settings() -> Iterator[Callable[..., None]]:
 
 
 @on_windows
-@pytest.mark.parametrize("setting", ["127.0.0.1:{}", "http=127.0.0.1:{};https=127.0.0.1:1", "http://127.0.0.1:{}"])
+@pytest.mark.parametrize(
+    "setting", ["127.0.0.1:{}", "http=127.0.0.1:{};https=127.0.0.1:1", "http://127.0.0.1:{}"]
+)
 def test_the_proxy_of_windows_settings_is_asked_but_for_what_it_leaves_out(
     internet_settings: Callable[..., None], fetch: Fetcher, server: Server, tmp_path: Path, setting: str
 ) -> None:

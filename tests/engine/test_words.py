@@ -148,9 +148,7 @@ def test_a_stopped_download_says_what_it_has() -> None:
 def test_every_record_has_words(
     status: Status, phase: Phase, room: Room, received: int, size: int | None, speed: float, idle: float
 ) -> None:
-    download = row(
-        status, phase=phase, received=received, size=size, speed=speed, measured=idle, idle=idle
-    )
+    download = row(status, phase=phase, received=received, size=size, speed=speed, measured=idle, idle=idle)
     assert all(words.line(download, room))
     assert 0.0 <= download.fraction <= 1.0
 
