@@ -282,18 +282,23 @@ class Ahead:
         disk = _disk(folder) if folder else None
         self.free, self.claimed = (disk.free, _claimed(self._rows, disk.device)) if disk else (None, 0)
         takers: set[str] = set()
-        for number, file in enumerate([*self.files, *self.listed]):
+        queued: dict[str, set[str]] = {}
+        for number, file in enumerate([*self.files, *self.listed][:LOOKED_FOR]):
             place = os.path.normpath(os.path.join(folder, file.subfolder)) if folder else ""
-            self._weigh(file, place if number < LOOKED_FOR else "")
+            if place not in queued:
+                queued[place] = self._queued(place)
+            file.is_queued = file.link.url in queued[place]
+            self._weigh(file, place)
             self._name(file, place, takers, is_told=number < len(self.files) <= HANDFUL)
 
+    def _queued(self, folder: str) -> set[str]:
+        """The links that the list fetches into a folder, now or soon."""
+        return {row.url for row in self._rows.within(folder) if row.status in _UNDER_WAY}
+
     def _weigh(self, file: File, folder: str) -> None:
-        """Look for a file, and for what was received of it, on the disk and in the list."""
-        url = file.link.url
+        """Look for a file, and for what was received of it; no folder: there is nothing."""
         file.is_there = bool(folder) and _is_there(folder, file.name)
-        known = self._rows.within(folder)
-        file.is_queued = any(row.url == url and row.status in _UNDER_WAY for row in known)
-        old = part.leftover(folder, names.part_name(url, folder)) if folder else None
+        old = part.leftover(folder, names.part_name(file.link.url, folder)) if folder else None
         file.received = old.received if old else 0
 
     def _name(self, file: File, folder: str, takers: set[str], *, is_told: bool) -> None:
@@ -355,8 +360,8 @@ class Ahead:
         are, have = ("file is", "files are"), ("file has", "files have")
         sentences = {
             f"{least}{words.counted(there, *are)} there already: {_MANY_TAKEN[self.if_exists]}": there,
-            f"{words.counted(twins, *have)} the name of another: {_MANY_TWINS[self.if_exists]}": twins,
-            f"{words.counted(queued, *are)} in the list already, and not added twice": queued,
+            f"{least}{words.counted(twins, *have)} the name of another: {_MANY_TWINS[self.if_exists]}": twins,
+            f"{least}{words.counted(queued, *are)} in the list already, and not added twice": queued,
         }
         return [sentence for sentence, count in sentences.items() if count]
 
