@@ -400,7 +400,7 @@ class Transfer:
                     return skipped
                 self._part.expect(digest.told(head.headers, is_whole=not head.is_part))
                 segment.body = body
-                self._asking.came_from(head.url)
+                self._asking.came_from("" if head.via else head.url)
                 return None
             case Verdict.UNCHANGED:
                 self._part.discard()

@@ -523,6 +523,19 @@ def test_what_it_cuts_twice_at_one_place_the_server_brings_to_its_end(
     assert all((request.range_start or 0) > 0 for request in server.requests[:3])
 
 
+def test_nobody_is_asked_in_the_servers_place_because_it_names_him(
+    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+) -> None:
+    """Where it says that it was led gives a file its name, and no more."""
+    url = server.add("/a.bin", body=DATA)
+    with Server() as other:
+        mirror.have(url, add_headers(("Content-Location", other.add("/b.bin", body=DATA))), cut_at(200_000))
+        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert other.requests == []
+    (request,) = server.requests
+    assert (request.range_start or 0) > 0
+
+
 def test_a_damaged_copy_is_fetched_from_the_server(
     fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
 ) -> None:
