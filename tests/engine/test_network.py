@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from driving import Driver, Fetcher, Halted, IfExists, Settings, failed, finished, names, new_job, skipped
@@ -347,6 +348,7 @@ def test_a_folder_without_hashed_certificates_holds_nothing(
 ON_A_MACHINE_WITHOUT_DEFAULTS = """
 import ssl, sys, types
 from pathlib import Path
+from urllib.parse import urlsplit
 package = types.ModuleType("background_downloads")
 package.__path__ = [sys.argv[1]]
 sys.modules["background_downloads"] = package
