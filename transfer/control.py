@@ -214,9 +214,10 @@ class Control:
         self.check()
         limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]
         reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
-        with self.turn as turn:
-            turn.give()
-            ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
+        was_mine = self.turn.give()
+        ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
+        if was_mine:
+            self.turn.take()
         if self._waker.fileno() in ready:
             self._waker.drain()
         self.check()

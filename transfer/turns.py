@@ -37,14 +37,15 @@ class Turn:
         if not self.is_mine:
             self.is_mine = self._lock.acquire(timeout=patience)
 
-    def give(self) -> None:
-        """Let others compute, before what may last."""
-        if self.is_mine:
-            self.is_mine = False
+    def give(self) -> bool:
+        """Let others compute, before what may last. Returns whether it was this worker's."""
+        was_mine, self.is_mine = self.is_mine, False
+        if was_mine:
             self._lock.release()
+        return was_mine
 
     def __enter__(self) -> Self:
-        """A wait for a server begins, in which it may be given; afterwards it is this worker's again."""
+        """A server is asked, and it may be given meanwhile; afterwards it is this worker's again."""
         self._began, self._was_mine = time.monotonic(), self.is_mine
         return self
 

@@ -22,6 +22,7 @@ from server import (
 )
 
 from background_downloads.transfer import turns
+from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import Phase
 from background_downloads.transfer.turns import Turn
 
@@ -100,8 +101,19 @@ def test_it_is_kept_while_answers_come_at_once_and_given_once_they_do_not(
         with turn:
             turn.expect(here)
             assert not turn.is_mine
-        assert turn.is_mine
+        assert turn.give()
+    assert not turn.give()
+
+
+def test_whoever_has_it_has_it_again_after_all_waits_in_a_request() -> None:
+    waker, turn = Waker(), Turn()
+    control = Control(waker, turn)
+    turn.take(DEADLINE)
+    with control.guarding():
         turn.give()
+        control.wait(timeout=0.0)  # as for a connection
+    assert turn.give()
+    waker.close()
 
 
 def test_it_is_given_where_a_disk_was_slow_the_last_time(monkeypatch: pytest.MonkeyPatch) -> None:
