@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .hosts.status import Status
 
 if TYPE_CHECKING:
-    from .hosts.clerk import PRIVATE
     from .hosts.process import ProcessHost
     from .hosts.record import Download
     from .hosts.room import share
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HELD",
-    "PRIVATE",
     "WAITING",
     "Download",
     "Ended",
@@ -40,7 +38,6 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "clerk": ("PRIVATE",),
     "process": ("ProcessHost",),
     "record": ("Download",),
     "room": ("share",),

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ..transfer.disk import write_atomically
+from ..transfer.disk import PRIVATE, write_atomically
 from ..transfer.fetch import log_defect
 from .origin import NAME
 
 log = logging.getLogger(__name__)
-
-PRIVATE = 0o600  # mode of files that hold secrets
 
 
 class Clerk:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ..transfer import names, part, portable
-from ..transfer.disk import noted, read_regular, write_atomically
+from ..transfer.disk import PRIVATE, noted, read_regular, write_atomically
 from ..transfer.job import Have
-from ..workers import PRIVATE, Download, Host, Status
+from ..workers import Download, Host, Status
 from . import records
 from .settings import user_folder
 

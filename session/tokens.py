@@ -12,9 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..transfer import portable
-from ..transfer.disk import NO_FILE, read_regular, write_atomically
+from ..transfer.disk import NO_FILE, PRIVATE, read_regular, write_atomically
 from ..transfer.job import TransferError
-from ..workers import PRIVATE
 
 FILE = "tokens.json"
 FILE_SIZE = 1 << 20  # bytes; a larger file is none of ours
