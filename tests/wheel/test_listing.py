@@ -62,8 +62,8 @@ def link(library: Path, server: Server) -> str:
 def test_what_blender_lists_is_fetched_as_it_is(
     extension: Extension, library: Path, link: str, tmp_path: Path, part: str
 ) -> None:
-    folder, module = tmp_path / "folder", f"{extension.package}.session.ahead"
-    ahead = importlib.import_module(module).Ahead()
+    folder, session = tmp_path / "folder", importlib.import_module(f"{extension.package}.session").current()
+    ahead = importlib.import_module(f"{extension.package}.session.ahead").Ahead(session.rows)
     names, settings, hosts = (
         importlib.import_module(f"{extension.package}.{name}")
         for name in ("transfer.names", "session.settings", "workers")
