@@ -152,6 +152,8 @@ class Asked:
     """The validator that went with it."""
     is_conditional: bool = False
     """Whether the whole file was asked for only if it is newer than the one that is there."""
+    stop: int | None = None
+    """Behind the last byte of the range; None: it goes to the end of the file."""
 
 
 class Verdict(Enum):
@@ -221,10 +223,11 @@ def _begins_it(head: Head, name: str) -> bool:
 def _seems_part(head: Head, asked: Asked, known: Received) -> bool:
     """Whether it is said to be whole, but is as long as the range, or this very version in another size."""
     size, old, new = known.size, known.validator, head.validator
-    if not asked.start or size is None or head.length in (None, size):
+    if asked.start is None or size is None or head.length in (None, size):
         return False
     pairs = [(a, b) for a, b in zip(old.pair, new.pair, strict=True) if a and b]
-    return all(a == b for a, b in pairs) and (bool(pairs) or head.length == size - asked.start)
+    is_as_long = head.length == (asked.stop or size) - asked.start
+    return all(a == b for a, b in pairs) and (bool(pairs) or is_as_long)
 
 
 def _is_of_known(

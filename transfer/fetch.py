@@ -703,11 +703,12 @@ def _range(
     """Ask for a segment, which begins a little earlier where the disk holds that."""
     is_last, new_from = segment.end in (None, received.size), segment.offset
     segment.offset -= min(OVERLAP if is_last else OVERLAP - JOINT, received.ranges.before(new_from))
-    headers = {"Range": f"bytes={segment.offset}-{'' if is_last else (segment.end or 0) - 1}"}
+    stop = None if is_last else segment.end
+    headers = {"Range": f"bytes={segment.offset}-{stop - 1 if stop else ''}"}
     if_range = received.validator.if_range if with_if_range else ""
     if if_range:
         headers["If-Range"] = if_range
-    return Asked(segment.offset, new_from, if_range), headers
+    return Asked(segment.offset, new_from, if_range, stop=stop), headers
 
 
 def _refuse_page(name: str, known_type: str | None, content_type: str) -> None:

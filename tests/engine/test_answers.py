@@ -240,6 +240,17 @@ def test_what_is_said_to_be_whole_may_be_the_range(
         assert verdict(200, WHOLE, known(STRONG), length=str(length), **said) is Verdict.WHOLE
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 300), (700, 800), (500, 999), (1, 2)])
+def test_a_range_with_an_end_that_is_said_to_be_the_file_is_none(start: int, stop: int) -> None:
+    """Of a server that says nothing else: one of several ranges became the file."""
+    have = known(NOTHING, [(300, KEPT)])
+    asked, length = Asked(start, start, stop=stop), str(stop - start)
+    assert verdict(200, asked, have, length=length) is Verdict.ASK_WHOLE
+    assert verdict(200, asked, have, length=length, ETag='"2"') is Verdict.ASK_WHOLE
+    assert verdict(200, asked, known(STRONG), length=length, ETag='"2"') is Verdict.WHOLE
+    assert verdict(200, asked, have, length="777") is Verdict.WHOLE
+
+
 def test_a_strong_etag_is_enough_where_dates_differ() -> None:
     said = span() | SAID | {"Last_Modified": OTHER}
     assert verdict(206, BARE, known(Validator('"1"', OLD)), **said) is Verdict.RANGE
