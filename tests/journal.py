@@ -23,6 +23,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._known = read(path)
+        self._of_this: list[tuple[str, str, str]] = []
         self._file = path.open("a", encoding="utf-8")
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,7 +36,13 @@ class Journal:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.outcome != PASSED or report.when == "call":
-            self._write(report.nodeid, report.outcome, _why(report))
+            self._of_this.append((report.nodeid, report.outcome, _why(report)))
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Now it has cleared away, too, which may have hung."""
+        for told in self._of_this:
+            self._write(*told)
+        self._of_this.clear()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.outcome != PASSED:

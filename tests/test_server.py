@@ -1010,10 +1010,16 @@ def untidy():
     yield
     raise OSError("left over")
 
+@pytest.fixture
+def kills():
+    yield
+    os._exit(1)
+
 def test_passes(): pass
 def test_fails(): assert 1 == 2
 def test_is_left_out(): pytest.skip("no such thing here")
 def test_takes_python_along(): os._exit(1)
+def test_takes_python_along_later(kills): pass
 def test_comes_after(): pathlib.Path("came").touch()
 def test_is_untidy(untidy): pass
 """
@@ -1032,6 +1038,7 @@ def test_what_became_of_each_test_is_known_though_one_took_python_along(tmp_path
     (tmp_path / "conftest.py").write_text(WITH_JOURNAL.format(tests=str(Path(__file__).parent)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "test_suite.py"]
     subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
     assert not (tmp_path / "came").exists()
     subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, check=False)
     assert (tmp_path / "came").exists()
@@ -1040,6 +1047,7 @@ def test_what_became_of_each_test_is_known_though_one_took_python_along(tmp_path
         "test_suite.py::test_fails": ("failed", "assert 1 == 2"),
         "test_suite.py::test_is_left_out": ("skipped", "no such thing here"),
         "test_suite.py::test_takes_python_along": ("began", ""),
+        "test_suite.py::test_takes_python_along_later": ("began", ""),
         "test_suite.py::test_comes_after": ("passed", ""),
         "test_suite.py::test_is_untidy": ("failed", "OSError: left over"),
     }
