@@ -30,7 +30,14 @@ FILES = TOOLS / "windows-python.sha256"
 PINS = (PACKAGES, PACKED_PYTHON, UNPACKER, FILES, Path(__file__))
 PINNED = ("--no-deps", "--require-hashes")
 NOT_UNDER_WINE = "_wmi.pyd"  # Wine 8 lacks a function that it wants, and without it Python does well
-WITHOUT_COPY = "import _winapi\n\nvars(_winapi).pop('CopyFile2', None)\n"  # Wine 8 lacks what shutil asks for
+# Wine 8 lacks what shutil asks for; and a script finds its neighbours, as with every Python but that build.
+AT_THE_START = """
+import _winapi, os, sys
+vars(_winapi).pop("CopyFile2", None)
+script = next((word for word in sys.orig_argv[1:] if word[:1] != "-"), "")
+if script.endswith(".py") and "-I" not in sys.orig_argv:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
+"""
 SEARCHED = "python313.zip\n.\n../packages\nimport site\n"  # where that Python finds its modules
 BOOT_DEADLINE = 300  # seconds
 
@@ -155,7 +162,7 @@ def _make(folder: Path, python: Path) -> None:
     # Without numpy, which Blender's module names and Wine 8 cannot load; only glTF and the like miss it.
     wheels = ["--platform=win_amd64", f"--python-version={PYTHON}", "--implementation=cp"]
     _install(python, PACKAGES, folder / "packages", *wheels, "--ignore-requires-python")
-    (folder / "packages" / "sitecustomize.py").write_text(WITHOUT_COPY)
+    (folder / "packages" / "sitecustomize.py").write_text(AT_THE_START)
     _make_prefix(folder)
 
 
