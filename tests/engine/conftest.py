@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -17,6 +18,9 @@ from background_downloads.hosts import threads as threads_module
 from background_downloads.transfer import portable, retry
 from background_downloads.transfer.job import Settings
 from background_downloads.workers import Host, ProcessHost, ThreadHost, YieldingHost
+
+settings.register_profile("engine", deadline=None)  # that a machine is busy is no failure
+settings.load_profile("engine")
 
 
 @pytest.fixture(params=[YieldingHost, ProcessHost], ids=["threads", "process"])

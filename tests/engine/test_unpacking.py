@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rules import is_safe
 
@@ -167,7 +167,6 @@ def test_a_damaged_archive_is_a_sentence_and_leaves_nothing(
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.text("aß./\\:*\x00\u202e -", min_size=1, max_size=12), min_size=1, max_size=3, unique=True)
 )
