@@ -11,6 +11,7 @@ import dataclasses
 import email.utils
 import functools
 import gzip
+import itertools
 import re
 import threading
 import time
@@ -214,6 +215,7 @@ class Lab:
         self.certificates = certificates
         self._stack = contextlib.ExitStack()
         self.server = Server()
+        self._numbers = itertools.count()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.server)
@@ -231,7 +233,8 @@ class Lab:
         """Set a fault up. `pace` comes first; so many requests are answered `well`."""
         if fault.port:
             return fault.port(self, fault)
-        path = "/" + re.sub("[^a-z0-9]+", "-", f"{key} {fault.name}".lower()) + f"/{fault.file}"
+        words = re.sub("[^a-z0-9]+", "-", f"{key} {fault.name}".lower())
+        path = f"/{next(self._numbers)}-{words}/{fault.file}"  # words alone may be those of another one
         behaviours = (after(well, *fault.behaviours),) if well else fault.behaviours
         options = {"etag": TAG, "last_modified": DATE} | fault.options
         url = self.server.add(path, *pace, *behaviours, body=fault.body, **options)
