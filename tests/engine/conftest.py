@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from driving import PATIENT, Clock, Driver, Fetcher
+from driving import PATIENT, Clock, Driver, Fetcher, Job, new_job
+from server import Server, after, cut_after, stall_after, when
 
 from background_downloads.hosts import threads as threads_module
-from background_downloads.transfer import portable, retry
+from background_downloads.transfer import portable, retry, segments
 from background_downloads.transfer.job import Settings
+from background_downloads.transfer.segments import Segments
 from background_downloads.workers import Host, ProcessHost, ThreadHost, YieldingHost
+
+BURST = 300_000  # bytes that come before the first answer is held
+FAR = cut_after(1_500_000)  # bytes of the second half: more than one read of the first answer reaches
 
 settings.register_profile("engine", deadline=None)  # that a machine is busy is no failure
 settings.load_profile("engine")
@@ -101,3 +108,31 @@ def supervisors_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tried again is tried again at once."""
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.0)
+
+
+@pytest.fixture
+def until_given_up(monkeypatch: pytest.MonkeyPatch, server: Server, tmp_path: Path) -> Callable[..., Job]:
+    """Have a first answer end where a helper began, which broke far away; what is asked then, `rest` answers.
+
+    It asks again rather than to read on through what is there already, however near the next gap is.
+    """
+    monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
+    left, leave = threading.Event(), Segments.leave
+
+    def heard(*args: Any, failed: bool = False, **options: Any) -> bool:
+        end = leave(*args, failed=failed, **options)
+        if failed:
+            left.set()
+        return end
+
+    def begin(driver: Driver, body: bytes, *rest: Any) -> Job:
+        gate = server.gate()
+        rules = when(lambda e: e.number == 0, stall_after(BURST, gate)), when(lambda e: e.number == 1, FAR)
+        wanted = new_job(server.add("/a.bin", *rules, after(2, *rest), body=body), tmp_path)
+        driver.submit(wanted)
+        driver.until(left.is_set)
+        gate.open()
+        return wanted
+
+    monkeypatch.setattr(Segments, "leave", heard)
+    return begin

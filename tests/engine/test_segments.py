@@ -456,37 +456,6 @@ def test_a_helper_that_cannot_begin_costs_nothing(
 # -- One range that fits proves that the server takes them: the answer that was cut for it is given up.
 
 
-@pytest.fixture
-def helper_left(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Asks again rather than to read on through what is there already, however near the next gap is."""
-    monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
-    left, leave = threading.Event(), Segments.leave
-
-    def heard(*args: Any, failed: bool = False, **options: Any) -> bool:
-        end = leave(*args, failed=failed, **options)
-        if failed:
-            left.set()
-        return end
-
-    monkeypatch.setattr(Segments, "leave", heard)
-    return left
-
-
-def until_given_up(
-    left: threading.Event, driver: Driver, server: Server, folder: Path, *rest: Any, **options: Any
-) -> Job:
-    """The first answer ends where a helper began, which broke far away; then `rest` is answered."""
-    gate = server.gate()
-    rules = when(lambda e: e.number == 0, stall_after(BURST, gate)), when(lambda e: e.number == 1, FAR)
-    wanted = new_job(server.add("/a.bin", *rules, after(2, *rest), body=DATA), folder, **options)
-    driver.submit(wanted)
-    driver.until(left.is_set)
-    gate.open()
-    return wanted
-
-
-FAR = cut_after(1_500_000)  # bytes of the second half: more than one read of the first answer reaches
-
 PAIR = Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0)
 WAITS = "429 for long"
 BRING = ("200", "changed and If-Range ignored", "reset late")  # they bring something all the same
@@ -498,21 +467,24 @@ def test_what_refuses_or_garbles_ranges_later_costs_the_file_once_more(
     new_thread_driver: Callable[..., Driver],
     server: Server,
     tmp_path: Path,
-    helper_left: threading.Event,
+    until_given_up: Callable[..., Job],
     fault: str,
 ) -> None:
     """Whole, over one connection. What is there stays meanwhile, and is compared."""
     driver = new_thread_driver(PAIR)
-    job = until_given_up(helper_left, driver, server, tmp_path, on_range(FOR_GOOD[fault]))
+    job = until_given_up(driver, DATA, on_range(FOR_GOOD[fault]))
     assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
     assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
 
 
 def test_but_not_where_the_server_asks_to_wait(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, helper_left: threading.Event
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    until_given_up: Callable[..., Job],
 ) -> None:
     driver = new_thread_driver(PAIR)
-    job = until_given_up(helper_left, driver, server, tmp_path, on_range(FOR_GOOD[WAITS]))
+    job = until_given_up(driver, DATA, on_range(FOR_GOOD[WAITS]))
     assert failed(driver.outcome(job)) == "The server asks to wait 1 hour. Try again later"
     assert part_of(tmp_path).exists()
 
@@ -522,11 +494,11 @@ def test_a_link_that_expires_meanwhile_keeps_what_came_for_the_next_link(
     new_thread_driver: Callable[..., Driver],
     server: Server,
     tmp_path: Path,
-    helper_left: threading.Event,
+    until_given_up: Callable[..., Job],
     code: int,
 ) -> None:
     driver = new_thread_driver(PAIR)
-    job = until_given_up(helper_left, driver, server, tmp_path, status(code))
+    job = until_given_up(driver, DATA, status(code))
     assert str(code) in failed(driver.outcome(job))
     about = json.loads(Path(f"{part_of(tmp_path)}.json").read_text())
     assert sum(end - start for start, end in about["ranges"]) >= len(DATA) // 2 + 1_400_000
@@ -543,7 +515,7 @@ def test_the_whole_file_is_asked_for_as_often_as_anything(
     new_thread_driver: Callable[..., Driver],
     server: Server,
     tmp_path: Path,
-    helper_left: threading.Event,
+    until_given_up: Callable[..., Job],
     hiccup: Any,
     code: int,
 ) -> None:
@@ -552,7 +524,7 @@ def test_the_whole_file_is_asked_for_as_often_as_anything(
     whole = when(
         lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
     )
-    job = until_given_up(helper_left, driver, server, tmp_path, on_range(status(code)), whole)
+    job = until_given_up(driver, DATA, on_range(status(code)), whole)
     driver.until_reached(gate)
     driver.stop(job)
     gate.open()
@@ -628,11 +600,14 @@ def test_a_pause_while_it_is_seen_how_a_helper_gets_on(
 
 
 def test_an_answer_that_was_given_up_is_closed(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, helper_left: threading.Event
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    until_given_up: Callable[..., Job],
 ) -> None:
     """It would take one of a few connections, and bring for nothing what others bring."""
     driver, held = new_thread_driver(PAIR), server.gate()
-    job = until_given_up(helper_left, driver, server, tmp_path, stall_after(BURST, held))
+    job = until_given_up(driver, DATA, stall_after(BURST, held))
     driver.until_reached(held)
     driver.until(lambda: server.connections.open == 1)
     held.open()

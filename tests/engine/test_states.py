@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Fetcher, Settings, finished, new_job
+from driving import Driver, Fetcher, Job, Settings, finished
 from server import (
     Server,
     after,
@@ -21,13 +21,11 @@ from server import (
     lying_content_range,
     on_range,
     pattern,
-    stall_after,
     status,
     status_416,
     when,
 )
 
-from background_downloads.transfer import segments
 from background_downloads.transfer.answers import Ask, Trust
 from background_downloads.transfer.asking import Asking
 from background_downloads.transfer.fetch import Transfer
@@ -129,28 +127,16 @@ BESIDE: dict[str, tuple[Any, set[Step]]] = {
 @pytest.mark.parametrize("server_that", BESIDE)
 def test_with_two(
     new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    until_given_up: Callable[..., Job],
     server_that: str,
     steps: set[Step],
 ) -> None:
-    monkeypatch.setattr(segments, "SOON_SECONDS", 0.0)
     driver = new_thread_driver(Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0))
     then, expected = BESIDE[server_that]
-    data, gate = pattern(4 << 20), server.gate()
-    rules = when(lambda e: e.number == 0, stall_after(KEPT, gate)), when(lambda e: e.number == 1, FAR)
-    job = new_job(server.add("/a.bin", *rules, after(2, then), body=data), tmp_path)
-    driver.submit(job)
-    driver.until_received(job, KEPT + FAR_BYTES)
-    gate.open()
+    job = until_given_up(driver, pattern(4 << 20), then)
     finished(driver.outcome(job))
     assert expected - {(PROVEN, ONE)} <= steps
     assert steps <= expected | {(ONE, SEVERAL), (SEVERAL, ONE)}
-
-
-FAR_BYTES = 1_000_000
-FAR = cut_after(FAR_BYTES)
 
 
 def test_no_step_is_left_out() -> None:
