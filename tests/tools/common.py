@@ -30,7 +30,7 @@ def main(tool: Callable[[], int]) -> None:
     """Run a tool: its exit code is ours, trouble is a sentence and never a stack trace."""
     # A shell's background job starts with SIGINT ignored; we want to end in good order there too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):  # Windows has one
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         code = tool()

@@ -96,7 +96,8 @@ def vendor(target: Path) -> list[str]:
         _remove_empty(target / path, target)
     sums = "".join(f"{digest}  {path}\n" for path, digest in sorted(new.items()))
     target.mkdir(parents=True, exist_ok=True)
-    (target / SUMS).write_text(sums)  # first: should this be interrupted, the next time knows what is ours
+    # First: should this be interrupted, the next time knows what is ours.
+    (target / SUMS).write_bytes(sums.encode())
     for path, data in files.items():
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_bytes(data)
@@ -122,27 +123,30 @@ def needed() -> list[Path]:
         path = wanted.pop()
         if path.is_file() and path not in found:
             found.append(path)
-            words = (word for match in re.findall(IMPORTS, path.read_text(), re.M) for word in match)
+            words = (word for match in re.findall(IMPORTS, path.read_text("utf-8"), re.M) for word in match)
             names = (name for word in words for name in re.split(r"[,\s]+", word))
             wanted += [path.with_name(f"{name}.py") for name in names if name]
     return sorted(found)
 
 
 def version() -> str:
-    return str(tomllib.loads((ROOT / "blender_manifest.toml").read_text())["version"])
+    return str(tomllib.loads((ROOT / "blender_manifest.toml").read_text("utf-8"))["version"])
 
 
 def commit() -> str:
     """The commit, and whether the sources differ from it."""
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    done = subprocess.run(git, capture_output=True, text=True)
+    try:
+        done = subprocess.run(git, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return "no commit known"
     return f"commit {done.stdout.strip()}" if not done.returncode else "no commit known"
 
 
 def _summed(target: Path) -> dict[str, str]:
     """The files of an earlier copy."""
     try:
-        lines = (target / SUMS).read_text().splitlines()
+        lines = (target / SUMS).read_text("utf-8").splitlines()
     except OSError:
         return {}
     found = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
