@@ -70,6 +70,9 @@ WINDOWS: dict[str, tuple[str, ...]] = {
     "Windows takes half a pair of surrogates for a character": (
         "tests/engine/test_records.py::test_folders_that_the_system_cannot_be_asked_about_are_dropped",
     ),
+    "Windows has no sha256sum": (
+        "tests/wheel/test_vendor.py::test_a_copy_says_what_it_is_and_can_be_checked",
+    ),
     "Windows does not fork": (
         "tests/engine/test_store.py::test_dying_anywhere_while_adopting_loses_no_row_and_doubles_none*",
         "tests/engine/test_child.py::test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe",
