@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from typing import Any
 from urllib.parse import quote, urljoin
 from xml.etree import ElementTree
@@ -21,12 +22,15 @@ from .job import Digest, Entry, TransferError
 
 MOST = 10_000  # entries of one list
 _METALINK = "{urn:ietf:params:xml:ns:metalink}"
-_HASHES = {"sha-256": "sha256", "sha-512": "sha512", "sha-384": "sha384", "sha-1": "sha1", "md5": "md5"}
-_GNU = r"(\\?)([0-9A-Fa-f]{32,128}) [ *](.+)"  # as sha256sum writes it
-_BSD = r"([A-Z]+[0-9]+) \((.+)\) = ([0-9A-Fa-f]{32,128})"  # as sha256sum --tag does
-_LONE = r"[0-9A-Fa-f]{32,128}"
-_SUMS = r"(?:md5|sha-?(?:1|256|384|512))"
-_LIST_NAME = rf"(?i){_SUMS}(?:sums?)?(?:\.txt)?|checksums?(?:\.txt)?|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
+_SUREST = ("sha256", "sha512", "sha384", "sha1", "md5")  # and of the sure ones the quickest
+_HEX = r"[0-9A-Fa-f]{32,128}"
+_SUMS = r"(?:md5|sha2?-?(?:1|256|384|512))"
+_GNU = rf"(\\?)({_HEX})[ \t]+[*^?]?(.+)"  # as sha256sum and shasum write it, and people with other blanks
+_BSD = rf"(\\?)({_SUMS}) ?\((.+)\) ?= ?({_HEX})"  # as sha256sum --tag and openssl do
+_OTHER = r"[\w/-]+ ?\((.+)\) ?= ?.+"  # a size, or a digest of a kind that is not known
+_LONE = rf"(?i)(?:{_SUMS}[:=]\s*)?({_HEX})(?:\s+\*?-)?"  # of what sha256sum has read from a pipe, too
+_SIGNED, _SIGNATURE = "-----BEGIN PGP SIGNED MESSAGE-----", "-----BEGIN PGP SIGNATURE-----"
+_LIST_NAME = rf"(?i)(?:.*[-_])?(?:{_SUMS}sums?|checksums?)|{_SUMS}|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
 _LIST_NAME += r"|_?asset-(?:library-meta|index)\.json"
 _HINTS = ("md5", "sha", "checksum", "meta4", "txt", "asset", "%")
 """Every such name has one of these, as it stands in a link; most of ten thousand links have none."""
@@ -136,39 +140,98 @@ def _digest(algorithm: str, digits: str) -> Digest | None:
     return Digest(algorithm, digits) if known else None
 
 
+def _plain(algorithm: str) -> str:
+    """As `LENGTHS` has it: of ``SHA2-256``, as openssl writes it, ``sha-256`` and the like."""
+    return re.sub("^sha2?-", "sha", algorithm.lower())
+
+
+def _surest(known: Mapping[str, Digest]) -> Digest | None:
+    """The best of the digests of a file, by their algorithms."""
+    return next((known[algorithm] for algorithm in _SUREST if algorithm in known), None)
+
+
 # -- Checksums, as sha256sum and its kin write them.
 
 
 def _read_checksums(text: str, url: str, listing: Listing) -> bool:
-    """Every line that is not empty or a comment names a file, or the only one is a digest."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", ";"))]
-    if len(lines) == 1 and re.fullmatch(_LONE, lines[0].strip()):
-        name = names.from_url(url).rpartition(".")[0]
-        lines = [f"{lines[0].strip()}  {name}"]
-    found = [parts for line in lines if (parts := _checksum(line))]
-    if not found or len(found) < len(lines):
+    """Every line that is not empty or a comment says something of a file, or the only one is a digest."""
+    lines, named = list(_lines(text)), _named_after(url)
+    if named and len(lines) == 1 and (lone := re.fullmatch(_LONE, lines[0])):
+        lines = [f"{lone[1]}  {named}"]
+    said = [_checksum(line) for line in lines]
+    if None in said or not any(digest for digest, _ in filter(None, said)):
         return False
-    for digest, path in found:
-        listing.add(lambda d=digest, p=path: _entry(_beside(url, p), p, digest=d))  # type: ignore[misc]
+    found = _by_path(filter(None, said), listing)
+    if len(found) == 1:
+        found = {_its_place(path, url): digest for path, digest in found.items()}
+    for path, digest in found.items():
+        listing.add(lambda p=path, d=digest: _checked(url, p, d))  # type: ignore[misc]
     return True
 
 
-def _checksum(line: str) -> tuple[Digest, str] | None:
+def _lines(text: str) -> Iterator[str]:
+    """Those that say something; of a signed text (RFC 9580, section 7) what was signed."""
+    before, mark, signed = text.partition(_SIGNED)
+    lines = text.splitlines()
+    if mark and not before.strip():
+        lines = signed.partition(_SIGNATURE)[0].splitlines()[1:]
+        lines = [line.removeprefix("- ") for line in dropwhile(str.strip, lines)]
+    return (line for line in map(str.strip, lines) if line and line[0] not in "#;")
+
+
+def _checksum(line: str) -> tuple[Digest | None, str] | None:
+    """A digest, if its kind is known, and the path that it is of. None: the line says nothing of a file."""
     by_length = {length: algorithm for algorithm, length in LENGTHS.items()}
-    if match := re.fullmatch(_GNU, line.rstrip("\r")):
+    if match := re.fullmatch(_GNU, line):
         escaped, digits, path = match.groups()
-        digest = _digest(by_length.get(len(digits), ""), digits)
-        path = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), path) if escaped else path
-    elif match := re.fullmatch(_BSD, line.rstrip("\r")):
-        digest, path = _digest(match[1].lower(), match[3]), match[2]
+        algorithm = by_length.get(len(digits), "")
+    elif match := re.fullmatch(_BSD, line, re.IGNORECASE):
+        escaped, algorithm, path, digits = match.groups()
+    elif match := re.fullmatch(_OTHER, line):
+        return None, _unescaped(match[1], "")
     else:
         return None
-    return (digest, path) if digest else None
+    return _digest(_plain(algorithm), digits), _unescaped(path, escaped)
 
 
-def _beside(url: str, path: str) -> str:
-    """The address of a file that lies beside the list, whatever characters its name has."""
-    return _join(url, "./" + path.removeprefix("./"), is_path=True)
+def _unescaped(path: str, escaped: str) -> str:
+    """A path as it is on the disk; a backslash that is not escaped was written on Windows."""
+    if not escaped:
+        return path.replace("\\", "/")
+    return re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), path)
+
+
+def _by_path(said: Iterable[tuple[Digest | None, str]], listing: Listing) -> dict[str, Digest | None]:
+    """Each file once, with the best of its digests."""
+    found: dict[str, dict[str, Digest]] = {}
+    for digest, path in said:
+        known = found.setdefault(path, {})
+        if digest and known.setdefault(digest.algorithm, digest) != digest:
+            what = f"{names.shown(path)} is in the list twice, with two checksums; the first one counts"
+            listing.problems.append(what)
+    return {path: _surest(known) for path, known in found.items()}
+
+
+def _named_after(url: str) -> str:
+    """Of which file a list tells that is called after it: ``rock.zip.sha256``."""
+    return names.from_url(url).rpartition(".")[0]
+
+
+def _its_place(path: str, url: str) -> str:
+    """Where a list's only file lies: beside it if it has its name, wherever the list was made."""
+    return _named_after(url) if re.split("[/\\\\]", path)[-1] == _named_after(url) else path
+
+
+def _checked(url: str, path: str, digest: Digest | None) -> Entry:
+    """The file beside the list, whatever characters its name has; or where a link in its place leads.
+
+    Raises TransferError where nothing would be checked.
+    """
+    if not digest:
+        raise TransferError(f"The list has no checksum that can be read for {names.shown(path)}")
+    if re.match("(?i)https?://", path):
+        return _entry(path, names.from_url(path) or names.FALLBACK, digest=digest)
+    return _entry(_join(url, "./" + path.removeprefix("./"), is_path=True), path, digest=digest)
 
 
 # -- Metalink 4 (RFC 5854).
@@ -218,9 +281,9 @@ def _size(file: ElementTree.Element) -> int | None:
 
 
 def _best_hash(file: ElementTree.Element) -> Digest | None:
-    given = {element.get("type", ""): element.text or "" for element in file.findall(f"{_METALINK}hash")}
-    digests = (_digest(algorithm, given.get(kind, "")) for kind, algorithm in _HASHES.items())
-    return next(filter(None, digests), None)
+    hashes = file.findall(f"{_METALINK}hash")
+    told = (_digest(_plain(each.get("type", "")), each.text or "") for each in hashes)
+    return _surest({digest.algorithm: digest for digest in filter(None, told)})
 
 
 # -- A remote asset library's listing, as Blender 5.2 writes it.
@@ -279,8 +342,8 @@ def _list(said: Any, key: str) -> list[Any]:
 
 
 def _read_links(text: str, url: str, listing: Listing) -> bool:
-    """Nothing but links, one a line or many; comments begin with #. A text that mentions some is no list."""
-    words = " ".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    """Nothing but links, one a line or many, and comments. A text that mentions some is no list."""
+    words = " ".join(re.sub(r"\s#(\s.*)?$", "", line) for line in _lines(text))
     if not all(re.match(_IS_LINK, word) for word in words.split()):
         return False
     links, listing.problems = names.parse_links(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from background_downloads.transfer.job import Digest
-from background_downloads.transfer.lists import Entry, Listing, NoListError, read
+from background_downloads.transfer.lists import Entry, Listing, NoListError, is_list, read
 
 BASE = "https://example.org/rocks/"
 SHA256 = hashlib.sha256(b"").hexdigest()
@@ -46,6 +47,19 @@ def only(text: str | bytes, name: str = "SHA256SUMS") -> Entry:
         (f"# made today\n\n{SHA256}  rock.zip\n", "SHA256SUMS", "rock.zip", "rock.zip"),
         (f"\\{SHA256}  ro\\\\ck.zip", "SHA256SUMS", "ro/ck.zip", "ro%5Cck.zip"),
         (f"{SHA256}  host:8.zip", "SHA256SUMS", "host_8.zip", "host%3A8.zip"),
+        (f"{SHA256} rock.zip", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"{SHA256}\trock one.zip  ", "SHA256SUMS", "rock one.zip", "rock%20one.zip"),
+        (f"{SHA256} ^rock.zip", "SHA256SUMS", "rock.zip", "rock.zip"),  # shasum
+        (f"   {SHA256}  rock.zip\n  # indented", "SHA256SUMS", "rock.zip", "rock.zip"),
+        (f"SHA2-256(a (1).png)= {SHA256}", "CHECKSUM", "a (1).png", "a%20%281%29.png"),  # openssl
+        (f"sha256 (rock.zip) = {SHA256}", "CHECKSUM", "rock.zip", "rock.zip"),
+        (f"\\SHA256 (ro\\\\ck.zip) = {SHA256}", "CHECKSUM", "ro/ck.zip", "ro%5Cck.zip"),
+        (f"{SHA256} *maps\\rock.png", "SHA256SUMS", "maps/rock.png", "maps/rock.png"),  # Windows
+        (f"{SHA256}  -", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"SHA256: {SHA256}", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"{SHA256}  dist/rock.zip", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"{SHA256} *C:\\build\\rock.zip", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"{SHA256}  dist/rock.zip", "all.sha256", "dist/rock.zip", "dist/rock.zip"),
     ],
 )
 def test_a_line_of_checksums_names_the_file_beside_it(line: str, name: str, path: str, url: str) -> None:
@@ -58,6 +72,65 @@ def test_a_line_of_checksums_names_the_file_beside_it(line: str, name: str, path
 )
 def test_the_length_of_a_checksum_tells_its_algorithm(digits: str, algorithm: str) -> None:
     assert only(f"{digits}  rock.zip").digest == Digest(algorithm, digits)
+
+
+SIGNED = """-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA256
+
+# Rocks: 14 bytes
+{}
+- - SHA256 (-a.zip) = 00
+-----BEGIN PGP SIGNATURE-----
+
+iQIzBAEBCAAdFiEE
+-----END PGP SIGNATURE-----
+"""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_of_a_signed_list_what_was_signed_is_read(end: str) -> None:
+    line = f"SHA256 (rock.zip) = {SHA256}"
+    entry = only(SIGNED.replace("- - SHA256 (-a.zip) = 00\n", "").format(line).replace("\n", end), "CHECKSUM")
+    assert (entry.path, entry.digest) == ("rock.zip", IS_SHA256)
+    text = f"- {SHA256}  a.zip\n{SHA256}  b.zip"
+    assert len(listed(SIGNED.replace("- - SHA256 (-a.zip) = 00", text).format("#")).entries) == 2
+
+
+def test_a_file_with_several_checksums_is_listed_once_with_the_best() -> None:
+    text = f"MD5 (a.zip) = {MD5}\nSHA256 (a.zip) = {SHA256}\nBLAKE2b (a.zip) = {SHA512}\nSIZE (a.zip) = 14"
+    assert only(text).digest == IS_SHA256
+    assert [entry.digest for entry in listed(f"{MD5}  a.zip\n{SHA256}  a.zip\n{MD5}  b.zip").entries] == [
+        IS_SHA256,
+        Digest("md5", MD5),
+    ]
+
+
+def test_of_two_checksums_of_one_kind_the_first_counts_and_it_is_said() -> None:
+    listing = listed(f"{SHA256}  a.zip\n{'0' * 64}  a.zip")
+    assert [entry.digest for entry in listing.entries] == [IS_SHA256]
+    assert "two checksums" in listing.problems[0]
+
+
+@pytest.mark.parametrize(
+    "line", [f"{SHA256[:-2]}  a.zip", f"SHA3-256 (a.zip) = {SHA256}", "SIZE (a.zip) = 3"]
+)
+def test_a_file_without_a_checksum_that_can_be_read_is_left_out_and_said(line: str) -> None:
+    listing = listed(f"{line}\n{SHA256}  b.zip")
+    assert [entry.path for entry in listing.entries] == ["b.zip"]
+    assert listing.problems == ["The list has no checksum that can be read for a.zip"]
+
+
+def test_a_checksum_may_be_of_a_link() -> None:
+    entry = only(f"{SHA256}  https://e.org/get/rock.zip?v=2")
+    assert (entry.url, entry.path) == ("https://e.org/get/rock.zip?v=2", "rock.zip")
+
+
+def test_a_list_is_known_by_its_name() -> None:
+    names = "SHA256SUMS sha512sum MD5SUMS rock.zip.sha256 rock.zip.md5 a.sha256sum sha256 CHECKSUMS a%2Emeta4"
+    names += " SHASUMS256.txt tool_1.2_SHA256SUMS Rocks-39-x86_64-CHECKSUM"
+    assert [name for name in names.split() if not is_list(f"{BASE}{name}?x=1#y")] == []
+    others = "rock.zip sha256.zip checksum.py rock-sha256 asset.json"
+    assert [name for name in others.split() if is_list(BASE + name)] == []
 
 
 # Metalink.
@@ -80,10 +153,22 @@ def test_a_metalink_gives_size_best_digest_and_mirrors_by_priority() -> None:
     )
 
 
+def test_of_a_metalink_only_what_is_said_of_the_whole_file_counts() -> None:
+    file = f"""<m:file name="rock.zip"><m:size> 14 </m:size><m:pieces length="4" type="sha-256">
+      <m:hash>{"0" * 64}</m:hash></m:pieces><m:hash type="sha-512">{SHA512}</m:hash>
+      <m:hash type="sha256"> {SHA256} </m:hash><m:metaurl mediatype="torrent">http://a/b.torrent</m:metaurl>
+      <m:url location="de" priority="many">rock.zip</m:url></m:file>"""
+    text = re.sub("(</?)(?=m)", r"\1m:", METALINK.replace("xmlns=", "xmlns:m="))
+    assert only("\ufeff" + text.format(file), "all.meta4") == Entry(
+        url=BASE + "rock.zip", path="rock.zip", size=14, digest=IS_SHA256
+    )
+
+
 @pytest.mark.parametrize(
     "file",
     [
         '<file name="a.zip"/>',
+        '<file name="a.zip"><metaurl mediatype="torrent">http://a/b</metaurl></file>',
         '<file name="a.zip"><url>ftp://a/b</url></file>',
         '<file name="a.zip"><url> </url></file>',
         "<file><url>http://a/b</url></file>",
@@ -200,6 +285,13 @@ def test_a_text_of_links_is_a_list_too() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["https://e.org/a.zip # the grey one\r\n; nothing\n", "  # first\n\thttps://e.org/a.zip   #\n"]
+)
+def test_comments_may_stand_between_and_behind_links(text: str) -> None:
+    assert only(text, "links.txt").url == "https://e.org/a.zip"
+
+
+@pytest.mark.parametrize(
     "text", ["", "# nothing", "<html><body>Sign in</body></html>", "{}", "[1]", '{"files": 3}', "{" * 50_000]
 )
 def test_what_is_no_list_is_said(text: str) -> None:
@@ -215,6 +307,7 @@ def test_what_is_no_list_is_said(text: str) -> None:
         "https://e.org/rock.zip\nthanks",
         "Rocks <https://e.org/rock.zip>",
         "- https://e.org/rock.zip",
+        f"https://e.org/rock.zip #sha256={SHA256}",  # would be fetched, and not be checked
     ],
 )
 def test_a_text_that_mentions_a_link_is_no_list(text: str) -> None:
