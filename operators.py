@@ -228,7 +228,8 @@ def _shortened(problems: list[str]) -> str:
     more = len(problems) - 1
     if not more:
         return problems[0]
-    return f"{problems[0].rstrip('.')}. {more} more {'link' if more == 1 else 'links'} cannot be used either"
+    count = words.counted(more, "more link", "more links")
+    return f"{problems[0].rstrip('.')}. {count} cannot be used either"
 
 
 def links_of(text: str) -> "tuple[list[Link], list[str]]":
@@ -317,7 +318,7 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
         return context.window_manager.invoke_confirm(
             self,
             event,
-            title=f"Cancel {len(rows)} Downloads?",
+            title=f"Cancel {len(rows):,} Downloads?",
             message="What was received is kept: Retry goes on with it",
             confirm_text="Cancel Downloads",
         )
@@ -505,7 +506,9 @@ def _ask_about_partial(operator: Any, context: Any, rows: "list[Download]") -> s
 
 
 def _draw_partial(operator: Any, rows: "list[Download]") -> None:
-    what = f"“{rows[0].name}” is not finished" if len(rows) == 1 else f"{len(rows)} downloads leave the list"
+    what = f"{len(rows):,} downloads leave the list"
+    if len(rows) == 1:
+        what = f"“{rows[0].name}” is not finished"
     column = operator.layout.column()
     column.label(text=what, translate=False)
     column.prop(operator, "delete_partial", text=f"Delete the {space.amount(received_by(rows))} Received")

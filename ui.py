@@ -209,7 +209,7 @@ def _draw_filter(line: Any, view: _View, state: Any) -> None:
     numbers = {"ALL": len(current().rows), **{status.value: count for status, count in counts.items()}}
     for show, name, _ in SHOW:
         number = numbers.get(show, 0)
-        line.prop_enum(state, "show", show, text=f"{name} {number}" if number and view.is_wide else name)
+        line.prop_enum(state, "show", show, text=f"{name} {number:,}" if number and view.is_wide else name)
 
 
 def _draw_rows(layout: Any, state: Any, name: str = "") -> None:
@@ -594,7 +594,7 @@ def _draw_leftovers(layout: Any) -> None:
         delete.directory, delete.name = each.directory, each.name
     if found:
         size = space.amount(sum(each.size for each in found))
-        box.operator("downloads.delete_leftovers", text=f"Delete All {len(found)}, {size}...", icon="TRASH")
+        box.operator("downloads.delete_leftovers", text=f"Delete All {len(found):,}, {size}...", icon="TRASH")
     else:
         box.label(text="None found")
 

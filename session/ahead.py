@@ -339,8 +339,8 @@ class Ahead:
         """Of what lists name: how many are chosen."""
         chosen = f"{sum(file.is_chosen for file in self.listed):,}"
         files = words.counted(len(self.listed), "file", "files")
-        left = f". Left out, since they name no file in the folder: {self.left_out}" if self.left_out else ""
-        return f"{chosen} of {files} chosen{left}"
+        left = f". Left out, since they name no file in the folder: {self.left_out:,}"
+        return f"{chosen} of {files} chosen{left if self.left_out else ''}"
 
     @property
     def summary(self) -> str:

@@ -91,7 +91,7 @@ def pick(folder: str) -> str:
         if paths:
             name = os.path.basename(folder)
             raise ImportProblem(
-                f"Unpacked into “{name}”, which holds {len(paths)} files to import: choose one there"
+                f"Unpacked into “{name}”, which holds {len(paths):,} files to import: choose one there"
             )
     raise ImportProblem(
         f"Unpacked into “{os.path.basename(folder)}”, which holds nothing that can be imported"

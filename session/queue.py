@@ -18,7 +18,7 @@ from ..workers import Host as AnyHost
 from .calls import Calls
 from .records import readable
 from .rows import Rows
-from .tally import Tally, smoothed
+from .tally import SPEED_SECONDS, Tally, smoothed
 
 Host = YieldingHost | ProcessHost
 ENDED = (Status.FINISHED, Status.SKIPPED, Status.FAILED, Status.CANCELLED)
@@ -246,12 +246,12 @@ class Queue:
         """Copy the counters of a running row, `seconds` after the last time."""
         if not (row := self.rows.find(uid)):
             return
-        if progress.phase is Phase.IDLE:  # it waits for its turn, or until a render is over
-            row.speed = row.measured = 0.0
-        elif row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
+        if row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
             fetched = max(0, progress.received - row.received)
             row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
             self.tally.fetched += fetched
+        if progress.phase is Phase.IDLE or progress.text or progress.idle >= SPEED_SECONDS:
+            row.speed = row.measured = 0.0  # it is measured anew: an average with nothing in it says nothing
         seen, row.progress = row.progress, progress
         if _visible(seen) != _visible(progress):
             self.moved(row)

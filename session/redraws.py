@@ -72,7 +72,9 @@ class Redraws:
         if tally.goes_on == bool(self.pace) and not is_due:
             return
         if self.pace:
-            tally.measure(now - self._paced)
+            running = rows.running.values()
+            is_held = bool(running) and all(row.progress.text for row in running)
+            tally.measure(now - self._paced, is_held=is_held)
         self._paced = now
         said = self.pace
         self.pace = pace(tally, rows.counts, rows.running.values()) if tally.goes_on else None

@@ -58,7 +58,7 @@ class Tally:
             "paused": self.paused,
             "failed": self.failed,
         }
-        text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        text = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
         return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
 
     def count(self, row: Download) -> None:
@@ -85,9 +85,11 @@ class Tally:
         elif why is not None:
             self.cancelled -= 1
 
-    def measure(self, seconds: float) -> None:
-        """Look at what was fetched, so long after the last time."""
+    def measure(self, seconds: float, *, is_held: bool) -> None:
+        """Look at what was fetched, so long after the last time; where all was held up it begins anew."""
         self.speed, self.measured = smoothed(self.speed, self.measured, self.fetched, seconds)
+        if is_held:
+            self.speed = self.measured = 0.0
         self.fetched = 0
 
     def end(self, paused: int) -> Tally:

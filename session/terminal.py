@@ -43,7 +43,7 @@ class Counter:
             return
         self._shown = now
         running = ", ".join(_running(progress) for progress in report.progress.values())
-        line = f"{self._ended} of {self._count} done" + (f": {running}" if running else "")
+        line = f"{self._ended:,} of {self._count:,} done" + (f": {running}" if running else "")
         with suppress(OSError, ValueError):  # somebody has closed the terminal: the downloads go on
             if self._overwrites:
                 _write(sys.stderr, f"\r{line:<79.79}", end="\n" if is_last else "")

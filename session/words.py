@@ -161,8 +161,8 @@ def _pace_of(row: Download, room: Room) -> str:
     if row.measured >= MEASURED:
         if room <= (Room.PACE if row.size else Room.LEFT):
             parts.append(f"{amount(row.speed)}/s")
-        if room <= Room.LEFT and row.size and row.speed >= 1.0:
-            parts.append(f"{left(max(0, row.size - row.received) / row.speed)} left")
+        if room <= Room.LEFT and (seconds := _left_of(row)) is not None:
+            parts.append(f"{left(seconds)} left")
     return ", ".join(parts)
 
 
@@ -176,7 +176,7 @@ def first_sentence(text: str) -> str:
 
 def totals(counts: Mapping[Status, int]) -> str:
     """What the list holds: ``1 running, 2 paused, 4 finished``."""
-    return ", ".join(f"{counts[status]} {name}" for status, name in NAMES.items() if counts.get(status))
+    return ", ".join(f"{counts[status]:,} {name}" for status, name in NAMES.items() if counts.get(status))
 
 
 def idle(counts: Mapping[Status, int]) -> str:
@@ -206,8 +206,8 @@ class Pace:
     @property
     def texts(self) -> tuple[str, ...]:
         """``34%, 2 of 5, 1 failed, 7 min left``, in several lengths, the longest first."""
-        share, count = percent(self.share), f"{self.done} of {self.number}"
-        failed = f"{self.failed} failed" if self.failed else ""
+        share, count = percent(self.share), f"{self.done:,} of {self.number:,}"
+        failed = f"{self.failed:,} failed" if self.failed else ""
         rest = f"{left(self.left)} left" if self.left is not None else ""
         lengths = (share, count, failed, rest), (count, failed, rest), (count, failed), (count,)
         return tuple(", ".join(filter(None, parts)) for parts in lengths)
@@ -242,7 +242,15 @@ def _left(tally: Tally, sized: Collection[Download], waiting: int) -> float | No
         return None
     mean = (tally.bytes + sum(row.size or 0 for row in sized)) / known
     rest = sum(max(0, (row.size or 0) - row.received) for row in sized)
-    return (rest + waiting * mean) / tally.speed
+    each = (left for row in sized if (left := _left_of(row)) is not None)  # the last one ends it
+    return max((rest + waiting * mean) / tally.speed, *each, 0.0)
+
+
+def _left_of(row: Download) -> float | None:
+    """Seconds that the rest of a download will take; None: that is not known."""
+    if not row.size or row.measured < MEASURED or row.speed < 1.0:
+        return None
+    return max(0, row.size - row.received) / row.speed
 
 
 # -- What fits.

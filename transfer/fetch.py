@@ -120,7 +120,7 @@ class Transfer:
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
         (phase, idle), share = _activity(self._segments.controls, now), self._part.hashed / (self.size or 1)
-        text = f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text
+        text = f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text or self._segments.text
         name, received, size = self.name, self.received, self.size
         return Progress(name=name, received=received, size=size, phase=phase, idle=idle, text=text)
 

@@ -156,6 +156,13 @@ class Segments:
         with self.lock:
             return sum(not segment.control and segment.body is not None for segment in self._segments)
 
+    @property
+    def text(self) -> str:
+        """Of what comes, for people, where that is there already: a server without ranges sends it again."""
+        with self.lock:
+            is_behind = any(each.is_sole and each.body and not each.counts for each in self._segments)
+        return "catching up" if is_behind else ""
+
     # -- Coming and going.
 
     def enter(self, control: Control, *, helps: bool) -> bool:

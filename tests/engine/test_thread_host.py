@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from leaks import LeakCheck, threads
-from server import Server, pattern, stall_after, stall_before_headers, status
+from server import Server, after, first, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.transfer import asking, part
 from background_downloads.transfer.fetch import Transfer
@@ -41,6 +41,24 @@ def test_threads_are_daemons_with_names_that_tell(
     thread_driver.until_reached(gate)
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("downloads-")]
     assert [(thread.name, thread.daemon) for thread in ours] == [("downloads-1", True)]
+
+
+def test_what_is_fetched_again_since_the_server_gives_no_ranges_is_said_to_be(
+    thread_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate, later = server.gate(), server.gate()
+    again = after(1, stall_after(50_000, gate), stall_after(120_000, later))
+    url = server.add("/a.bin", first(1, stall_after(100_000)), again, body=DATA, ranges=False)
+    job = thread_driver.halted(url, tmp_path, 100_000)
+    thread_driver.host.hang_up(job.uid)
+    thread_driver.submit(job)
+    thread_driver.until_reached(gate)
+    thread_driver.until(lambda: thread_driver.progress[job.uid].text == "catching up", "the word for it")
+    gate.open()
+    thread_driver.until_received(job, 120_000)
+    assert thread_driver.progress[job.uid].text == ""
+    later.open()
+    assert finished(thread_driver.outcome(job)).read_bytes() == DATA
 
 
 def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(

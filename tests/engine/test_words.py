@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from driving import record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from background_downloads.session import words
-from background_downloads.session.tally import Tally, smoothed
+from background_downloads.session.queue import Queue
+from background_downloads.session.tally import SPEED_SECONDS, Tally, smoothed
 from background_downloads.session.words import Room
-from background_downloads.transfer.job import Phase
+from background_downloads.transfer.job import Phase, Progress
 from background_downloads.transfer.space import amount
 from background_downloads.workers import Download, Status
 
@@ -187,6 +190,57 @@ def test_what_is_said_of_all_has_one_form_whatever_the_numbers_become(
     forms = {pace.texts.index(text) for pace, text in zip(paces, texts, strict=True) if pace.left is not None}
     assert len(forms) <= 1
     assert [("%" in text) for text in texts] == [width >= len("88%, 30 of 30, 2 failed, 88 min left")] * 2
+
+
+def test_all_of_them_take_no_less_time_than_the_one_that_takes_longest() -> None:
+    slow = receiving(received=0, size=60 * MIB, speed=MIB, measured=5.0)
+    quick = receiving(received=MIB, size=2 * MIB, speed=4 * MIB, measured=5.0)
+    tally = Tally(speed=5 * MIB, measured=10.0)
+    assert words.pace(tally, {Status.RUNNING: 2}, [slow, quick]).left == 60.0
+    slow.measured = 0.5  # too short a time to go by it
+    assert words.pace(tally, {Status.RUNNING: 2}, [slow, quick]).left == pytest.approx(61 / 5)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"phase": Phase.IDLE, "text": "waiting for its turn"},
+        {"phase": Phase.BODY, "text": "catching up"},
+        {"phase": Phase.BACKOFF, "text": "retrying 2 of 5"},
+        {"phase": Phase.BODY, "idle": SPEED_SECONDS},
+    ],
+)
+def test_a_speed_is_measured_anew_after_a_time_in_which_nothing_new_came(held: dict[str, Any]) -> None:
+    queue, download = Queue(), receiving(size=100 * MIB)
+    queue.adopt([download])
+
+    def come(received: int, **progress: Any) -> None:
+        told = {"name": "f", "size": 100 * MIB, "phase": Phase.BODY} | progress
+        queue.progressed(download.uid, Progress(received=received, **told), 1.0)
+
+    come(0)
+    come(10 * MIB)
+    for _ in range(9):
+        come(10 * MIB, **held)
+    assert (download.speed, download.measured) == (0.0, 0.0)
+    come(10 * MIB)
+    come(12 * MIB)
+    assert (download.speed, download.measured) in ((MIB, 2.0), (2 * MIB, 1.0))  # of what came since
+
+
+def test_the_speed_of_all_is_measured_anew_where_all_were_held_up() -> None:
+    tally = Tally(fetched=4 * MIB)
+    tally.measure(1.0, is_held=False)
+    assert tally.speed == 4 * MIB
+    tally.measure(1.0, is_held=True)
+    assert (tally.speed, tally.measured, tally.fetched) == (0.0, 0.0, 0)
+
+
+def test_large_numbers_have_their_commas_wherever_files_are_counted() -> None:
+    assert words.totals({Status.FAILED: 12_345}) == "12,345 failed"
+    pace = words.Pace(share=0.5, done=6_000, number=12_345, failed=1_234, left=None)
+    assert pace.texts[0] == "50%, 6,000 of 12,345, 1,234 failed"
+    assert Tally(finished=12_345, paused=2_000).sentence == "12,345 downloaded, 2,000 paused"
 
 
 def test_the_time_left_is_not_told_before_anything_is_known_of_it() -> None:
