@@ -27,6 +27,8 @@ class Tally:
     """Bytes a second, all downloads together."""
     measured: float = 0.0
     """Seconds that the speed was measured over."""
+    was_held: bool = False
+    """Whether all downloads were held up when it was last measured."""
     paused: int = 0
     """Rows that have not ended, and wait to be resumed."""
     began: float = 0.0
@@ -86,10 +88,13 @@ class Tally:
             self.cancelled -= 1
 
     def measure(self, seconds: float, *, is_held: bool) -> None:
-        """Look at what was fetched, so long after the last time; where all was held up it begins anew."""
+        """Look at what was fetched, so long after the last time; where all was held up since then, or
+        is, it begins anew.
+        """
         self.speed, self.measured = smoothed(self.speed, self.measured, self.fetched, seconds)
-        if is_held:
+        if is_held or self.was_held:
             self.speed = self.measured = 0.0
+        self.was_held = is_held
         self.fetched = 0
 
     def end(self, paused: int) -> Tally:

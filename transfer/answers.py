@@ -299,6 +299,8 @@ def refusal(head: Head) -> TransferError:
     """What to say of a status that brings no file."""
     status = head.status
     sentence = _REFUSALS.get(status, f"The server answered with an error ({status}). {LATER}")
+    if any(name in head.headers for name in _CHALLENGED):
+        return TransferError(f"The server wants to be sure that a person asks ({status}). Use your browser")
     if status in logins.WANTED:
         sentence = logins.wanted(status, head.url, head.login)
     if not retry.retryable(status):
@@ -308,6 +310,8 @@ def refusal(head: Head) -> TransferError:
     return TryAgain(sentence, retry_after=wait)
 
 
+_CHALLENGED = ("cf-mitigated", "x-amzn-waf-action")
+"""Fields by which Cloudflare and Amazon say that a page is in the file's place that tries the browser."""
 _PART = f"The server sent only a part of the file. {LATER}"
 _REFUSALS = {
     202: "The server is still preparing the file (202)",

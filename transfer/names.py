@@ -364,7 +364,7 @@ _EXTENSIONS = {
     "video/x-matroska": ".mkv",
 }
 """Extensions by content type. Not :mod:`mimetypes`, which reads the system's files."""
-_FILE_EXTENSION = r"(?is).*[^.\s]\.([a-z][a-z0-9]{0,14}|3(?:dm|ds|gp|mf)|7z)\Z"  # and not that of a version
+_FILE_EXTENSION = r"(?is).*[^.\s]\.{1,2}([a-z][a-z0-9]{0,14}|3(?:dm|ds|gp|mf)|7z)\Z"  # not a version
 _SCRIPT = "action ashx asmx asp aspx axd cfm cgi dll do fcgi jsf jsp jspx php php3 php4 php5 php7 phtml pl"
 _SCRIPTS = frozenset(_SCRIPT.split())
 """Extensions that say nothing about the file which such a program sends."""
@@ -538,6 +538,8 @@ def _value(text: str) -> str:
     """A token or a quoted-string (RFC 9110, section 5.6.4)."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = re.sub(r"(?s)\\(.)", r"\1", text[1:-1])
+    elif len(text) > 1 and text[0] == text[-1] == "'":  # no quotes by the RFC, but meant so
+        text = text[1:-1]
     return "" if re.fullmatch(_ENCODED_WORD, text) else text.strip('"')
 
 

@@ -18,6 +18,7 @@ from background_downloads.transfer.answers import (
     refusal,
     timestamp,
 )
+from background_downloads.transfer.connect import Headers
 from background_downloads.transfer.job import TransferError, TryAgain, Validator
 from background_downloads.transfer.part import Received
 from background_downloads.transfer.ranges import Ranges
@@ -267,6 +268,16 @@ EXPLAINED |= {520, 522, 524}
 def test_each_refusal_that_people_meet_has_a_sentence_of_its_own() -> None:
     said = {status: str(refusal(Head(status, {}))) for status in range(201, 600)}
     assert {status for status, text in said.items() if "answered with an error" not in text} == EXPLAINED
+
+
+@pytest.mark.parametrize("field", ["CF-Mitigated", "X-Amzn-Waf-Action"])
+@pytest.mark.parametrize("status", [202, 401, 403, 405, 429, 503])
+def test_a_page_that_tries_the_browser_is_neither_asked_for_again_nor_a_link_that_expired(
+    status: int, field: str
+) -> None:
+    error = refusal(Head(status, Headers([(field, "challenge")])))
+    assert not isinstance(error, TryAgain)
+    assert str(error) == f"The server wants to be sure that a person asks ({status}). Use your browser"
 
 
 @pytest.mark.parametrize("status", [400, 405, 412, 416, 501])

@@ -234,6 +234,12 @@ def test_the_speed_of_all_is_measured_anew_where_all_were_held_up() -> None:
     assert tally.speed == 4 * MIB
     tally.measure(1.0, is_held=True)
     assert (tally.speed, tally.measured, tally.fetched) == (0.0, 0.0, 0)
+    tally.fetched = MIB
+    tally.measure(30.0, is_held=False)  # they were, most of that time
+    assert (tally.speed, tally.measured) == (0.0, 0.0)
+    tally.fetched = 8 * MIB
+    tally.measure(2.0, is_held=False)
+    assert (tally.speed, tally.measured) == (4 * MIB, 2.0)
 
 
 def test_large_numbers_have_their_commas_wherever_files_are_counted() -> None:
