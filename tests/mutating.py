@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import CodeType
 
@@ -26,7 +27,9 @@ import cryptography.x509  # noqa: F401 (the forks need not import it)
 import hypothesis
 import pytest
 import requests  # noqa: F401
+from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.operator import Operator
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
@@ -55,19 +58,23 @@ class Mutant:
     becomes: str
 
 
-def mutants(text: str) -> Iterator[Mutant]:
-    """All that change what the module does: annotations and docstrings do nothing."""
+def places(text: str) -> list[tuple[Operator, int]]:
+    """Where it can be changed: each way to change it, with the number of the place."""
+    nodes = list(ast_nodes(get_ast(text)))
+    names = (name for name in cosmic_ray.plugins.operator_names() if not name.endswith(WANT_ARGUMENTS))
+    operators = [cosmic_ray.plugins.get_operator(name)() for name in names]
+    counts = [sum(len(list(operator.mutation_positions(node))) for node in nodes) for operator in operators]
+    return [(operator, n) for operator, count in zip(operators, counts, strict=True) for n in range(count)]
+
+
+def mutants(text: str, found: Iterable[tuple[Operator, int]]) -> Iterator[Mutant]:
+    """Those that change what the module does, each once: annotations and docstrings do nothing."""
     seen = {_meaning(text)}
-    for name in cosmic_ray.plugins.operator_names():
-        if name.endswith(WANT_ARGUMENTS):
-            continue
-        operator, number = cosmic_ray.plugins.get_operator(name)(), 0
-        while (changed := mutate_code(text, operator, number)) is not None:
-            number += 1
-            meaning = _meaning(changed)
-            if meaning not in seen:
-                seen.add(meaning)
-                yield _mutant(text, changed)
+    for operator, number in found:
+        changed = mutate_code(text, operator, number)
+        if changed and (meaning := _meaning(changed)) not in seen:
+            seen.add(meaning)
+            yield _mutant(text, changed)
 
 
 def _mutant(text: str, changed: str) -> Mutant:
@@ -242,13 +249,13 @@ def _end(child: int) -> None:
 def main() -> int:
     module, count, seed = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     nursery = Nursery(module)
-    found = list(mutants(nursery.text))
-    chosen = found if not count else random.Random(seed).sample(found, min(count, len(found)))
+    found = places(nursery.text)
+    random.Random(seed).shuffle(found)
     tests = f"{len(nursery.runs)} tests, {nursery.seconds:.0f} s"
-    say(f"{module}: {len(chosen)} of {len(found)} changes, seed {seed}; {tests}")
+    say(f"{module}: {count or 'all'} of some {len(found)} changes, seed {seed}; {tests}")
     told: list[tuple[str, str]] = []
     try:
-        for number, mutant in enumerate(chosen, 1):
+        for number, mutant in enumerate(islice(mutants(nursery.text, found), count or None), 1):
             where = f"transfer/{module}.py:{mutant.line}: {mutant.was} -> {mutant.becomes}"
             told.append((nursery.try_out(mutant), where))
             say(f"  {number:3} {told[-1][0]:8} {where}")

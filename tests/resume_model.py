@@ -118,14 +118,15 @@ class Client:
         return rule is not self._without
 
     def play(self, trace: Trace, start: State = State()) -> End:
-        state = start
+        state, is_last = start, False
         for life in trace:
             before = state
             state, has_restarted = self._live(state, life)
-            if self._is_wrong(state) and state.is_pieced:
-                state, has_restarted = self._whole(life), True  # once more, in one piece
+            if self._is_wrong(state) and state.is_pieced and not is_last:
+                state, has_restarted, is_last = self._whole(life), True, True  # once more, in one piece
             if state.is_whole:
                 return End(error="digest") if self._is_wrong(state) else End(state.kept)
+            is_last &= life.then in (Next.RUN, Next.TRANSFER)  # another process does not know of it
             if life.then is Next.STALE:
                 # A sidecar that vouches for other bytes is gone before those are overwritten.
                 state = State() if has_restarted else before

@@ -23,6 +23,7 @@ from resume_model import (
     VERSIONS,
     Client,
     End,
+    Life,
     Next,
     Ranges,
     Rule,
@@ -39,6 +40,7 @@ from server import (
     Data,
     Exchange,
     Resource,
+    Response,
     Server,
     drops_range_when_if_range,
     ignore_range,
@@ -50,6 +52,7 @@ from server import (
 from background_downloads.transfer import names
 
 BLOCK = 64 << 10  # bytes; as much as a resume fetches again
+LOOK = 16 << 10  # bytes in which blocks differ, if they do
 STARTS = {"nothing": State(), "two ends": GAP}
 TOLD_APART = (Next.RUN, Next.STALE)  # of who goes on, those that the model tells apart
 SEED = int(os.environ.get("BACKGROUND_DOWNLOADS_SEED") or 0)
@@ -98,8 +101,8 @@ BEHAVIOURS = {
 class Script:
     """What the server does while a trace is replayed."""
 
-    def __init__(self, world: World, trace: Trace) -> None:
-        self._world = world
+    def __init__(self, world: World, trace: Trace, part: Path) -> None:
+        self._world, self._part = world, part
         self._now = time.time()
         self.lives = list(trace)
         self.was_cut = False
@@ -123,7 +126,7 @@ class Script:
         if behaviour := BEHAVIOURS.get(self._world.ranges):
             exchange._behaviours.insert(0, behaviour)
         if not self._is_asked_again(exchange):
-            exchange.alter(lambda response: self._cut(exchange, response.start, response.stop))
+            exchange.alter(lambda response: self._cut(exchange, response))
         exchange.go_on()
 
     def _is_asked_again(self, exchange: Exchange) -> bool:
@@ -136,15 +139,20 @@ class Script:
         del self.lives[0]
         self.was_cut = False
 
-    def _cut(self, exchange: Exchange, start: int, stop: int) -> None:
+    def _cut(self, exchange: Exchange, response: Response) -> None:
         """After so many blocks that are new: what is fetched again for a comparison does not count."""
-        life = self.lives[0]
-        if life.new >= BLOCKS:
-            return
-        again = BLOCK if start else 0
-        at = again + life.new * BLOCK
-        if at < stop - start:
+        life, is_part = self.lives[0], response.status == 206
+        if life.new >= BLOCKS or (is_part and not self._fits(life, response.start)):
+            return  # nobody reads on in what does not fit, so it could only be cut by chance
+        at = (is_part + life.new) * BLOCK
+        if at < response.stop - response.start:
             exchange.at_body(at, lambda: self._hang_up(exchange))
+
+    def _fits(self, life: Life, start: int) -> bool:
+        """Whether what comes again for a comparison is what is on the disk."""
+        end = start + LOOK
+        with self._part.open("rb") as file:
+            return file.read(end)[start:] == BODIES[life.version][start:end]
 
     def _hang_up(self, exchange: Exchange) -> None:
         self.was_cut = True
@@ -155,12 +163,11 @@ class Replay:
     """One trace on the real engine, in a folder of its own."""
 
     def __init__(self, server: Server, world: World, start: State, trace: Trace, folder: Path) -> None:
-        self._script = Script(world, trace)
-        self._folder = folder
-        self._stale = folder.parent / "stale.json"
-        self._world = world
+        self._folder, self._world = folder, world
+        part = folder / names.part_name(server.url("/a.bin"), str(folder))
+        self._sidecar = part.with_name(part.name + names.SIDECAR)
+        self._script = Script(world, trace, part)
         self._url = server.add("/a.bin", self._script.answer, body=BODIES[0])
-        self._sidecar = folder / (names.part_name(self._url, str(folder)) + names.SIDECAR)
         if start.known is not None:
             self._leave(start)
 

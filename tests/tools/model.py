@@ -1,6 +1,7 @@
 """make model: resuming explored whole as a small model, and its traces on the real engine.
 
-All traces with one cut at most, and COUNT of those with two, which SEED chooses.
+All traces with one cut at most, and COUNT of those with two, which SEED chooses. In memory, where the system
+has a folder for that: nothing here asks what a disk keeps, and most of the time would go there.
 """
 
 import os
@@ -10,12 +11,15 @@ from common import ROOT, clean_environment, main, say
 from venvs import newest_blender_venv
 
 TESTS = "tests/engine/test_model.py"
+MEMORY = "/dev/shm"
 
 
 def tool() -> int:
     python = newest_blender_venv()
     seed, count = os.environ.get("SEED") or "0", os.environ.get("COUNT") or "2000"
     more = {"BACKGROUND_DOWNLOADS_MODEL": "all", "BACKGROUND_DOWNLOADS_SEED": seed}
+    if os.path.isdir(MEMORY):
+        more["TMPDIR"] = MEMORY
     environment = clean_environment(**more, BACKGROUND_DOWNLOADS_COUNT=count)
     say(f"Seed {seed}, {count} traces with two cuts, all with one …")
     command = [python, "-m", "pytest", "-q", "-s", "-o", "timeout=7200", TESTS]
