@@ -432,7 +432,8 @@ class ThreadHost:
             self._end(entry, outcome)
 
     def _end(self, entry: Entry[_Place], outcome: Outcome) -> None:
-        self._helped = deque(helped for helped in self._helped if helped != entry.uid)
+        if self._helped:
+            self._helped = deque(helped for helped in self._helped if helped != entry.uid)
         self._ledger.end(entry, outcome)
         if not len(self._ledger):  # else whoever waits looks soon enough: small files end by the thousand
             self._news.set()

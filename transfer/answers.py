@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -61,9 +62,9 @@ class Trust(IntEnum):
         return self if self is Trust.ALONE else Trust.ONE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Head:
-    """The head of an answer."""
+    """The head of an answer. What is asked several times is found out once."""
 
     status: int
     headers: Mapping[str, str]
@@ -95,12 +96,12 @@ class Head:
             disposition=disposition, asked=asked, final=self.url, content_type=self.content_type
         )
 
-    @property
+    @cached_property
     def span(self) -> tuple[int, int, int | None] | None:
         """Of a range: where it begins and ends, and the size of the whole file."""
         return parse_content_range(self.headers.get("Content-Range", ""))
 
-    @property
+    @cached_property
     def is_part(self) -> bool:
         """Whether it brings a range. Some servers say 200 there, as if it were the whole file."""
         if self.status not in _WHOLE or not (span := self.span):
@@ -121,7 +122,7 @@ class Head:
         span = self.span if self.is_part else None
         return span[1] if span else self.length
 
-    @property
+    @cached_property
     def validator(self) -> Validator:
         """What tells which version of the file it is of.
 

@@ -71,7 +71,8 @@ class Asking:
 
     def came_from(self, url: str) -> None:
         """Some of the file comes from there."""
-        self._place = url if _server(url) != _server(names.quoted(self._url)) else ""
+        is_led = url != self._url and _server(url) != _server(names.quoted(self._url))
+        self._place = url if is_led else ""
 
     def _at_place(self, client: Client, control: Control, headers: Mapping[str, str]) -> Answer | None:
         """Ask for more of the file where some of it came from: a link may lead elsewhere each time, and each
@@ -81,7 +82,7 @@ class Asking:
         if not place or "Range" not in headers:
             return None
         with suppress(TransferError):
-            answer = client.get(place, headers, control, cookies=client.no_cookies())
+            answer = client.get(place, headers, control)
             if answer.status_code == 206:
                 return answer
             skip(answer, client)
@@ -152,19 +153,20 @@ def _follow(
     mirror: Mirror | None = None,
 ) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
-    cookies, linked, refused = client.no_cookies(), "", ""
+    cookies, linked, refused = None, "", ""
     for _ in range(MAX_REDIRECTS + 1):
         if mirror and mirror.takes(url) and mirror.link(url) != refused:
             refused = mirror.link(url)  # if it leads back: then it is the server's to answer
             response = _ask(mirror, client, url, headers, control)
         else:
             response = client.get(url, headers, control, cookies=cookies)
-        linked = response.headers.setdefault("x-linked-etag", linked)
+        if linked := response.headers.get("X-Linked-Etag") or linked:
+            response.headers["x-linked-etag"] = linked
         if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
             return response
         skip(response, client)
         check()
-        cookies.update(response.cookies)
+        cookies = response.cookies(cookies)
         url = answers.redirected(str(response.url), response.headers["Location"])
     raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
 
@@ -184,7 +186,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
     if mirror.rests:
         raise mirror.why("does not answer")
     try:
-        answer = client.get(mirror.link(url), headers, control, cookies=client.no_cookies())
+        answer = client.get(mirror.link(url), headers, control)
     except TransferError as error:
         may_pass = isinstance(error, TryAgain)
         is_bad = not may_pass and isinstance(error.__cause__, OSError)  # as its certificate

@@ -34,7 +34,6 @@ from urllib3.connection import (  # type: ignore[attr-defined]
     HTTPSConnection,
 )
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util.connection import is_connection_dropped
 
 from . import logins, mirrors, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
@@ -99,7 +98,12 @@ class Client:
             self._hosts.clear()
 
     def get(
-        self, url: str, headers: Mapping[str, str], control: Control, *, cookies: RequestsCookieJar
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        control: Control,
+        *,
+        cookies: RequestsCookieJar | None = None,
     ) -> Answer:
         """Send a GET and return the answer once its headers are there; redirects are not followed.
 
@@ -109,7 +113,7 @@ class Client:
         url = names.quoted(url)
         host = self._host(url)
         fields = {**self._headers, **host.fields, **headers}
-        if cookies and (cookie := _cookie(cookies, _request(url, fields))):
+        if cookies is not None and (cookie := _cookie(cookies, _request(url, fields))):
             fields["Cookie"] = cookie
         try:
             return self._send(url, host, fields, control)
@@ -160,11 +164,6 @@ class Client:
         raw._fp = raw._connection = raw._pool = None
         return message
 
-    @staticmethod
-    def no_cookies() -> RequestsCookieJar:
-        """A jar for one download: what a redirect sets, its target gets."""
-        return RequestsCookieJar()
-
     def _host(self, url: str) -> _Host:
         key = _place(url)
         host = self._hosts.get(key)
@@ -181,7 +180,7 @@ class Client:
             self._route = route
         with self._lock:
             idle, self._idle = self._idle, None
-        if idle and is_connection_dropped(idle):  # type: ignore[arg-type]
+        if idle and _is_spoilt(idle):
             idle.close()
             return None
         return idle
@@ -223,6 +222,12 @@ class Client:
         self._session.close()
 
 
+def _is_spoilt(connection: _Interruptible) -> bool:
+    """Whether it is closed, or something has come over it that nobody asked for."""
+    sock = connection.sock
+    return sock is None or bool(portable.poll([sock.fileno()], [], 0.0))
+
+
 def _request(url: str, fields: Mapping[str, str]) -> requests.PreparedRequest:
     request = requests.PreparedRequest()
     request.method, request.url, request.hooks = "GET", url, {}
@@ -239,14 +244,15 @@ def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
 def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
     """Send one request more over a connection, as `http.client` does it."""
     plain: Any = connection
-    put, message = http.client.HTTPConnection.putheader, http.client.HTTPConnection.getresponse
+    library = http.client.HTTPConnection  # past what urllib3 puts before its methods
     try:
-        plain.putrequest("GET", _current.target, skip_accept_encoding=True)
+        connection.begin_request()
+        library.putrequest(plain, "GET", _current.target, skip_accept_encoding=True)
         for name, value in fields.items():
-            put(plain, name, value)
+            library.putheader(plain, name, value)
         plain.endheaders()
         _current.control.turn.expect(plain.sock)
-        answer: _Response = message(plain)  # type: ignore[assignment]  # urllib3's would be of its kind
+        answer: _Response = library.getresponse(plain)  # type: ignore[assignment]
         return answer
     except BaseException:
         connection.close()
@@ -308,10 +314,9 @@ class Answer:
         self.message = message
         self._route, self._connection = route, connection
 
-    @property
-    def cookies(self) -> RequestsCookieJar:
-        """What it sets."""
-        jar = RequestsCookieJar()
+    def cookies(self, known: RequestsCookieJar | None) -> RequestsCookieJar:
+        """What it sets, and what was set before: of one download, as what a redirect sets its target gets."""
+        jar = RequestsCookieJar() if known is None else known
         request = requests.cookies.MockRequest(_request(self.url, self.asked))
         jar.extract_cookies(self.message, request)  # type: ignore[arg-type]
         return jar
@@ -444,7 +449,10 @@ def _has_default_certificates(context: ssl.SSLContext) -> bool:
 _HASHED = "[0-9a-f]" * 8 + ".[0-9]*"
 
 
-class _Head:
+_BODILESS = frozenset((http.client.SWITCHING_PROTOCOLS, http.client.NO_CONTENT, http.client.NOT_MODIFIED))
+
+
+class _Lines:
     """The lines of a head, and whether the last one was whole."""
 
     def __init__(self, file: Any) -> None:
@@ -455,17 +463,25 @@ class _Head:
     def is_cut(self) -> bool:
         return not self._last.endswith(b"\n")
 
-    def readline(self, limit: int) -> bytes:
+    def readline(self, limit: int = -1, /) -> bytes:
         line: bytes = self._file.readline(limit)
         self._last = line
         return line
 
-    def close(self) -> None:
-        self._file.close()
+
+class _Message(http.client.HTTPMessage):
+    """Header fields as the standard library parses them, which takes them for those of a mail."""
+
+    def get_content_type(self) -> str:
+        """Of what follows the fields, by which it would take that apart: nothing does."""
+        return "text/plain"
+
+    def get_content_maintype(self) -> str:
+        return "text"
 
 
 class _Response(http.client.HTTPResponse):
-    """Refuses heads that the standard library would misread without a word, and so bodies too.
+    """A head read by the standard library, which would misread some, and so bodies too, without a word.
 
     Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2).
     """
@@ -474,35 +490,34 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         """Read the head. Raises HTTPException where it was cut, or says what nobody can be sure of."""
-        file: Any = self.fp
-        head: Any = _Head(file)
-        self.fp = head
-        try:
-            super().begin()
-        finally:
-            if self.fp is head:
-                self.fp = file
-        if head.is_cut or not self._is_readable():
+        version, self.status, reason = self._read_status()
+        self.code, self.reason = self.status, reason.strip()
+        if not re.match(r"HTTP/(1\.|0\.9\Z)", version):
+            raise http.client.UnknownProtocol(version)
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        lines = _Lines(self.fp)
+        self.headers = self.msg = http.client.parse_headers(lines, _Message)
+        if lines.is_cut or not self._is_readable():
             raise http.client.HTTPException("a head that cannot be read")
-        # urllib3 would log what is odd about the headers, with the whole URL.
-        self.headers.defects.clear()
-        self.headers.set_payload("")
+        self.headers.defects.clear()  # urllib3 would log what is odd about the headers, with the whole URL
 
     def _is_readable(self) -> bool:
         """Whether no line ended the headers early, and the body's framing is one that we know."""
         if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return False
         self.fields = Headers(self.headers.raw_items())
-        return self._takes_coding() and self._takes_length()
+        is_known = self._takes_coding() and self._takes_length()
+        self.will_close = self._closes()
+        return is_known
 
     def _takes_coding(self) -> bool:
-        """Go by the transfer coding, which the standard library sees only where it is the very word. Servers
-        behind servers say "chunked" twice of what was done once. False: it is one that nobody asked for.
+        """Go by the transfer coding. Servers behind servers say "chunked" twice of what was done once.
+
+        False: it is one that nobody asked for.
         """
         words = {word.strip().lower() for word in self.fields.get("Transfer-Encoding").split(",")}
         codings = words - {"identity", ""}
-        if codings and not self.chunked:
-            self.chunked, self.length, self.will_close = True, None, self._check_close()  # type: ignore[attr-defined]
+        self.chunked = bool(codings)
         return codings <= {"chunked"}
 
     def _takes_length(self) -> bool:
@@ -510,6 +525,7 @@ class _Response(http.client.HTTPResponse):
 
         False: it is neither.
         """
+        self.length = 0 if self.status in _BODILESS else None
         if self.chunked or "Content-Length" not in self.fields:
             return True
         lengths = {length.strip() for length in self.fields["Content-Length"].split(",")} - {""}
@@ -519,9 +535,19 @@ class _Response(http.client.HTTPResponse):
             self.length = int(length)
         return self.length < LONGEST
 
+    def _closes(self) -> bool:
+        """Whether the connection ends with the body (RFC 9112, sections 6.3 and 9.3)."""
+        words = self.fields.get("Connection").lower()
+        if self.version == 11:
+            is_last = "close" in words
+        else:
+            words += self.fields.get("Proxy-Connection").lower()
+            is_last = "keep-alive" not in words and "Keep-Alive" not in self.fields
+        return is_last or (self.length is None and not self.chunked)
+
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
-        while 100 < status < 200 and status != http.client.SWITCHING_PROTOCOLS:
+        while 100 <= status < 200 and status != http.client.SWITCHING_PROTOCOLS:
             http.client.parse_headers(self.fp)
             version, status, reason = super()._read_status()  # type: ignore[misc]
         return version, status, reason
@@ -591,10 +617,15 @@ class _Interruptible(_AsWritten):
         except OSError as error:
             raise _ProxyFault from error
 
-    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        if self.wire:  # a connection that was kept has not been attached yet
+    def begin_request(self) -> None:
+        """A request is about to go over it; one that was kept has not been attached yet."""
+        _current.connection = self
+        if self.wire:
             _current.control.enter(Phase.REQUEST)
             _current.control.attach(self.wire)
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        self.begin_request()
         super().putrequest(method, url, *args, **options)
 
     def close(self) -> None:

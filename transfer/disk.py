@@ -6,8 +6,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from . import portable
@@ -103,13 +102,18 @@ def prepare_folder(directory: str) -> None:
         raise TransferError(f"Nothing can be written to the folder “{directory}”. Choose another folder")
 
 
-@contextmanager
-def explained(directory: str) -> Iterator[None]:
+class explained:
     """Turn what the operating system says about a folder into a sentence: raises TransferError."""
-    try:
-        yield
-    except OSError as error:
-        raise TransferError(_sentence(error, f"the folder “{directory}”")) from error
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise TransferError(_sentence(error, f"the folder “{self._directory}”")) from error
 
 
 def _sentence(error: OSError, folder: str) -> str:

@@ -10,7 +10,7 @@ import email.utils
 import logging
 import os
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, assert_never
@@ -38,7 +38,6 @@ from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from .body import Body
@@ -190,7 +189,7 @@ class Transfer:
             raise
         finally:
             self._segments.exit(control)
-            if not self._segments.controls:
+            if not len(self._segments):
                 self._space.free(self)
 
     def _halt(self, error: BaseException) -> None:
@@ -227,7 +226,7 @@ class Transfer:
         """Fetch segment after segment; whoever is alone at the end finishes."""
         while True:
             segment = self._claim(control, may_split=may_split) or self._claim_alone(control)
-            may_split, is_helped = False, len(self._segments.controls) > 1
+            may_split, is_helped = False, len(self._segments) > 1
             try:
                 if not segment:
                     return self._finish(control, buffer)
@@ -361,7 +360,7 @@ class Transfer:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
         asked, headers = self._request(segment, self._asking.via(client))
         self._check_time()
-        with _counted(self._tries, self._segments.lock):
+        with _Counted(self._tries, self._segments.lock):
             response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
         try:
             segment.is_sole |= response.status_code == 200 and client.wants_whole(response)
@@ -684,17 +683,20 @@ def _note_done(job: Job, path: str) -> None:
 # -- Requests and answers.
 
 
-@contextmanager
-def _counted(tries: retry.Tries, lock: AbstractContextManager[object]) -> Iterator[None]:
+class _Counted:
     """A request, which counts unless it is interrupted by us."""
-    with lock:
-        tries.request()
-    try:
-        yield
-    except (Stopped, CalledBack):
-        with lock:
-            tries.requests -= 1
-        raise
+
+    def __init__(self, tries: retry.Tries, lock: AbstractContextManager[object]) -> None:
+        self._tries, self._lock = tries, lock
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._tries.request()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, (Stopped, CalledBack)):
+            with self._lock:
+                self._tries.requests -= 1
 
 
 def _range(

@@ -179,6 +179,7 @@ _PLAIN = re.compile(
 """Links that need no closer look; most of ten thousand are."""
 
 
+@functools.lru_cache(maxsize=64)  # of one link it is asked several times
 def _is_bare(url: str) -> bool:
     """Whether a link is shown and sent as it stands."""
     return len(url) <= URL_LENGTH and re.fullmatch(_BARE, url) is not None
@@ -391,6 +392,7 @@ def extension_in(url: str) -> str:
     return _file_extension(_file_in_path(url))
 
 
+@functools.lru_cache(maxsize=64)  # likewise
 def _file_extension(name: str) -> str:
     """Without its dot; empty for a script's, which says nothing about the file that it sends."""
     match = re.match(_FILE_EXTENSION, name)
@@ -461,7 +463,7 @@ def from_disposition(header: str) -> str:
     return _last_component(extended) or _last_component(_value(parameters.get("filename", "")))
 
 
-@functools.lru_cache(maxsize=64)  # of one link it is asked several times
+@functools.lru_cache(maxsize=64)  # likewise
 def from_url(url: str) -> str:
     """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
     try:

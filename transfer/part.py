@@ -9,7 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
@@ -93,7 +93,9 @@ class File:
     """A partial file itself, whatever is in it. Closed, it raises Stopped where a descriptor is needed."""
 
     def __init__(self, folder: str, name: str) -> None:
-        self.folder, self._name = folder, name
+        self.folder = folder
+        self.place = os.path.join(folder, name)
+        """Where it stands, if it does; as a text, since a path costs as much as a system call."""
         self.standing = Standing.CLOSED
         self._fd = -1
 
@@ -101,11 +103,6 @@ class File:
     def path(self) -> Path:
         """Where it stands, if it does."""
         return Path(self.place)
-
-    @property
-    def place(self) -> str:
-        """The same as a text: a path costs as much as a system call."""
-        return os.path.join(self.folder, self._name)
 
     @property
     def fd(self) -> int:
@@ -630,12 +627,12 @@ class Part:
             self._unlock()
         return path
 
-    @contextmanager
-    def _let_go(self) -> Iterator[None]:
+    def _let_go(self) -> AbstractContextManager[None]:
         """Close the file meanwhile, where none that is open can be renamed; what is left is ours again."""
-        if portable.moves_open_files:
-            yield
-            return
+        return nullcontext() if portable.moves_open_files else self._closed()
+
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
         self.release()
         try:
             yield

@@ -14,6 +14,7 @@ class Ranges:
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._ranges: list[tuple[int, int]] = []
+        self._total = 0
         for start, end in ranges:
             self.add(start, end)
 
@@ -26,11 +27,13 @@ class Ranges:
         for n, (first, last) in enumerate(self._ranges):  # the next chunk: nearly every call
             if last == start and (n + 1 == len(self._ranges) or end < self._ranges[n + 1][0]):
                 self._ranges[n] = (first, end)
+                self._total += end - start
                 return
         touching = [r for r in self._ranges if r[0] <= end and r[1] >= start]
         apart = [r for r in self._ranges if r not in touching]
         merged = (min([start, *(r[0] for r in touching)]), max([end, *(r[1] for r in touching)]))
         self._ranges = sorted([*apart, merged])
+        self._total = sum(end - start for start, end in self._ranges)
 
     def missing(self, size: int) -> list[tuple[int, int]]:
         """The ranges of a file of `size` bytes that are not in the set."""
@@ -55,7 +58,7 @@ class Ranges:
 
     def total(self) -> int:
         """How many bytes are in the set."""
-        return sum(end - start for start, end in self._ranges)
+        return self._total
 
     def end(self) -> int:
         """The position behind the last byte of the set."""

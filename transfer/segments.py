@@ -150,6 +150,10 @@ class Segments:
         with self.lock:
             return list(self._workers)
 
+    def __len__(self) -> int:
+        """How many workers there are."""
+        return len(self._workers)
+
     @property
     def connections(self) -> int:
         """How many responses are open that nobody reads."""
