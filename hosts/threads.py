@@ -92,7 +92,7 @@ class Worker(threading.Thread):
         except Stopped:
             return Halted()
         except TransferError as error:
-            return Failed(str(error))
+            return Failed(str(error), transfer.received)
         except BaseException as error:  # a defect of ours fails this download, and is told
             log_defect(error)
             if self.helps and not self._client:

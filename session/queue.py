@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack, assert_never
 
 from ..transfer import names
@@ -281,8 +281,9 @@ class Queue:
         match outcome:
             case Halted() | Seen():  # a look is no row's
                 return Status.CANCELLED
-            case Failed(error=error):
+            case Failed(error=error, kept=kept):
                 row.error = readable(error)
+                row.progress = replace(row.progress, received=row.received if kept is None else kept)
                 return Status.FAILED
             case Skipped(filepath=filepath, note=note):
                 row.filepath, row.note = filepath, readable(note)

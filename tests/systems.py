@@ -17,6 +17,7 @@ PLAYED: dict[str, tuple[str, ...]] = {
         "tests/engine/test_part.py::test_nothing_is_removed_that_somebody_else_put_there",
         "tests/engine/test_part.py::test_what_somebody_put_in_place_of_the_partial_file_is_not_published",
         "tests/engine/test_store.py::test_a_lock_that_was_removed_meanwhile_is_none",
+        "tests/engine/test_disk.py::test_a_*_that_somebody_deletes_*",
     ),
     "Windows' rename never replaces: no hard link is made there": (
         "tests/engine/test_part.py::test_when_publishing_fails_nothing_stands_under_the_name",

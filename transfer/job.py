@@ -230,6 +230,8 @@ class Failed:
 
     error: str
     """One sentence for a person, without secrets."""
+    kept: int | None = field(default=None, compare=False)
+    """Bytes that are there; none where they were of no use. None: as many as were told of last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,9 +327,17 @@ class Part:
         disk.remove(_sidecar(old))
 
     def _check_place(self) -> None:
-        """Under another disk's name, or a moved folder's, there is somebody else's by now."""
-        if not self.file.is_in_place():
-            raise TransferError(f"“{self.path.name}” was taken away while it was downloaded. Press Retry")
+        """Under another disk's name, or a moved folder's, there is somebody else's by now.
+
+        Raises OSError where not even the folder is there, TransferError.
+        """
+        if self.file.is_in_place():
+            return
+        os.stat(self.file.folder)  # what lies on a disk that is gone may be there again
+        with self.lock:
+            self.received = Received()
+        self._lost = TransferError("The partial file was taken away while it was downloaded. Press Retry")
+        raise self._lost
 
     # -- Closed.
 
@@ -703,7 +711,7 @@ def _tell_of_scanners(path: Path, error: FileNotFoundError) -> NoReturn:
     """They look at a file when it is closed, and take it away. Raises TransferError, or the error itself."""
     if not path.parent.is_dir():
         raise error
-    what = f"“{path.name}” was taken away when it was complete"
+    what = "The file was taken away when it was complete"
     raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
 
 

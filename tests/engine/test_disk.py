@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from driving import (
     Driver,
+    Failed,
     Fetcher,
     IfExists,
     Skipped,
@@ -18,6 +20,7 @@ from driving import (
     finished,
     names,
     new_job,
+    part_of,
     skipped,
 )
 from mounting import Mount, Mounter
@@ -218,6 +221,37 @@ def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mount
     disk.on()
     assert finished(driver.run(job)).read_bytes() == DATA
     assert [name for name in names(disk.place) if ".part" in name] == []
+
+
+def test_a_folder_that_somebody_deletes_is_made_anew(
+    driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    folder = tmp_path / "files"
+    gate = server.gate()
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, folder, HELD)
+    shutil.rmtree(folder)
+    gate.open()
+    assert f"Cannot find the folder “{folder}”" in failed(driver.outcome(job))
+    assert not folder.exists()
+    assert finished(driver.run(job)).read_bytes() == DATA
+
+
+def test_a_partial_file_that_somebody_deletes_is_not_said_to_be_kept(
+    driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    gate = server.gate()
+    url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
+    job = driver.begun(url, tmp_path, HELD)
+    part_of(tmp_path).unlink()
+    gate.open()
+    outcome = driver.outcome(job)
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.partition(".")[0], outcome.kept) == (
+        "The partial file was taken away while it was downloaded",
+        0,
+    )
+    assert finished(driver.run(job)).read_bytes() == DATA
 
 
 def test_a_folder_that_became_a_file(driver: Driver, server: Server, tmp_path: Path) -> None:

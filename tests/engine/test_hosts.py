@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from driving import (
     Driver,
+    Failed,
     Halted,
     Phase,
     Settings,
@@ -24,8 +25,10 @@ from server import (
     Proxy,
     Server,
     after,
+    cut_after,
     drip_headers,
     first,
+    html_instead,
     pattern,
     stall_after,
     stall_before_headers,
@@ -52,6 +55,14 @@ def test_a_failure_is_a_sentence(driver: Driver, server: Server, tmp_path: Path)
     job = new_job(server.url("/none.bin"), tmp_path)
     assert failed(driver.run(job)).startswith("There is no file at this link (404)")
     assert names(tmp_path) == []
+
+
+def test_a_failure_says_how_much_is_kept(driver: Driver, server: Server, tmp_path: Path) -> None:
+    expired = server.add("/a.bin", first(1, cut_after(100_000)), after(1, status(403)), body=DATA)
+    damaged = server.add("/b.bin", body=DATA)
+    page = server.add("/c.blend", html_instead())
+    outcomes = [driver.run(new_job(url, tmp_path, sha256="0" * 64)) for url in (expired, damaged, page)]
+    assert [isinstance(outcome, Failed) and outcome.kept for outcome in outcomes] == [100_000, 0, 0]
 
 
 # -- Stop, in each phase. Nothing here ends by itself: the gates stay closed, the time-out is 90 s.

@@ -13,7 +13,7 @@ from background_downloads.session import words
 from background_downloads.session.queue import Queue
 from background_downloads.session.tally import SPEED_SECONDS, Tally, smoothed
 from background_downloads.session.words import Room
-from background_downloads.transfer.job import Phase, Progress
+from background_downloads.transfer.job import Failed, Phase, Progress
 from background_downloads.transfer.space import amount
 from background_downloads.workers import Download, Status
 
@@ -190,6 +190,16 @@ def test_what_is_said_of_all_has_one_form_whatever_the_numbers_become(
     forms = {pace.texts.index(text) for pace, text in zip(paces, texts, strict=True) if pace.left is not None}
     assert len(forms) <= 1
     assert [("%" in text) for text in texts] == [width >= len("88%, 30 of 30, 2 failed, 88 min left")] * 2
+
+
+def test_a_download_that_failed_says_what_is_kept_and_no_more() -> None:
+    queue, download = Queue(), receiving(received=8 * MIB, size=8 * MIB)
+    queue.settle(download, Failed("Busy"))
+    assert words.received(download) == "8.0 of 8.0 MiB received"
+    queue.rows.append(download)
+    queue.rows.put(download, queue.settle(download, Failed("The file is damaged", kept=0)))
+    assert (words.line(download)[0], words.received(download)) == ("failed", "Nothing of it is kept")
+    assert words.received(row(Status.FAILED)) == "Nothing was received yet"
 
 
 def test_all_of_them_take_no_less_time_than_the_one_that_takes_longest() -> None:
