@@ -37,7 +37,7 @@ TESTS = {
     "retry": ["test_retry.py"],
     "names": ["test_names.py"],
     "answers": ["test_answers.py", "test_resume.py"],
-    "part": ["test_part.py", "test_resume.py"],
+    "part": ["test_part.py", "test_leftovers.py", "test_resume.py"],
 }
 ENOUGH = 0.85  # of the changes are to be noticed
 EXAMPLES = 30  # of each property; the usual 100 take three times as long and find little more

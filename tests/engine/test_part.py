@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from driving import DEADLINE, Fetcher, Halted, failed, finished, names, new_job, opened
+from driving import DEADLINE, Clock, Fetcher, Halted, failed, finished, names, new_job, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
@@ -23,6 +24,7 @@ from background_downloads.transfer import part as part_module
 from background_downloads.transfer import portable
 from background_downloads.transfer.control import Control
 from background_downloads.transfer.disk import explained, write_atomically
+from background_downloads.transfer.fetch import BUFFER
 from background_downloads.transfer.job import Digest, IfExists, TransferError, Validator
 from background_downloads.transfer.part import Part
 from background_downloads.transfer.ranges import Ranges
@@ -78,6 +80,51 @@ def test_another_process_that_downloads_the_same_is_noticed(
         other.communicate()
     assert server.requests == []
     assert names(tmp_path) == [name]
+
+
+def test_one_that_gave_way_is_waited_for_while_it_lets_go(part: Part, tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            part.close()
+
+    other = Part(URL, str(tmp_path), None)
+    other.open(sleep)
+    assert len(waits) == 3
+    assert other.file.is_open or not names(tmp_path)
+    other.close()
+
+
+def test_one_that_does_not_let_go_is_not_waited_for_for_ever(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert part.file.is_open
+    clock = Clock()
+    monkeypatch.setattr(part_module, "time", clock)
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    with pytest.raises(TransferError, match="Another Blender"):
+        Part(URL, str(tmp_path), None).open(sleep)
+    assert clock.now - Clock.now == pytest.approx(part_module.LOCK_PATIENCE, abs=2 * part_module.LOCK_LOOK)
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link"])
+def test_what_is_no_file_is_not_written_to(tmp_path: Path, kind: str) -> None:
+    part = Part(URL, str(tmp_path), None)
+    if kind == "a folder":
+        part.path.mkdir()
+    elif kind == "a pipe":
+        os.mkfifo(part.path)
+    else:
+        part.path.symlink_to("elsewhere")
+    with pytest.raises(TransferError, match=r"in the way"):
+        part.open()
+    assert names(tmp_path) == [part.path.name]
+    assert not part.file.is_open
 
 
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,19 +257,50 @@ def _dict(value: object) -> dict[str, object]:
     return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {"ranges": value}
 
 
+def test_a_sidecar_says_of_which_version_and_by_whom_it_began(tmp_path: Path) -> None:
+    part = opened(URL, str(tmp_path), None)
+    dated = Validator("", "Wed, 01 Jan 2020 00:00:00 GMT", is_date_strong=True)
+    part.begin(5000, dated, "0123abcd", is_encoded=False)
+    part.write(memoryview(pattern(1000)), 0)
+    part.close()
+    part.open()
+    assert (part.received.size, part.received.via) == (5000, "0123abcd")
+    assert part.received.validator == dated
+    assert part.received.validator.if_range == dated.last_modified
+    assert part.unsaved == 0
+    part.close()
+
+
+@pytest.mark.parametrize(
+    "name", ["url", "cut", "digest", "version", "size", "etag", "last_modified", "ranges"]
+)
+def test_a_sidecar_that_lacks_something_counts_for_nothing(tmp_path: Path, name: str) -> None:
+    part = opened(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    about = json.loads(part.sidecar.read_text())
+    del about[name]
+    part.sidecar.write_text(json.dumps(about))
+    counts = name in ("cut", "digest")  # which are for those who find it without its link
+    assert _reopened(tmp_path) == ([[0, 1000]] if counts else [])
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"version": 2},
         {"url": "http://files.example/b.bin"},
         {"ranges": [[0, 2000]]},
-        {"ranges": [[0, 10]] * 5000},
+        {"ranges": [[0, 1001]]},
+        {"ranges": [[0, 10]] * 1001},
         {"ranges": [[-5, 10]]},
         {"ranges": [[10, 5]]},
         {"ranges": [[0, float("inf")]]},
         {"ranges": [["0", "10"]]},
         {"size": 1 << 63},
         {"size": 500},
+        {"size": -1},
+        {"size": True},
         {"size": "1000"},
         {"etag": None},
         {"etag": '"1"\r\n Evil: yes'},
@@ -255,6 +333,35 @@ def test_a_sidecar_that_cannot_be_read_just_now_stays(
         with pytest.raises(TransferError):
             opened(URL, str(tmp_path), None)
     assert _reopened(tmp_path) == [[0, 1000]]
+
+
+@pytest.mark.parametrize("change", [{"ranges": [[0, 1000]] * 1000}, {"size": (1 << 63) - 1}, {"size": 1000}])
+def test_a_sidecar_may_say_what_just_fits(tmp_path: Path, change: dict[str, object]) -> None:
+    part = opened(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    part.sidecar.write_text(json.dumps(json.loads(part.sidecar.read_text()) | change))
+    assert _reopened(tmp_path) == [[0, 1000]]
+
+
+def test_a_sidecar_that_is_too_large_is_none_of_ours(tmp_path: Path) -> None:
+    part = opened(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    about = part.sidecar.read_text()
+    part.sidecar.write_text(about + " " * ((1 << 20) - len(about)))
+    assert _reopened(tmp_path) == [[0, 1000]]
+    part.sidecar.write_text(about + " " * ((1 << 20) - len(about) + 1))
+    assert _reopened(tmp_path) == []
+
+
+def test_a_folder_in_the_place_of_a_sidecar_vouches_for_nothing(tmp_path: Path) -> None:
+    part = opened(URL, str(tmp_path), None)
+    _fill(part, 1000)
+    part.close()
+    part.sidecar.unlink()
+    part.sidecar.mkdir()
+    assert _reopened(tmp_path) == []
 
 
 def test_what_survives_is_what_the_last_checkpoint_said(tmp_path: Path) -> None:
@@ -327,9 +434,41 @@ def test_closing_keeps_what_was_received_and_only_what_can_be_trusted_is_resumed
 
 def test_closing_an_empty_one_leaves_nothing(part: Part, tmp_path: Path) -> None:
     part.close()
+    assert names(tmp_path) == []
     part.close()
     part.discard()
     assert names(tmp_path) == []
+
+
+def test_closing_keeps_nothing_of_what_came_encoded(part: Part, tmp_path: Path) -> None:
+    """No byte of it has a position that a server could be asked for."""
+    _fill(part, 1000)
+    part.begin(None, STRONG, is_encoded=True)
+    assert not part.can_resume
+    assert not part.can_be_split
+    part.close()
+    assert names(tmp_path) == []
+
+
+def test_what_was_only_let_go_of_is_made_durable_when_it_is_closed(part: Part, tmp_path: Path) -> None:
+    _fill(part, 1000)
+    part.release()
+    assert names(tmp_path) == [part.path.name]
+    part.close()
+    assert _reopened(tmp_path) == [[0, 1000]]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_what_is_discarded_is_gone_with_all_that_it_knew(part: Part, tmp_path: Path, is_open: bool) -> None:
+    _fill(part, 1000)
+    part.checkpoint()
+    if not is_open:
+        part.release()
+    part.discard()
+    assert names(tmp_path) == []
+    assert not part.received.ranges.total()
+    assert not part.memory.mark
+    assert not part.open()
 
 
 def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
@@ -349,6 +488,217 @@ def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
+# -- Who may go on with it.
+
+DATED = Validator("", "Wed, 01 Jan 2020 00:00:00 GMT")
+
+
+@pytest.mark.parametrize(
+    ("validator", "digest", "count", "tie"),
+    [
+        (DATED, None, 10, "mirror"),
+        (DATED, None, 0, None),
+        (DATED, Digest("md5", "0" * 32), 10, None),
+        (STRONG, None, 10, None),
+        (STRONG, Digest("md5", "0" * 32), 10, None),
+        (Validator('W/"1"', ""), None, 10, "mirror"),
+    ],
+)
+def test_what_only_a_date_proves_whoever_began_it_has_to_end(
+    tmp_path: Path, validator: Validator, digest: Digest | None, count: int, tie: str | None
+) -> None:
+    part = opened(URL, str(tmp_path), digest)
+    part.begin(5000, validator, "mirror", is_encoded=False)
+    part.write(memoryview(pattern(count)), 0)
+    assert part.tie == tie
+    assert part.can_be_split == bool(digest or validator is STRONG)
+    part.discard()
+
+
+# -- Bytes.
+
+
+def test_what_a_system_writes_in_small_pieces_is_written_whole(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = portable.pwrite
+    monkeypatch.setattr(portable, "pwrite", lambda fd, data, at: pwrite(fd, data[:300], at))
+    assert part.write(memoryview(pattern(1000)), 0)
+    assert part.write(memoryview(pattern(1000, seed=1)), 1000)
+    assert part.read(0, 3000) == pattern(1000) + pattern(1000, seed=1)
+
+
+def test_what_is_there_is_not_written_again(part: Part) -> None:
+    part.write(memoryview(pattern(400)), 300)
+    assert part.write(memoryview(bytes(1000)), 0)
+    assert not part.write(memoryview(bytes(range(100)) * 10), 0)
+    assert part.read(0, 1000) == bytes(300) + pattern(400) + bytes(300)
+    assert part.received.ranges.as_list() == [[0, 1000]]
+
+
+def test_only_what_is_there_has_to_fit(part: Part) -> None:
+    part.write(memoryview(pattern(400)), 300)
+    fitting = bytes(300) + pattern(400) + bytes(300)
+    assert part.fits(memoryview(fitting), 0)
+    assert part.fits(memoryview(fitting[500:]), 500)
+    assert part.fits(memoryview(b"x" * 300), 0)
+    assert part.fits(memoryview(b"x" * 300), 700)
+    for at in (300, 699):
+        assert not part.fits(memoryview(fitting[:at] + b"?" + fitting[at + 1 :]), 0)
+
+
+def test_only_so_much_is_sure_and_the_rest_counts_for_nothing(part: Part, tmp_path: Path) -> None:
+    _fill(part, 1000)
+    part.checkpoint()
+    part.doubt(400)
+    assert part.received.ranges.as_list() == [[0, 400]]
+    part.release()
+    assert _reopened(tmp_path) == []  # until the next checkpoint
+
+
+# -- The digest.
+
+CONTENT = pattern(3000)
+SHA256 = Digest("sha256", hashlib.sha256(CONTENT).hexdigest())
+
+
+def _holds(part: Part, fetch: Fetcher) -> bool:
+    """Whether the digest holds, by a buffer smaller than the file."""
+    return part.is_expected(Control(fetch._waker), memoryview(bytearray(700)))
+
+
+@pytest.mark.parametrize("order", [[0, 1000, 2000], [1000, 0, 2000], [2000, 1000, 0], [0, 2000, 1000]])
+def test_a_digest_is_of_the_whole_file_in_whatever_order_it_comes(
+    tmp_path: Path, fetch: Fetcher, order: list[int]
+) -> None:
+    for content in (CONTENT, CONTENT[:-1] + b"?"):
+        part = opened(URL, str(tmp_path), SHA256)
+        part.begin(3000, STRONG, is_encoded=False)
+        for start in order:
+            part.write(memoryview(content)[start : start + 1000], start)
+        assert part.hashed == 3000 or order != sorted(order)  # then it is not read again
+        assert _holds(part, fetch) is (content == CONTENT)
+        part.discard()
+
+
+def test_what_comes_twice_is_in_the_digest_once(tmp_path: Path, fetch: Fetcher) -> None:
+    part = opened(URL, str(tmp_path), SHA256)
+    part.begin(3000, STRONG, is_encoded=False)
+    for start, end in ((0, 2000), (500, 1500), (1500, 3000)):
+        part.write(memoryview(CONTENT)[start:end], start)
+    assert part.hashed == 3000
+    assert _holds(part, fetch)
+    part.discard()
+
+
+@pytest.mark.parametrize("kept", [1000, 2000, 0])
+def test_what_is_doubted_leaves_the_digest(tmp_path: Path, fetch: Fetcher, kept: int) -> None:
+    part = opened(URL, str(tmp_path), SHA256)
+    part.begin(3000, STRONG, is_encoded=False)
+    part.write(memoryview(CONTENT[:kept] + bytes(2000 - kept)), 0)
+    part.doubt(kept)
+    part.write(memoryview(CONTENT)[kept:], kept)
+    assert _holds(part, fetch)
+    part.discard()
+
+
+def test_a_file_that_was_longer_once_ends_where_it_should(part: Part, tmp_path: Path, fetch: Fetcher) -> None:
+    _fill(part, 1000)
+    os.truncate(part.path, 5000)
+    part.received.size = 1000
+    assert _holds(part, fetch)
+    assert Path(part.publish("b.bin", IfExists.RENAME) or "").read_bytes() == pattern(1000)
+
+
+def test_what_a_server_says_of_its_file_counts_where_nobody_asks_for_more(part: Part, fetch: Fetcher) -> None:
+    part.begin(3000, STRONG, is_encoded=False)
+    part.expect(SHA256)
+    assert part.told == SHA256
+    part.expect(Digest("md5", "0" * 32))
+    assert part.told == SHA256
+    part.write(memoryview(CONTENT), 0)
+    assert _holds(part, fetch)
+    part.forget()
+    assert part.told is None
+    part.begin(None, Validator(), is_encoded=True)
+    part.expect(SHA256)
+    assert part.told is None
+
+
+def test_what_was_asked_for_counts_whatever_a_server_says(tmp_path: Path, fetch: Fetcher) -> None:
+    part = opened(URL, str(tmp_path), SHA256)
+    part.expect(Digest("md5", "0" * 32))
+    part.forget()
+    assert part.told is None
+    part.begin(3000, STRONG, is_encoded=False)
+    part.write(memoryview(CONTENT), 0)
+    assert _holds(part, fetch)
+    part.forget()
+    part.begin(3000, STRONG, is_encoded=False)
+    part.write(memoryview(bytes(3000)), 0)
+    assert not _holds(part, fetch)
+    part.discard()
+
+
+# -- When it is saved.
+
+
+def test_no_more_than_64_mib_can_be_lost() -> None:
+    """With what 16 workers have in their hands."""
+    assert part_module.CHECKPOINT_BYTES < part_module.MOST_UNSAVED
+    assert part_module.MOST_UNSAVED + 16 * BUFFER == 64 << 20
+
+
+def _unsaved(part: Part, count: int) -> None:
+    os.truncate(part.path, count)
+    part.received.ranges.add(0, count)
+
+
+@pytest.mark.parametrize(("count", "waits"), [(48 << 20, True), ((48 << 20) - 1, False)])
+def test_a_worker_waits_for_another_that_saves_only_where_too_much_could_be_lost(
+    part: Part, monkeypatch: pytest.MonkeyPatch, count: int, waits: bool
+) -> None:
+    _unsaved(part, count)
+    monkeypatch.setattr(part, "_saving", lock := Mock(**{"acquire.return_value": False}))
+    part.save()
+    lock.acquire.assert_called_once_with(blocking=waits)
+    assert part.unsaved == count
+
+
+def test_what_another_worker_has_saved_meanwhile_is_not_saved_again(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _unsaved(part, 48 << 20)
+    acquire = part._saving.acquire
+
+    def after_another(*, blocking: bool) -> bool:
+        part.checkpoint()
+        monkeypatch.setattr(part, "checkpoint", Mock(side_effect=AssertionError))
+        return acquire(blocking=blocking)
+
+    monkeypatch.setattr(part, "_saving", Mock(acquire=after_another, release=part._saving.release))
+    part.save()
+    assert part.unsaved == 0
+
+
+def test_who_waits_for_bytes_saves_when_it_is_time(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert part.save_meanwhile() is None
+    monkeypatch.setattr(part_module, "time", clock := Clock())
+    part.checkpoint()
+    _fill(part, 1000)
+    assert part.save_meanwhile() == part_module.CHECKPOINT_SECONDS
+    clock.now += part_module.CHECKPOINT_SECONDS - 0.1
+    assert part.save_meanwhile() == part_module.SAVE_LOOK
+    assert part.unsaved == 1000
+    clock.now += 0.2
+    assert part.save_meanwhile() == part_module.CHECKPOINT_SECONDS
+    assert part.unsaved == 0
+    assert part.save_meanwhile() is None
+    _fill(part, 2000)
+    part.release()
+    assert part.save_meanwhile() is None
+
+
 # -- Publishing.
 
 
@@ -366,8 +716,58 @@ def test_a_name_is_never_taken_from_somebody(part: Part, tmp_path: Path) -> None
         name = "b.bin" if not number else f"b ({number}).bin"
         (tmp_path / name).write_text("mine")
     assert part.publish("b.bin", IfExists.SKIP) is None
-    assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b (3).bin")
-    assert (tmp_path / "b.bin").read_text() == "mine"
+    (tmp_path / "b (1).bin").unlink()
+    (tmp_path / "b (2).bin").rename(tmp_path / "b (1).bin")
+    assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b (2).bin")
+    assert [(tmp_path / name).read_text() for name in ("b.bin", "b (1).bin")] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize("mtime", [None, 1_600_000_000.0, 1e300])
+def test_a_published_file_has_the_time_of_its_server_if_the_system_knows_it(
+    part: Part, mtime: float | None
+) -> None:
+    _fill(part, 1000)
+    told: list[str] = []
+    before = part.path.stat().st_mtime
+    path = part.publish("b.bin", IfExists.RENAME, mtime=mtime, placed=told.append)
+    assert told == [path]
+    assert os.stat(path or "").st_mtime == (mtime if mtime == 1_600_000_000.0 else before)
+    assert not part.file.is_open
+
+
+def test_who_finds_the_name_taken_is_told_nothing_and_keeps_what_came(part: Part, tmp_path: Path) -> None:
+    _fill(part, 1000)
+    part.checkpoint()
+    (tmp_path / "b.bin").write_text("mine")
+    told: list[str] = []
+    assert part.publish("b.bin", IfExists.SKIP, placed=told.append) is None
+    assert told == []
+    assert part.file.is_in_place()
+    part.close()
+    assert _reopened(tmp_path) == [[0, 1000]]
+
+
+@pytest.mark.parametrize(
+    ("is_moved", "error", "said"), [(False, TransferError, "virus scanner"), (True, OSError, "No such file")]
+)
+def test_what_is_taken_away_as_it_is_published_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool, error: type[Exception], said: str
+) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    part = opened(URL, str(folder), None)
+    _fill(part, 1000)
+
+    def scanned(*_: object, **__: object) -> None:
+        part.path.unlink()
+        if is_moved:
+            folder.rename(tmp_path / "moved")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(portable, "rename_new", scanned)
+    with pytest.raises(error, match=said):
+        part.publish("b.bin", IfExists.RENAME)
+    part.release()
 
 
 @pytest.mark.parametrize("if_exists", [IfExists.OVERWRITE, IfExists.UPDATE])
@@ -527,6 +927,29 @@ def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: P
     with pytest.raises(TransferError, match="taken away"):
         part.publish("b.bin", IfExists.RENAME)
     assert not (tmp_path / "b.bin").exists()
+
+
+@pytest.mark.parametrize("is_touched", [False, True])
+def test_where_no_open_file_is_renamed_what_is_not_published_is_ours_again_unless_it_was_touched(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_touched: bool
+) -> None:
+    _fill(part, 1000)
+    part.checkpoint()
+    monkeypatch.setattr(portable, "moves_open_files", False)
+
+    def taken(*_: object) -> None:
+        assert not part.file.is_open
+        if is_touched:
+            part.path.write_text("of somebody else")
+        raise FileExistsError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "rename_new", taken)
+        assert part.publish("b.bin", IfExists.SKIP) is None
+    assert part.file.is_open is not is_touched
+    if not is_touched:
+        assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b.bin")
+        assert names(tmp_path) == ["b.bin"]
 
 
 # -- Without a name until its last.
@@ -765,89 +1188,3 @@ def test_a_disk_that_is_really_full(fetch: Fetcher, server: Server, tmp_path: Pa
     finally:
         transfer.close()
         subprocess.run(["umount", folder], check=True)
-
-
-# -- What lies in a folder.
-
-PLAIN_URL = "http://files.example/a.bin"
-
-
-def _left(folder: Path, url: str = PLAIN_URL, digest: Digest | None = None) -> Path:
-    """A partial file as a process leaves it behind."""
-    part = opened(url, str(folder), digest)
-    _fill(part, 1000)
-    part.received.size = 5000
-    part.close()
-    return part.path
-
-
-def test_a_leftover_tells_all_that_its_sidecar_knows(tmp_path: Path) -> None:
-    digest = Digest("sha1", "0" * 40)
-    path = _left(tmp_path, digest=digest)
-    assert part_module.leftovers(str(tmp_path)) == [
-        part_module.Leftover(path.name, PLAIN_URL, False, digest, 1000, 5000)
-    ]
-
-
-def test_a_leftover_says_that_its_link_was_cut(tmp_path: Path) -> None:
-    _left(tmp_path, URL)
-    (left,) = part_module.leftovers(str(tmp_path))
-    assert (left.url, left.is_cut) == ("http://files.example/a.bin", True)
-
-
-HOSTILE: dict[str, Callable[[Path], object]] = {
-    "no part": lambda path: path.unlink(),
-    "an empty part": lambda path: path.write_bytes(b""),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a link": lambda path: (path.rename(path.with_name("x")), path.symlink_to(path.with_name("x"))),
-    "a pipe for a sidecar": lambda path: (_sidecar(path).unlink(), os.mkfifo(_sidecar(path))),
-    "a folder for a sidecar": lambda path: (_sidecar(path).unlink(), _sidecar(path).mkdir()),
-    "another name": lambda path: (path.rename("x.part"), _sidecar(path).rename("x.part.json")),
-    "another version": lambda path: _change(path, version=2),
-    "no link": lambda path: _change(path, url=None),
-    "a link with secrets": lambda path: _change(path, url=URL),
-    "a file's link": lambda path: _change(path, url="file:///etc/passwd"),
-    "a word for the cut": lambda path: _change(path, cut="no"),
-    "a short digest": lambda path: _change(path, digest=["md5", "0"]),
-    "a number for a digest": lambda path: _change(path, digest=5),
-}
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
-def _change(path: Path, **values: object) -> None:
-    about = json.loads(_sidecar(path).read_text()) | values
-    _sidecar(path).write_text(json.dumps(about))
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_what_does_not_hold_is_no_leftover(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    HOSTILE[kind](_left(tmp_path))
-    assert part_module.leftovers(str(tmp_path)) == []
-
-
-def test_a_leftover_that_is_open_is_not_free_and_not_discarded(tmp_path: Path) -> None:
-    name = _left(tmp_path).name
-    part = opened(PLAIN_URL, str(tmp_path), None)
-    assert not part_module.is_free(str(tmp_path), name)
-    part_module.discard_leftover(str(tmp_path), name)
-    assert part.file.is_in_place()
-    part.close()
-    assert part_module.is_free(str(tmp_path), name)
-    part_module.discard_leftover(str(tmp_path), name)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("name", ["scene.blend", "../a.bin.0123abcd.part", "missing.bin.0123abcd.part"])
-def test_only_a_partial_file_in_the_folder_is_discarded(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for path in (folder / "scene.blend", tmp_path / "a.bin.0123abcd.part"):
-        path.write_text("kept")
-    part_module.discard_leftover(str(folder), name)
-    assert len([*folder.iterdir(), *tmp_path.glob("*.part")]) == 2
