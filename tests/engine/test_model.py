@@ -200,7 +200,7 @@ class Replay:
         try:
             while True:
                 transfer = transfer or fetch.transfer(self._job())
-                before = self._sidecar.read_bytes() if self._sidecar.exists() else b""
+                before = self._vouched()
                 outcome = fetch.run(transfer)
                 if not self._script.was_cut:
                     return self._end(outcome)
@@ -209,7 +209,7 @@ class Replay:
                     transfer.close()
                     transfer = None
                 if then is Next.STALE:
-                    self._go_back(before)
+                    self._go_back(*before)
                 self._script.end_life()
         finally:
             if transfer:
@@ -218,13 +218,21 @@ class Replay:
     def _job(self) -> Job:
         return new_job(self._url, self._folder, **({"sha256": SHA256} if self._world.digest else {}))
 
-    def _go_back(self, before: bytes) -> None:
+    def _vouched(self) -> tuple[bytes, bytes]:
+        """The sidecar, and the bytes that it vouches for."""
+        if not self._sidecar.exists():
+            return b"", b""
+        said, content = self._sidecar.read_bytes(), self._sidecar.with_suffix("").read_bytes()
+        return said, b"".join(content[start:end] for start, end in json.loads(said)["ranges"])
+
+    def _go_back(self, said: bytes, content: bytes) -> None:
         """The sidecar as it was, unless this life began from zero: then that one was deleted for good."""
         now = json.loads(self._sidecar.read_text()) if self._sidecar.exists() else {}
-        if before and now.get("ranges") and _covers(now, json.loads(before)):
-            self._sidecar.write_bytes(before)
-        elif self._sidecar.exists():
-            self._sidecar.unlink()
+        if said and now.get("ranges") and _covers(now, json.loads(said)):
+            self._sidecar.write_bytes(said)
+            if self._vouched() == (said, content):
+                return
+        self._sidecar.unlink(missing_ok=True)
 
     def _end(self, outcome: Outcome) -> End:
         if isinstance(outcome, Finished):
