@@ -68,6 +68,7 @@ class Head:
 
     status: int
     headers: Mapping[str, str]
+    """By their names in lower case."""
     length: int | None = None
     """Bytes of the body as they are sent; None: only its end will tell."""
     url: str = field(default="", repr=False)
@@ -87,11 +88,11 @@ class Head:
     @property
     def content_type(self) -> str:
         """As it was sent."""
-        return self.headers.get("Content-Type", "")
+        return self.headers.get("content-type", "")
 
     def name_for(self, asked: str) -> str:
         """What the file is called that was asked for with this link."""
-        disposition = self.headers.get("Content-Disposition", "")
+        disposition = self.headers.get("content-disposition", "")
         return names.choose(
             disposition=disposition, asked=asked, final=self.url, content_type=self.content_type
         )
@@ -99,7 +100,8 @@ class Head:
     @cached_property
     def span(self) -> tuple[int, int, int | None] | None:
         """Of a range: where it begins and ends, and the size of the whole file."""
-        return parse_content_range(self.headers.get("Content-Range", ""))
+        said = self.headers.get("content-range", "")
+        return parse_content_range(said) if said else None
 
     @cached_property
     def is_part(self) -> bool:
@@ -129,16 +131,16 @@ class Head:
         A date is strong if the answer was made at least a second later (RFC 9110, section 8.8.2.2);
         one that does not say when was made just now.
         """
-        changed, sent = (self.headers.get(name, "") for name in ("Last-Modified", "Date"))
+        changed, sent = self.headers.get("last-modified", ""), self.headers.get("date", "")
         since = (timestamp(sent) or time.time()) - (timestamp(changed) or float("inf"))
-        return Validator.told(self.headers.get("ETag", ""), changed, is_date_strong=since >= 1)
+        return Validator.told(self.headers.get("etag", ""), changed, is_date_strong=since >= 1)
 
     def is_encoded(self, name: str) -> bool:
         """Whether what is read differs from what is sent: then no byte has a known position.
 
         Raises TransferError: it is packed in a way that cannot be undone.
         """
-        return bool(content.codings(self.headers.get("Content-Encoding", ""), name))
+        return bool(content.codings(self.headers.get("content-encoding", ""), name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +308,8 @@ def refusal(head: Head) -> TransferError:
         sentence = logins.wanted(status, head.url, head.login)
     if not retry.retryable(status):
         return TransferError(sentence)
-    now = max(time.time(), timestamp(head.headers.get("Date", "")) or 0.0)  # its clock may be ahead of ours
-    wait = retry.retry_after(head.headers.get("Retry-After", ""), now)
+    now = max(time.time(), timestamp(head.headers.get("date", "")) or 0.0)  # its clock may be ahead of ours
+    wait = retry.retry_after(head.headers.get("retry-after", ""), now)
     return TryAgain(sentence, retry_after=wait)
 
 

@@ -160,14 +160,14 @@ def _follow(
             response = _ask(mirror, client, url, headers, control)
         else:
             response = client.get(url, headers, control, cookies=cookies)
-        if linked := response.headers.get("X-Linked-Etag") or linked:
+        if linked := response.headers.get("x-linked-etag") or linked:
             response.headers["x-linked-etag"] = linked
-        if response.status_code not in answers.REDIRECTS or "Location" not in response.headers:
+        if response.status_code not in answers.REDIRECTS or "location" not in response.headers:
             return response
         skip(response, client)
         check()
         cookies = response.cookies(cookies)
-        url = answers.redirected(str(response.url), response.headers["Location"])
+        url = answers.redirected(str(response.url), response.headers["location"])
     raise TransferError(f"The server sends this download round in circles. {retry.LATER}")
 
 
@@ -206,7 +206,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
 def _led(url: str, answer: Answer) -> str:
     """Where a mirror was led that has followed redirects itself: a link may have no name in it."""
     with suppress(TransferError):
-        if answer.status_code in (200, 203, 206) and (found := answer.headers.get("Content-Location")):
+        if answer.status_code in (200, 203, 206) and (found := answer.headers.get("content-location")):
             target = names.resolved(names.quoted(url), found)
             names.check(target)
             return names.quoted(target)

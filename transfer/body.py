@@ -52,7 +52,7 @@ class Body:
         self._stream = _Stream(message.fp)
         self.length: int | None = None if message.chunked else message.length
         """Bytes that will come, encoded as they are; None where only the end will tell."""
-        codings = content.codings(answer.headers.get("Content-Encoding"), name)
+        codings = content.codings(answer.headers.get("content-encoding", ""), name)
         self.encoded = bool(codings)
         """Whether what is read differs from what is sent: then no byte has a known position."""
         self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)

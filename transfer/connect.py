@@ -200,13 +200,14 @@ class Client:
         """Whether one connection is to bring all: no other may ask for parts (RFC 9110, section 14.3), or a
         proxy that gets it whole can serve other machines too.
         """
-        return answer.headers.get("Accept-Ranges").lower() == "none" or self._is_for_others(answer)
+        return answer.headers.get("accept-ranges", "").lower() == "none" or self._is_for_others(answer)
 
     def _is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
         host = self._hosts.get(_place(answer.url))
-        control = answer.headers.get("Cache-Control", "").lower()
-        return bool(host and host.asks_proxy) and not re.search("no-store|private", control)
+        if not (host and host.asks_proxy):
+            return False
+        return not re.search("no-store|private", answer.headers.get("cache-control", "").lower())
 
     def hang_up(self) -> None:
         """Close the idle connection. Any thread, while no request is under way."""
@@ -277,20 +278,11 @@ class Headers(dict[str, str]):
             key, text = name.lower(), value.strip(_BLANK)
             if "\n" in text:
                 text = re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
-            known = dict.get(self, key)
+            known = self.get(key)
             if known is None:
                 self[key] = text
             elif key not in _FIRST and (key not in _SAID_ONCE or known != text):
                 self[key] = f"{known}, {text}"
-
-    def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name.lower())
-
-    def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
-        return dict.get(self, name.lower(), default)
 
 
 class Answer:
@@ -515,7 +507,7 @@ class _Response(http.client.HTTPResponse):
 
         False: it is one that nobody asked for.
         """
-        words = {word.strip().lower() for word in self.fields.get("Transfer-Encoding").split(",")}
+        words = {word.strip().lower() for word in self.fields.get("transfer-encoding", "").split(",")}
         codings = words - {"identity", ""}
         self.chunked = bool(codings)
         return codings <= {"chunked"}
@@ -526,9 +518,9 @@ class _Response(http.client.HTTPResponse):
         False: it is neither.
         """
         self.length = 0 if self.status in _BODILESS else None
-        if self.chunked or "Content-Length" not in self.fields:
+        if self.chunked or "content-length" not in self.fields:
             return True
-        lengths = {length.strip() for length in self.fields["Content-Length"].split(",")} - {""}
+        lengths = {length.strip() for length in self.fields["content-length"].split(",")} - {""}
         if len(lengths) != 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
             return False
         if self.length is None:
@@ -537,12 +529,12 @@ class _Response(http.client.HTTPResponse):
 
     def _closes(self) -> bool:
         """Whether the connection ends with the body (RFC 9112, sections 6.3 and 9.3)."""
-        words = self.fields.get("Connection").lower()
+        words = self.fields.get("connection", "").lower()
         if self.version == 11:
             is_last = "close" in words
         else:
-            words += self.fields.get("Proxy-Connection").lower()
-            is_last = "keep-alive" not in words and "Keep-Alive" not in self.fields
+            words += self.fields.get("proxy-connection", "").lower()
+            is_last = "keep-alive" not in words and "keep-alive" not in self.fields
         return is_last or (self.length is None and not self.chunked)
 
     def _read_status(self) -> tuple[str, int, str]:

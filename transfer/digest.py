@@ -48,24 +48,30 @@ def parse_fragment(fragment: str) -> Digest | None:
     return None
 
 
+_TELLING = frozenset(
+    ("repr-digest", "digest", "x-goog-hash", "content-md5", "content-digest", "x-linked-etag")
+)
+
+
 def told(headers: Mapping[str, str], *, is_whole: bool) -> Digest | None:
     """What a server says by itself of the whole file that it sends, not encoded; None if nothing.
 
     Of several the one that is surest, and quick. What cannot be read is nothing.
 
+    :param headers: by their names in lower case.
     :param is_whole: whether the answer brings all of it, and not a range.
     """
-    texts = [headers.get(name, "") for name in ("Repr-Digest", "Digest")]  # RFC 9530, RFC 3230
+    if _TELLING.isdisjoint(headers):  # nearly always
+        return None
+    texts = [headers.get(name, "") for name in ("repr-digest", "digest")]  # RFC 9530, RFC 3230
     if headers.get("x-goog-stored-content-encoding", "identity").lower() in ("", "identity"):
         texts.append(headers.get("x-goog-hash", ""))  # else of what is unpacked on its way
-    if is_whole and (md5 := headers.get("Content-MD5", "")):
+    if is_whole and (md5 := headers.get("content-md5", "")):
         texts.append(f"md5={md5}")  # RFC 1864: of just this body
     if is_whole:
-        texts.append(headers.get("Content-Digest", ""))  # likewise, by RFC 9530
-    if linked := headers.get("X-Linked-Etag", ""):
+        texts.append(headers.get("content-digest", ""))  # likewise, by RFC 9530
+    if linked := headers.get("x-linked-etag", ""):
         texts.append(f"sha256={linked}")  # where the file lies elsewhere, its address
-    if not any(texts):
-        return None
     found: dict[str, str] = {}
     for match in re.finditer(_TOLD, ", ".join(filter(None, texts))):
         found.setdefault(match[1].lower().replace("-", ""), match[2])

@@ -428,7 +428,7 @@ class Transfer:
         if is_same:
             segment.is_sole = True
         else:
-            self._forget()
+            self._clear()
             self._part.begin(head.size, head.validator, head.via, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
         self._need_space()

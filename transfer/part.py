@@ -654,8 +654,8 @@ class Part:
                         self._unlock()
 
     def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
-        target = os.path.join(self.file.folder, name)
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
+            target = os.path.join(self.file.folder, name)
             if os.path.isdir(target):
                 raise TransferError(f"A folder named “{name}” is in the way")
             self.file.take_name()

@@ -48,7 +48,7 @@ def verdict(
     status: int, asked: Asked, have: Received, *, name: str = "a.bin", digest: bool = False, **headers: str
 ) -> Verdict:
     length = headers.pop("length", "")
-    fields = {key.replace("_", "-"): value for key, value in headers.items()}
+    fields = Headers((key.replace("_", "-"), value) for key, value in headers.items())
     head = Head(status, fields, int(length) if length else None)
     return judge(head, asked, have, name=name, has_digest=digest)
 
@@ -196,7 +196,7 @@ def test_with_a_digest_the_whole_file_is_compared_with_what_is_there(validator: 
 def test_a_part_whatever_its_status(
     status: int, length: str, said: dict[str, str], is_part: bool, size: int | None, reach: int | None
 ) -> None:
-    fields = {key.replace("_", "-"): value for key, value in said.items()}
+    fields = Headers((key.replace("_", "-"), value) for key, value in said.items())
     head = Head(status, fields, int(length) if length else None)
     assert (head.is_part, head.size, head.reach) == (is_part, size, reach)
 
@@ -398,7 +398,7 @@ def test_a_date(date: str, seconds: float | None) -> None:
     ],
 )
 def test_what_may_stand_in_if_range(headers: dict[str, str], if_range: str) -> None:
-    assert Head(200, headers).validator.if_range == if_range
+    assert Head(200, Headers(headers.items())).validator.if_range == if_range
 
 
 # -- States.
