@@ -54,15 +54,18 @@ def token_of(url: str, tokens: Mapping[str, str]) -> str:
     return tokens.get(parts.netloc.lower().removesuffix(":443"), "")
 
 
-def wanted(status: int, url: str, sent: str) -> str:
+def wanted(status: int, url: str, sent: str, challenge: str) -> str:
     """What to say where a server wants to know who asks (401), or lets nobody like us in (403).
 
     :param sent: the ``Authorization`` that it was sent.
+    :param challenge: its ``WWW-Authenticate``, empty if it says nothing.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     if sent.startswith(BEARER):
         return f"The server {host} does not accept the token in the preferences ({status}). Add a new one"
+    if sent and challenge and not re.search(r"(?i)\b(?:basic|bearer)\b", challenge):  # Digest, NTLM and such
+        return f"The server {host} wants another kind of login than Blender can give it. Use your browser"
     if sent and status == 401:
         return f"The server {host} does not accept the user name and the password (401). Check both"
     sentence, otherwise = WANTED[status]

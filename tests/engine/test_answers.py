@@ -270,6 +270,23 @@ def test_each_refusal_that_people_meet_has_a_sentence_of_its_own() -> None:
     assert {status for status, text in said.items() if "answered with an error" not in text} == EXPLAINED
 
 
+@pytest.mark.parametrize(
+    ("challenge", "said"),
+    [
+        ("", "does not accept the user name and the password (401). Check both"),
+        ('Basic realm="files"', "does not accept the user name and the password (401). Check both"),
+        ("Negotiate, BASIC", "does not accept the user name and the password (401). Check both"),
+        ('Digest realm="a basic one"', "does not accept the user name and the password (401). Check both"),
+        ('Digest realm="files", nonce="x"', "wants another kind of login than Blender can give it. Use your"),
+        ("Negotiate, NTLM", "wants another kind of login than Blender can give it. Use your browser"),
+    ],
+)
+def test_a_password_is_not_called_wrong_where_the_server_wants_none(challenge: str, said: str) -> None:
+    fields = Headers([("WWW-Authenticate", challenge)])
+    head = Head(401, fields, url="http://files.example/a.zip", login="Basic bWU6c2VjcmV0")
+    assert said in str(refusal(head))
+
+
 @pytest.mark.parametrize("field", ["CF-Mitigated", "X-Amzn-Waf-Action"])
 @pytest.mark.parametrize("status", [202, 401, 403, 405, 429, 503])
 def test_a_page_that_tries_the_browser_is_neither_asked_for_again_nor_a_link_that_expired(
