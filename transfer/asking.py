@@ -14,6 +14,8 @@ from .job import Finished, LateError, Phase, Skipped, TransferError, TryAgain
 from .mirrors import Mirror, NotThere
 
 if TYPE_CHECKING:
+    from requests.cookies import RequestsCookieJar
+
     from .connect import Answer, Client
 
 MAX_REDIRECTS = 20
@@ -30,6 +32,7 @@ class Asking:
         self._url = url
         self._mirror: Mirror | None = None  # by which something came
         self._place = ""  # on another server, where the link led and something came from
+        self._cookies: RequestsCookieJar | None = None  # in memory alone
 
     def via(self, client: Client) -> str:
         """The mark of the mirror that is asked next; empty: the server is."""
@@ -53,7 +56,7 @@ class Asking:
         if tie != "" and self.via(client):
             if _CONDITIONS & headers.keys():  # whether it has changed its server knows best, if it answers
                 with suppress(TryAgain):
-                    return _follow(client, control, self._url, headers, check)
+                    return self._follow(client, control, headers, check)
             try:
                 return self._mirrored(client, control, headers, check)
             except NotThere as error:
@@ -63,11 +66,22 @@ class Asking:
                 self.note = str(error)
         try:
             at_place = self._at_place(client, control, headers)
-            return at_place or _follow(client, control, self._url, headers, check)
+            return at_place or self._follow(client, control, headers, check)
         except TryAgain as error:
             if not self.note:
                 raise
             raise TryAgain(f"{error}. {self.note}", retry_after=error.retry_after) from error
+
+    def _follow(
+        self, client: Client, control: Control, headers: Mapping[str, str], check: Callable[[], None]
+    ) -> Answer:
+        """Ask the server, with the cookies that came with the file: by them the same node answers again, of
+        several that have names of their own for the same version.
+        """
+        answer = _follow(client, control, self._url, headers, check, cookies=self._cookies)
+        if answer.status_code in (200, 203, 206):
+            self._cookies = answer.cookies(answer.jar) if "set-cookie" in answer.headers else answer.jar
+        return answer
 
     def came_from(self, url: str) -> None:
         """Some of the file comes from there."""
@@ -151,9 +165,10 @@ def _follow(
     check: Callable[[], None],
     *,
     mirror: Mirror | None = None,
+    cookies: RequestsCookieJar | None = None,
 ) -> Answer:
     """Send the request, and again to where redirects lead (RFC 9110, section 15.4); `check` each time."""
-    cookies, linked, refused = None, "", ""
+    linked = refused = ""
     for _ in range(MAX_REDIRECTS + 1):
         if mirror and mirror.takes(url) and mirror.link(url) != refused:
             refused = mirror.link(url)  # if it leads back: then it is the server's to answer
@@ -163,6 +178,7 @@ def _follow(
         if linked := response.headers.get("x-linked-etag") or linked:
             response.headers["x-linked-etag"] = linked
         if response.status_code not in answers.REDIRECTS or "location" not in response.headers:
+            response.jar = cookies
             return response
         skip(response, client)
         check()

@@ -299,6 +299,8 @@ class Answer:
         self.url = url
         self.via = ""
         """The mark of the mirror that it came through."""
+        self.jar: RequestsCookieJar | None = None
+        """The cookies that were set on the way to it, if any were."""
         self.asked = asked
         """The header fields of the request."""
         self.status_code = message.status

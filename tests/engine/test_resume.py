@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -706,3 +707,29 @@ def test_a_file_of_several_servers_with_one_etag_has_a_date_on_each(
     url = server.add("/a.bin", cut, other_date, body=DATA, etag='"1"', last_modified=DATE)
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
+
+
+@pytest.mark.parametrize("where", ["with the file", "on the way"])
+def test_a_server_of_several_nodes_is_told_by_its_cookie_which_it_was(
+    fetch: Fetcher, server: Server, tmp_path: Path, where: str
+) -> None:
+    """As load balancers do it. Whoever has no cookie comes to the next node, with an ETag of its own."""
+
+    def node(exchange: Exchange) -> str:
+        return (exchange.request.headers["Cookie"] or f"node={exchange.number}").partition("=")[2]
+
+    def answer(exchange: Exchange) -> None:
+        exchange.resource = dataclasses.replace(exchange.resource, etag=f'"{node(exchange)}"')
+        if where == "with the file":
+            told = f"node={node(exchange)}; Path=/"
+            exchange.alter(lambda response: response.headers.set("Set-Cookie", told))
+        exchange.go_on()
+
+    def lead(exchange: Exchange) -> None:
+        exchange.reply(302, {"Location": "/b.bin", "Set-Cookie": f"node={node(exchange)}; Path=/"})
+
+    url = server.add("/b.bin", first(1, cut_after(KEPT)), answer, body=DATA)
+    url = server.add("/a.bin", lead) if where == "on the way" else url
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-"]
+    assert server.body_sent("/b.bin") == len(DATA) + OVERLAP
