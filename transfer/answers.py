@@ -305,7 +305,7 @@ def refusal(head: Head) -> TransferError:
     if any(name in head.headers for name in _CHALLENGED):
         return TransferError(f"The server wants to be sure that a person asks ({status}). Use your browser")
     if status in logins.WANTED:
-        sentence = logins.wanted(status, head.url, head.login, head.headers.get("WWW-Authenticate", ""))
+        sentence = logins.wanted(status, head.url, head.login, head.headers.get("www-authenticate", ""))
     if not retry.retryable(status):
         return TransferError(sentence)
     now = max(time.time(), timestamp(head.headers.get("date", "")) or 0.0)  # its clock may be ahead of ours
