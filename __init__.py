@@ -8,12 +8,15 @@ from contextlib import suppress
 
 import bpy
 
-from .session.lazily import uncollected
+from .session.enabling import Lazy, Registered, uncollected
 
 with uncollected():
     from . import operators, session, ui
-    from .session import state, watch, wired
-    from .session.registering import Registered
+    from .session import state, watch
+
+wired = Lazy(".session.wired", __package__)
+
+ADOPT_AFTER = 0.3  # seconds after enabling
 
 _enabled: Registered | None = None
 
@@ -30,7 +33,7 @@ def register() -> None:
         session.open_session()
         enabled.callback(session.close_session)
         watch.register(enabled)
-        wired.register(enabled)
+        enabled.timer(_adopt, ADOPT_AFTER)
         ui.register(enabled)
         _enabled = enabled.pop_all()
 
@@ -48,6 +51,11 @@ def let_go() -> bool:
     if enabled:
         enabled.close()
     return enabled is not None
+
+
+def _adopt() -> float | None:
+    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
+    return None if bpy.app.background else wired.adopt()
 
 
 def _take_over() -> None:

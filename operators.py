@@ -1,7 +1,7 @@
 """The operators: thin, each asks the session."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from .session import current, modal, peek, watch
-from .session.lazily import Lazy
-from .session.online import is_online
+from .session.enabling import Lazy
 from .session.state import BLEND_RELATIVE, CATALOG, IF_EXISTS, WHEN_DONE, catalogs
-from .session.wired import imports
-from .workers import Status
 
 if TYPE_CHECKING:
+    from .session.enabling import Registered
     from .session.records import Lying
-    from .session.registering import Registered
     from .session.session import Session
     from .session.tally import Tally
     from .transfer.names import Link
@@ -26,21 +23,24 @@ if TYPE_CHECKING:
 cli = Lazy(".session.cli", __package__)
 desktop = Lazy(".session.desktop", __package__)
 dialog = Lazy(".session.dialog", __package__)
+drawing = Lazy(".session.drawing", __package__)
 fetching = Lazy(".session.fetching", __package__)
 intake = Lazy(".session.intake", __package__)
 job = Lazy(".transfer.job", __package__)
 libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
+online = Lazy(".session.online", __package__)
+queue = Lazy(".session.queue", __package__)
 records = Lazy(".session.records", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
+wired = Lazy(".session.wired", __package__)
 words = Lazy(".session.words", __package__)
 
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
-UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 
 
 class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
@@ -72,7 +72,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return is_online(cls)
+        return online.is_online(cls)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         if bpy.app.background:
@@ -87,7 +87,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             copied = ""
         self.urls = texts.add_links("", copied)
         self._has_dialog = True
-        self._library = library_of(self.directory)
+        self._library = libraries.library_meant(self.directory)
         self._look()
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Download")
 
@@ -97,7 +97,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     def check(self, context: Any) -> bool:
         """A field of the dialog was changed."""
-        if self._library != (library := library_of(self.directory)):
+        if self._library != (library := libraries.library_meant(self.directory)):
             self._library, self.catalog = library, ""  # which was the other one's
         self._look()
         return True
@@ -111,7 +111,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self.layout.use_property_split = True
         self.layout.prop(self, "urls", placeholder="Links, or a text with links in it")
         self.layout.prop(self, "directory")
-        draw_catalog(self.layout, self, placeholder="As in the File")
+        drawing.catalog(self.layout, self, placeholder="As in the File")
         self.layout.prop(self, "if_exists")
         self.layout.prop(self, "when_done")
         dialog.draw(self.layout, context)
@@ -193,7 +193,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         problems += intake.failures(handle.rows)
         if problems:
             self.report({"ERROR"}, "\n".join(problems))
-        are_cancelled = all(row.status is Status.CANCELLED for row in handle.rows if row.uid)
+        are_cancelled = all(row.status == "CANCELLED" for row in handle.rows if row.uid)
         return {"CANCELLED"} if are_cancelled else {"FINISHED"}
 
     def _catalog(self) -> str:
@@ -209,18 +209,6 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             "when_done": self.when_done,
             "catalog": self._catalog(),
         }
-
-
-def library_of(directory: str) -> str:
-    """The asset library that a field's folder is in, or else the preferences'; no disk is asked."""
-    chosen = directory or getattr(settings.preferences(), "directory", "")
-    return libraries.library_folder(os.path.expanduser(bpy.path.abspath(chosen)))
-
-
-def draw_catalog(layout: Any, fields: Any, **options: Any) -> None:
-    """In an asset library: the catalog that assets go into."""
-    if library_of(fields.directory):
-        layout.prop(fields, "catalog", icon="ASSET_MANAGER", **options)
 
 
 def _shortened(problems: list[str]) -> str:
@@ -267,40 +255,20 @@ class _OnRows:
             return self._at(session, context.window_manager.downloads.active_index)
         return session.rows.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
 
-    def several(self, *statuses: Status) -> "list[Download] | None":
-        """The row that is meant, or every row with one of `statuses`; None where it does not exist."""
-        if self.are_all:
-            return [row for row in current().rows if row.status in statuses]
-        row = self.one(bpy.context)
-        return [row] if row else None
-
     def _at(self, session: "Session", index: int) -> "Download | None":
         return session.rows.at(index) or self._missing()
 
     def _missing(self) -> None:
         self.report({"ERROR"}, "There is no such download in the list")
 
-    def each(self, action: "Callable[[Download], None]", *statuses: Status) -> set[str]:
-        """Do it to the rows that are meant and in a state for it."""
-        rows = self.several(*statuses)
-        if rows is None:
-            return {"CANCELLED"}
-        session = current()
-        waiting = sum(row.status is Status.QUEUED for row in rows)
-        stops_all = session.rows.counts[Status.QUEUED] == waiting
-        # First what workers have, so that they are free at once; before that what they would take then.
-        held = [row for row in rows if row.status in statuses and session.has_worker(row)]
-        for row in sorted(held, key=lambda row: row.status is Status.RUNNING):
-            action(row)
-        if held:
-            session.run.spare(stops_all=stops_all)
-        if self.are_all:
-            rows += session.take_in()
-        for row in rows:
-            if row.status in statuses and not session.has_worker(row):
-                action(row)
-        session.flush()
-        return {"FINISHED"}
+    def each(self, action: "Callable[[Download], None]", *statuses: str) -> "list[Download] | None":
+        """Do it to the row that is meant, or to all, where it has one of `statuses`. None: there is none."""
+        row = None if self.are_all else self.one(bpy.context)
+        if not row and not self.are_all:
+            return None
+        rows = current().act(action, statuses, row)
+        current().flush()
+        return rows
 
 
 class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
@@ -312,7 +280,7 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         current().take_in()
-        rows = [row for row in current().rows if row.status in UNDER_WAY] if self.are_all else []
+        rows = [row for row in current().rows if row.status in queue.UNDER_WAY] if self.are_all else []
         if bpy.app.background or len(rows) <= 1:
             return self.execute(context)
         return context.window_manager.invoke_confirm(
@@ -324,7 +292,7 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
         )
 
     def execute(self, context: Any) -> set[str]:
-        return self.each(current().cancel, *UNDER_WAY)
+        return {"CANCELLED"} if self.each(current().cancel, *queue.UNDER_WAY) is None else {"FINISHED"}
 
 
 class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
@@ -335,7 +303,7 @@ class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
     for_all = "Stop every download for now, keeping what was received"
 
     def execute(self, context: Any) -> set[str]:
-        return self.each(current().pause, Status.QUEUED, Status.RUNNING)
+        return {"CANCELLED"} if self.each(current().pause, "QUEUED", "RUNNING") is None else {"FINISHED"}
 
 
 class _Restarts(_OnRows):
@@ -343,17 +311,16 @@ class _Restarts(_OnRows):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return is_online(cls)
+        return online.is_online(cls)
 
-    def restart(self, *statuses: Status) -> set[str]:
-        result = self.each(current().queue, *statuses)
-        if result == {"CANCELLED"}:  # there is no such row, as was reported
-            return result
-        cut = next((row for row in self.several(*statuses) or () if row.is_cut), None)
-        if cut:
+    def restart(self, *statuses: str) -> set[str]:
+        rows = self.each(current().queue, *statuses)
+        if rows is None:
+            return {"CANCELLED"}
+        if cut := next((row for row in rows if row.is_cut), None):
             self.report({"WARNING"}, f"{cut.name}: {cut.error}")
         self.start_run()
-        return result
+        return {"FINISHED"}
 
     def start_run(self) -> None:
         """Have what is QUEUED run, unless a run goes on that takes it."""
@@ -371,7 +338,7 @@ class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):
     for_all = "Go on with every download that is paused"
 
     def execute(self, context: Any) -> set[str]:
-        return self.restart(Status.PAUSED)
+        return self.restart("PAUSED")
 
 
 class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
@@ -382,7 +349,7 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
     for_all = "Try all downloads again that failed or were cancelled, using what was received"
 
     def execute(self, context: Any) -> set[str]:
-        return self.restart(Status.FAILED, Status.CANCELLED)
+        return self.restart("FAILED", "CANCELLED")
 
 
 class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
@@ -485,7 +452,7 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
 
     def draw(self, context: Any) -> None:
         if row := current().rows.find(self.uid):
-            _draw_partial(self, [row])
+            drawing.partial(self, [row])
 
     def execute(self, context: Any) -> set[str]:
         row = self.one(context)
@@ -498,25 +465,11 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
 
 def _ask_about_partial(operator: Any, context: Any, rows: "list[Download]") -> set[str]:
     """Ask what is to become of what was received, where there is any."""
-    if bpy.app.background or not received_by(rows):
+    if bpy.app.background or not queue.received_by(rows):
         return operator.execute(context)
     return context.window_manager.invoke_props_dialog(
         operator, width=CONFIRM_WIDTH, title="Remove from List", confirm_text="Remove"
     )
-
-
-def _draw_partial(operator: Any, rows: "list[Download]") -> None:
-    what = f"{len(rows):,} downloads leave the list"
-    if len(rows) == 1:
-        what = f"“{rows[0].name}” is not finished"
-    column = operator.layout.column()
-    column.label(text=what, translate=False)
-    column.prop(operator, "delete_partial", text=f"Delete the {space.amount(received_by(rows))} Received")
-
-
-def received_by(rows: "Iterable[Download]") -> int:
-    """The bytes in partial files."""
-    return sum(row.received for row in rows if row.is_unfinished)
 
 
 REMOVED = [
@@ -548,7 +501,7 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return _ask_about_partial(self, context, self._rows())
 
     def draw(self, context: Any) -> None:
-        _draw_partial(self, self._rows())
+        drawing.partial(self, self._rows())
 
     def execute(self, context: Any) -> set[str]:
         current().take_in()
@@ -557,13 +510,7 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return {"FINISHED"}
 
     def _rows(self) -> "list[Download]":
-        return removed_by(self.which)
-
-
-def removed_by(which: str) -> "list[Download]":
-    """The rows that Remove All takes out."""
-    statuses = which.split("_AND_")
-    return [row for row in current().rows if which == "ALL" or row.status.value in statuses]
+        return current().rows.of(self.which)
 
 
 class DOWNLOADS_OT_clear(bpy.types.Operator):
@@ -652,7 +599,7 @@ class DOWNLOADS_OT_import_file(_OnRows, bpy.types.Operator):
         if not row:
             return {"CANCELLED"}
         try:
-            imports().import_now(row)
+            wired.imports().import_now(row)
         except ImportProblem as problem:
             self.report({"ERROR"}, f"{row.name}: {problem}")
             return {"CANCELLED"}
@@ -716,7 +663,7 @@ class DOWNLOADS_OT_open_list(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return is_online(cls)
+        return online.is_online(cls)
 
     def execute(self, context: Any) -> set[str]:
         try:

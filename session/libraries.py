@@ -35,6 +35,12 @@ def library_of(path: str) -> Any:
     return None
 
 
+def library_meant(directory: str) -> str:
+    """The one that a field's folder is in, empty being that of the preferences; no disk is asked."""
+    chosen = directory or getattr(settings.preferences(), "directory", "")
+    return library_folder(os.path.expanduser(bpy.path.abspath(chosen)))
+
+
 class CatalogProblem(Exception):
     """Why a file was not put into the catalog, in a sentence, and what to do then."""
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..workers import Status
-from . import current, online, peek, popup, watch
-from .lazily import Lazy
+from . import current, peek, watch
+from .enabling import Lazy
 
 if TYPE_CHECKING:
-    from .registering import Registered
+    from .enabling import Registered
     from .tally import Tally
 
+online = Lazy(".online", __package__)
+popup = Lazy(".popup", __package__)
 run = Lazy(".run", __package__)
+workers = Lazy("..workers", __package__)
 
 LINGER = 0.1  # seconds between two looks whether the operator has ended
 
@@ -84,7 +86,7 @@ class Modal:
         """Blender takes the operator away: a file load, its window closed, quit."""
         if self._run and not self._run.is_closed:  # as it is where the add-on was disabled before
             self._run.close(forced=True)
-            current().interrupted(Status.QUEUED)
+            current().interrupted(workers.Status.QUEUED)
             watch.start_again()
 
     @classmethod

@@ -21,6 +21,7 @@ from .rows import Rows
 from .tally import SPEED_SECONDS, Tally, smoothed
 
 Host = YieldingHost | ProcessHost
+UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)
 ENDED = (Status.FINISHED, Status.SKIPPED, Status.FAILED, Status.CANCELLED)
 UNFORESEEN = "Something unforeseen went wrong. What was received is kept: try again"
 
@@ -385,6 +386,11 @@ def record(link: names.Link, directory: str, options: Options) -> Download:
 def refuse(row: Download, why: str = "It is already being downloaded") -> None:
     """It never comes into the queue."""
     row.status, row.error = Status.FAILED, why
+
+
+def received_by(rows: Iterable[Download]) -> int:
+    """The bytes in partial files."""
+    return sum(row.received for row in rows if row.is_unfinished)
 
 
 def _visible(progress: Progress) -> tuple[object, ...]:

@@ -54,6 +54,11 @@ class Rows:
         """The rows whose files go into this folder, in no order. Cheap, however many folders there are."""
         return self._by_folder.get(_key(directory), {}).values()
 
+    def of(self, which: str) -> list[Download]:
+        """The rows with a status, or with one of several as in FAILED_AND_CANCELLED; ALL: all."""
+        statuses = which.split("_AND_")
+        return [row for row in self._rows if which == "ALL" or row.status in statuses]
+
     def queued(self) -> Iterable[Download]:
         """The rows that wait for their turn, first the next. Cheap, however long the list."""
         if not self._queue_is_sorted:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Unpack
@@ -214,6 +214,28 @@ class Session(Queue):
                 self.etags.keep(row.url, row.directory, have)
 
     # -- What people ask for.
+
+    def act(
+        self, action: Callable[[Download], None], statuses: Collection[str], row: Download | None = None
+    ) -> list[Download]:
+        """Do it to that row, or else to all, where it has one of `statuses`. Returns those that were meant.
+
+        First to what workers have, so that they are free at once; before that to what they would take then.
+        """
+        rows = [row] if row else [each for each in self.rows if each.status in statuses]
+        waiting = sum(each.status is Status.QUEUED for each in rows)
+        stops_all = self.rows.counts[Status.QUEUED] == waiting
+        held = [each for each in rows if each.status in statuses and self.has_worker(each)]
+        for each in sorted(held, key=lambda each: each.status is Status.RUNNING):
+            action(each)
+        if held and self.run:
+            self.run.spare(stops_all=stops_all)
+        if not row:
+            rows += self.take_in()
+        for each in rows:
+            if each.status in statuses and not self.has_worker(each):
+                action(each)
+        return rows
 
     def pause(self, row: Download) -> None:
         """Stop a row, to go on with it later."""

@@ -8,7 +8,7 @@ import bpy
 
 from ..hosts import origin
 from . import close_session, modal, open_session, watch
-from .registering import Registered
+from .enabling import Registered
 
 _enabled: Registered | None = None
 _lingering: modal.Lingering | None = None

@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..workers import Status
-from . import popup
-from .lazily import Lazy
+from .enabling import Lazy
 
 if TYPE_CHECKING:
-    from .registering import Registered
+    from .enabling import Registered
 
 libraries = Lazy(".libraries", __package__)
+popup = Lazy(".popup", __package__)
 
+# Of `workers.Status`, which nothing needs before there is a download.
+STATUSES = ("QUEUED", "RUNNING", "PAUSED", "FINISHED", "SKIPPED", "FAILED", "CANCELLED")
 IF_EXISTS = [
     ("RENAME", "Rename", "Keep both: the new file gets a number"),
     ("OVERWRITE", "Overwrite", "Replace the file once the new one is whole"),
@@ -56,9 +57,7 @@ class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
     filepath: bpy.props.StringProperty(
         name="File Path", description="Once it is finished", subtype="FILE_PATH"
     )
-    status: bpy.props.EnumProperty(
-        name="Status", items=[(status.value, status.value.title(), "") for status in Status]
-    )
+    status: bpy.props.EnumProperty(name="Status", items=[(status, status.title(), "") for status in STATUSES])
     error: bpy.props.StringProperty(name="Error")
     note: bpy.props.StringProperty(name="Note")
     progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR")

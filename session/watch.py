@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import calm, current, operator, peek, popup
-from .online import offline_reason
+from . import current, operator, peek
+from .enabling import Lazy
 
 if TYPE_CHECKING:
+    from .enabling import Registered
     from .queue import Queue
-    from .registering import Registered
+
+calm = Lazy(".calm", __package__)
+online = Lazy(".online", __package__)
+popup = Lazy(".popup", __package__)
 
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
@@ -37,7 +41,7 @@ def register(enabled: Registered) -> None:
     enabled.handler(bpy.app.handlers.render_init, _render_init)
     enabled.timer(_watchdog, WATCH_INTERVAL)
     enabled.undo(bpy.app.timers.unregister, _again)
-    enabled.undo(calm.end)
+    enabled.undo(lambda: calm.end())  # not looked for before
 
 
 def _ignore_sigpipe() -> None:
@@ -166,6 +170,6 @@ def invoke() -> bool:
             category, name = operator()
             getattr(getattr(bpy.ops, category), name)("INVOKE_DEFAULT")
     except (IndexError, RuntimeError):  # no window, or its poll says no: offline
-        current().give_up(offline_reason() or "Blender has no window that downloads could run in")
+        current().give_up(online.offline_reason() or "Blender has no window that downloads could run in")
         return False
     return True

@@ -1,4 +1,4 @@
-"""The extension's session, wired to what imports finished files; that begins with the first one."""
+"""The extension's session: how it begins, and wired to what imports finished files."""
 
 from __future__ import annotations
 
@@ -12,23 +12,13 @@ from . import current, watch
 if TYPE_CHECKING:
     from ..workers import Download
     from .importing import Importing
-    from .registering import Registered
     from .session import Session
-
-ADOPT_AFTER = 0.3  # seconds after enabling
 
 _importing: Importing | None = None
 
 
-def register(enabled: Registered) -> None:
-    """Have the lists taken up that nobody holds, soon."""
-    enabled.timer(_adopt, ADOPT_AFTER)
-
-
-def _adopt() -> float | None:
-    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
-    if bpy.app.background:
-        return None
+def adopt() -> float | None:
+    """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be tried again."""
     from ..transfer.job import TransferError
     from .settings import folder, preferences, tokens
     from .store import RETRY

@@ -103,7 +103,7 @@ def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_e
     check_nothing_left(extension)
 
 
-ROOMS = ("operators", "session.state", "session.watch", "session.wired", "ui")
+ROOMS = ("operators", "session.state", "session.watch", "ui")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -175,21 +175,13 @@ print("OTHERS", sorted({name.partition(".")[0] for name in set(sys.modules) - be
 """
 OURS = [
     "",
-    ".hosts",
-    ".hosts.status",
     ".operators",
     ".session",
-    ".session.calm",
-    ".session.lazily",
+    ".session.enabling",
     ".session.modal",
-    ".session.online",
-    ".session.popup",
-    ".session.registering",
     ".session.state",
     ".session.watch",
-    ".session.wired",
     ".ui",
-    ".workers",
 ]
 HEAVY = {"asyncio", "email", "http", "json", "logging", "multiprocessing", "requests", "socket", "ssl"}
 HEAVY |= {"subprocess", "tomllib", "traceback", "urllib", "urllib3"}

@@ -217,6 +217,14 @@ def test_what_scripts_see_of_a_replaced_link_has_no_secrets(rows: List) -> None:
     assert (item.uid, item.url) == (row.uid, "https://files.example/a.bin")
 
 
+def test_scripts_know_every_status_that_a_row_can_have(extension: Extension) -> None:
+    state, workers = (
+        importlib.import_module(f"{extension.package}.{name}") for name in ("session.state", "workers")
+    )
+    known = state.DOWNLOADS_PG_item.bl_rna.properties["status"].enum_items.keys()
+    assert known == list(workers.Status)
+
+
 # -- Moving, and counting.
 
 

@@ -225,13 +225,13 @@ def test_a_right_click_on_a_row_has_its_menu(c: Blender, server: Server) -> None
     download(c, *add(server, "one.bin"))
     wait_statuses(c, "FINISHED")
     x, y = c.steps("find('downloads.remove')")
-    c.run("seen, draw_for_active = [], part('ui')._draw_for_active")
+    c.run("seen, draw_for_active = [], part('session.drawing')._draw_for_active")
     c.run("def note(*given): seen.append(given[1].name); draw_for_active(*given)")
-    c.run("part('ui')._draw_for_active = note")
+    c.run("part('session.drawing')._draw_for_active = note")
     c.click(x - 120, y + 136, "RIGHTMOUSE")  # the one row, at the top of the list
     c.wait("seen == ['one.bin']")
     c.key("ESC")
-    c.run("part('ui')._draw_for_active = draw_for_active")
+    c.run("part('session.drawing')._draw_for_active = draw_for_active")
 
 
 # Folders.

@@ -367,7 +367,7 @@ def test_a_file_of_a_list_that_is_another_one_is_not_kept(b: Blender, server: Se
 
 def test_a_list_in_the_panels_field_opens_the_dialog(b: Blender, server: Server) -> None:
     b.run(f"state().urls = {metalink(server, first=server.url('/gone.bin'))!r}")
-    assert b.eval("part('ui')._start_text(state().urls)") == "Choose Files..."
+    assert b.eval("part('session.drawing')._start_text(state().urls)") == "Choose Files..."
     b.steps("open_dialog()")
     b.wait("'2 of 2 files chosen' in shown()")
     b.run("state().urls = ''")

@@ -90,7 +90,7 @@ class Notes:
         return properties
 
     def template_list(self, kind, _name, data, items, *_more, **_options):
-        row = type("Row", (), {"list_id": _name, "_width": part("ui").DOWNLOADS_UL_items._width})()
+        row = type("Row", (), {"list_id": _name})()
         shown = part("session").current().mirror.shown(data.show)
         for index, item in enumerate(getattr(data, items)):
             if not shown or shown[index]:
@@ -625,7 +625,7 @@ def note_drawn(low, view, row):
     drawn_names.append((view.width, row.name))
     return draw_second(low, view, row)
 
-draw_second, part("ui")._draw_second = part("ui")._draw_second, note_drawn
+draw_second, part("session.drawing")._draw_second = part("session.drawing")._draw_second, note_drawn
 
 def redrawn():
     drawn_names.clear()
@@ -641,7 +641,7 @@ def drawing(b: Blender) -> Iterator[Blender]:
     """Notes which rows Blender really draws."""
     b.run(DRAWN)
     yield b
-    b.run("part('ui')._draw_second = draw_second")
+    b.run("part('session.drawing')._draw_second = draw_second")
 
 
 def test_the_filter_shows_what_runs_or_failed_in_the_order_of_the_queue(
@@ -877,9 +877,9 @@ def test_a_click_on_the_status_bar_opens_the_list(b: Blender, server: Server) ->
     wait_statuses(b, "PAUSED")
     press(b, "downloads.resume")
     wait_statuses(b, "RUNNING")
-    b.run("opened, draw_rows = [], part('ui')._draw_rows")
+    b.run("opened, draw_rows = [], part('session.drawing')._draw_rows")
     b.run(
-        "part('ui')._draw_rows = lambda layout, state, name='':"
+        "part('session.drawing')._draw_rows = lambda layout, state, name='':"
         " (opened.append(name), draw_rows(layout, state, name))"
     )
     b.run("region_of(view3d(), 'UI').active_panel_category = 'Item'")
@@ -888,7 +888,7 @@ def test_a_click_on_the_status_bar_opens_the_list(b: Blender, server: Server) ->
     b.click(*FROM_STATUS_BAR_END["list"])
     b.wait("opened")
     b.steps("move(*middle(region_of(view3d())))")
-    b.run("part('ui')._draw_rows = draw_rows")
+    b.run("part('session.drawing')._draw_rows = draw_rows")
     b.steps(f"show_tab(view3d(), {TAB!r})")
     gate.open()
     wait_statuses(b, "FINISHED")
