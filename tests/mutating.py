@@ -68,7 +68,7 @@ def places(text: str) -> list[tuple[Operator, int]]:
 
 
 def mutants(text: str, found: Iterable[tuple[Operator, int]]) -> Iterator[Mutant]:
-    """Those that change what the module does, each once: annotations and docstrings do nothing."""
+    """Those that change what the module does, each once: to annotations and `slots` no test is due."""
     seen = {_meaning(text)}
     for operator, number in found:
         changed = mutate_code(text, operator, number)
@@ -96,6 +96,10 @@ def _meaning(text: str) -> str:
             node.annotation = None
         elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.Call):
+            node.keywords = [each for each in node.keywords if each.arg != "slots"]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.test = ast.Constant(False)
     return ast.dump(tree)
 
 

@@ -119,17 +119,20 @@ class Client:
 
     def play(self, trace: Trace, start: State = State()) -> End:
         state, is_last = start, False
+        saved, has_restarted = start, False  # before this run, and since
         for life in trace:
-            before = state
-            state, has_restarted = self._live(state, life)
+            state, restarts = self._live(state, life)
             if self._is_wrong(state) and state.is_pieced and not is_last:
-                state, has_restarted, is_last = self._whole(life), True, True  # once more, in one piece
+                state, restarts, is_last = self._whole(life), True, True  # once more, in one piece
+            has_restarted |= restarts
             if state.is_whole:
                 return End(error="digest") if self._is_wrong(state) else End(state.kept)
             is_last &= life.then in (Next.RUN, Next.TRANSFER)  # another process does not know of it
             if life.then is Next.STALE:
                 # A sidecar that vouches for other bytes is gone before those are overwritten.
-                state = State() if has_restarted else before
+                state = State() if has_restarted else saved
+            if life.then is not Next.RUN:
+                saved, has_restarted = state, False
         return End(error="cut")
 
     def _is_wrong(self, state: State) -> bool:

@@ -984,9 +984,10 @@ def test_there_is_no_file_before_something_comes(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_an_old_sidecar_vouches_for_nothing_of_a_file_that_is_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 1000])
+def test_an_old_sidecar_vouches_for_nothing_of_a_file_that_is_late(tmp_path: Path, count: int) -> None:
     part = opened(URL, str(tmp_path), None)
-    _fill(part, 1000)
+    _fill(part, count)
     part.close()
     part.path.unlink()
     part = Part(URL, str(tmp_path), None)
