@@ -172,6 +172,11 @@ class Queue:
         """Whether the row was handed to one that has not let go of it yet."""
         return self.run is not None and self.run.has(row.uid)
 
+    def meant(self, row: Download) -> Status | None:
+        """What a row is, or becomes once its worker has let go of it; None: out of the list."""
+        intent = self._intents.get(row.uid)
+        return intent.status if intent else row.status
+
     def changed(self, row: Download) -> None:
         """A row differs from what was told of it."""
         for listener in self._listeners.get(row.uid, ()):

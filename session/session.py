@@ -222,10 +222,10 @@ class Session(Queue):
 
         First to what workers have, so that they are free at once; before that to what they would take then.
         """
-        rows = [row] if row else [each for each in self.rows if each.status in statuses]
+        rows = [row] if row else [each for each in self.rows if self.meant(each) in statuses]
         waiting = sum(each.status is Status.QUEUED for each in rows)
         stops_all = self.rows.counts[Status.QUEUED] == waiting
-        held = [each for each in rows if each.status in statuses and self.has_worker(each)]
+        held = [each for each in rows if self.meant(each) in statuses and self.has_worker(each)]
         for each in sorted(held, key=lambda each: each.status is Status.RUNNING):
             action(each)
         if held and self.run:

@@ -343,6 +343,37 @@ def test_workers_may_go_before_what_waits_is_touched_where_all_stops(
         rows.session.run = None
 
 
+@pytest.mark.parametrize("is_all", [True, False])
+@pytest.mark.parametrize(
+    ("wishes", "then"),
+    [
+        (("pause", "resume"), "QUEUED"),
+        (("cancel", "retry"), "QUEUED"),
+        (("pause", "resume", "pause"), "PAUSED"),
+        (("pause", "cancel", "retry", "cancel"), "CANCELLED"),
+        (("pause", "retry"), "PAUSED"),
+        (("cancel", "resume"), "CANCELLED"),
+        (("cancel", "pause"), "CANCELLED"),
+    ],
+)
+def test_each_wish_counts_though_the_worker_has_not_let_go_since_the_one_before(
+    rows: List, held: Any, wishes: tuple[str, ...], then: str, is_all: bool
+) -> None:
+    for wish in wishes:
+        getattr(bpy.ops.downloads, wish)(uid=0 if is_all else held.uid)
+    assert held.status == "RUNNING"
+    let_go(rows, held)
+    assert held.status == then
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel", "resume", "retry"])
+def test_what_was_removed_is_none_of_all(rows: List, held: Any, wish: str) -> None:
+    rows.session.remove(held, delete=True)
+    getattr(bpy.ops.downloads, wish)()
+    let_go(rows, held)
+    assert (list(rows.session.rows), rows.files()) == ([], [])
+
+
 def test_what_is_paused_after_it_was_removed_stays_with_its_part(rows: List, held: Any) -> None:
     rows.session.remove(held, delete=True)
     rows.session.pause(held)
