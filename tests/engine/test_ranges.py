@@ -68,6 +68,15 @@ def test_chunks_one_after_the_other_stay_one_range(counts: list[int]) -> None:
     for count in counts:
         ranges.add(ranges.end(), ranges.end() + count)
     assert ranges.as_list() == ([[0, sum(counts)]] if counts else [])
+    assert ranges.total() == sum(counts)
+
+
+@pytest.mark.parametrize("at", [0, 7, 10, 15, 20, 10**9])
+def test_nothing_added_anywhere_changes_nothing(at: int) -> None:
+    ranges = Ranges([(10, 20)])
+    ranges.add(at, int(str(at)))
+    assert ranges.as_list() == [[10, 20]]
+    assert ranges.total() == 10
 
 
 def test_a_chunk_that_fills_a_gap_joins_its_neighbours() -> None:
@@ -75,6 +84,7 @@ def test_a_chunk_that_fills_a_gap_joins_its_neighbours() -> None:
     assert ranges.as_list() == [[0, 30]]
     ranges = Ranges([(20, 30), (0, 20)])
     assert ranges.as_list() == [[0, 30]]
+    assert ranges.total() == 30
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 5), (5, 4)])
@@ -102,6 +112,7 @@ def test_meeting_and_adding_are_as_of_a_set_of_numbers(start: int, count: int) -
     ranges, more = Ranges([(10, 20), (30, 40)]), set(range(start, start + count))
     assert ranges.meets(start, start + count) == bool(there & more)
     ranges.add(start, start + count)
+    assert ranges.total() == len(there | more)
     assert {n for a, b in ranges.as_list() for n in range(a, b)} == there | more
     assert all(a[1] < b[0] for a, b in itertools.pairwise(ranges.as_list()))
 
