@@ -49,6 +49,8 @@ _WORD = (  # a host, if it is one, its port, and a slash
 )
 _IN_LINK = r"[\w%~+.,;:@!$&'()*=/?#\[\]-]"
 _OF_LINK = r"[./?&=%]\w"  # seldom in a word
+_SIGNATURE = r"(?m)^-- ?$"  # before whatever somebody's mails all end with (RFC 3676, section 4.3)
+_HOME = r"[^/?#:]+/?"  # somebody's home page, and no file
 _MAIL_QUOTE = r"\s{0,3}(?:>\s?)+"
 _ENCODED = r"=[0-9A-F]{2}"  # quoted-printable (RFC 2045, section 6.7): all but lines' ends is so
 _NOT_ENCODED = r"=(?![0-9A-F]{2}|\r?\n|\Z)|=\r?\n(?:[Hh][Tt]{2}[Pp]|\r?\n|\Z)"
@@ -69,6 +71,7 @@ def find_links(text: str) -> list[str]:
     if words and (_are_plain(text) or all(re.fullmatch(_BARE, word) for word in words)):
         return list(dict.fromkeys(words))  # a list that needs no reading: odd links stay as they are
     text = _plain(_unwrapped(text))
+    signed = _until(text, _SIGNATURE, 0, len(text))
     links: dict[str, None] = {}
     end = 0  # of the last link
     for run in re.finditer(_RUN, text):
@@ -76,7 +79,11 @@ def find_links(text: str) -> list[str]:
             spans = list(_spans(text, end, *piece))
             for start, end in spans:
                 link = text[start:end]
-                links[link if "://" in link[:8] else HTTPS + link.lstrip("/")] = None
+                if links and start > signed and re.fullmatch(_HOME, link):
+                    continue
+                link = link if "://" in link[:8] else HTTPS + link.lstrip("/")
+                if re.match(_WITH_HOST, link):  # whatever was cut off
+                    links[link] = None
     return list(links)
 
 

@@ -143,10 +143,9 @@ def line(row: Download, room: Room = Room.FULL) -> tuple[str, ...]:
 
 
 def received(row: Download) -> str:
-    """What is there of an unfinished download."""
+    """What is there of an unfinished download; empty where it failed and nothing is."""
     if not row.received:
-        is_lost = row.size and row.status is Status.FAILED
-        return "Nothing of it is kept" if is_lost else "Nothing was received yet"
+        return "" if row.status is Status.FAILED else "Nothing was received yet"
     return f"{portion(row.received, row.size) if row.size else amount(row.received)} received"
 
 

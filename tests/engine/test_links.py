@@ -242,6 +242,28 @@ def test_what_is_no_link(text: str) -> None:
     assert links.find_links(text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("https://h.org/a.zip\n-- \nJane, www.jane.example", ["https://h.org/a.zip"]),
+        ("h.org/a.zip, and www.b.org\r\n--\r\nwww.jane.example/", ["https://h.org/a.zip", "https://www.b.org"]),
+        ("Hello\n-- \nJane, www.jane.example", ["https://www.jane.example"]),
+        ("h.org/a.zip\n-- \nwww.jane.example/b.zip", ["https://h.org/a.zip", "https://www.jane.example/b.zip"]),
+        ("h.org/a.zip\n-- \nhttps://jane.example", ["https://h.org/a.zip", "https://jane.example"]),
+        ("h.org/a.zip -- www.jane.example", ["https://h.org/a.zip", "https://www.jane.example"]),
+    ],
+)
+def test_a_home_page_in_a_signature_is_wanted_only_where_nothing_else_is(
+    text: str, wanted: list[str]
+) -> None:
+    assert links.find_links(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["http://[::1", "see http://[x", "https://[", "a http://)b", "http://{h}/a"])
+def test_what_is_left_of_a_broken_link_is_none_without_a_host(text: str) -> None:
+    assert links.find_links(text) == []
+
+
 def test_what_is_found_can_be_downloaded() -> None:
     found, problems = names.parse_links("\n".join(links.find_links("<example.org/a>, https://h/b.")))
     assert [one.url for one in found] == ["https://example.org/a", "https://h/b"]

