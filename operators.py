@@ -31,7 +31,6 @@ libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
 online = Lazy(".session.online", __package__)
 queue = Lazy(".session.queue", __package__)
-records = Lazy(".session.records", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
@@ -577,10 +576,10 @@ class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
             return {"CANCELLED"}
         folder = os.path.dirname(row.filepath) or row.directory
         if not os.path.isdir(folder):
-            self.report({"ERROR"}, f"The folder “{records.readable(folder)}” is not there any more")
+            self.report({"ERROR"}, f"The folder “{words.readable(folder)}” is not there any more")
             return {"CANCELLED"}
         if not desktop.show(row.filepath, folder):
-            where = records.readable(folder)
+            where = words.readable(folder)
             self.report({"ERROR"}, f"Blender found no file manager. The file is in “{where}”")
             return {"CANCELLED"}
         return {"FINISHED"}
@@ -698,7 +697,7 @@ class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
         row = self.one(context)
         if not row:
             return {"CANCELLED"}
-        context.window_manager.clipboard = records.readable(row.filepath or row.directory)
+        context.window_manager.clipboard = words.readable(row.filepath or row.directory)
         return {"FINISHED"}
 
 

@@ -18,8 +18,8 @@ from ..transfer.job import Entry, Failed, Halted, IfExists, Job, Phase, Seen
 from ..transfer.space import amount
 from ..workers import Ended, Host, Report, Status, ThreadHost
 from . import words
-from .records import readable
 from .rows import Rows
+from .words import readable
 
 HANDFUL = 8  # links that are looked at one by one
 CONNECTIONS = 4  # at most, to ask over

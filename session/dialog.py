@@ -14,8 +14,8 @@ from ..workers import Host, ProcessHost, ThreadHost, share
 from . import peek, popup, words
 from . import settings as preferred
 from .ahead import CONNECTIONS, HANDFUL, Ahead, File, facts
-from .records import readable
 from .state import state_of
+from .words import readable
 
 LOOK = 0.1  # seconds between two looks at what servers have said
 LINE = 76  # characters that a line of the dialog has room for

@@ -17,10 +17,9 @@ import bpy
 
 from ..transfer import names, portable, space
 from ..workers import Status
-from . import current, libraries, links, records, settings, words
+from . import current, libraries, settings, words
 from .enabling import Lazy
 from .online import is_offline_forced, offline_reason
-from .queue import UNDER_WAY, received_by
 from .state import SHOW
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
     from .words import Measure, Pace, Room
 
 importers = Lazy(".importers", __package__)
+links = Lazy(".links", __package__)
+queue = Lazy(".queue", __package__)
 mirrors = Lazy("..transfer.mirrors", __package__)
 
 ROWS = 5  # of the list, at least
@@ -110,7 +111,8 @@ def _draw_start(layout: Any, state: Any, *, is_wide: bool) -> None:
     row = layout.row()
     row.scale_y = 1.4
     start = row.operator("downloads.start", text=_start_text(state.urls), icon="IMPORT")
-    start.urls = "" if links.names_list(state.urls) else state.urls  # then a dialog shows what the list names
+    # For a list nothing: then a dialog shows what it names.
+    start.urls = "" if state.urls and links.names_list(state.urls) else state.urls
     start.directory = state.directory
     start.if_exists = state.if_exists
     start.when_done = state.when_done
@@ -144,14 +146,14 @@ def _start_text(urls: str) -> str:
 
 
 def _default_folder() -> str:
-    return records.readable(getattr(settings.preferences(), "directory", "")) or _own_folder()
+    return words.readable(getattr(settings.preferences(), "directory", "")) or _own_folder()
 
 
 @cache
 def _own_folder() -> str:
     """The system's Downloads folder, which is not looked up for each drawing."""
     path, home = portable.downloads_folder(), os.path.expanduser("~")
-    return records.readable("~" + path[len(home) :] if path.startswith(os.path.join(home, "")) else path)
+    return words.readable("~" + path[len(home) :] if path.startswith(os.path.join(home, "")) else path)
 
 
 def _draw_offline(layout: Any, view: _View, reason: str) -> None:
@@ -290,7 +292,7 @@ def _draw_active(column: Any, view: _View, row: Download) -> None:
     if row.is_unfinished:
         _draw_text(column, view, words.received(row))
     else:
-        _draw_text(column, view, records.readable(row.filepath))
+        _draw_text(column, view, words.readable(row.filepath))
     _draw_buttons(column, view, row)
 
 
@@ -308,7 +310,7 @@ def _draw_buttons(column: Any, view: _View, row: Download) -> None:
         buttons.operator("downloads.retry", icon="FILE_REFRESH").uid = row.uid
     if row.status is Status.FAILED:
         _draw_replace(buttons, row)
-    if row.status is Status.FAILED and records.readable(row.directory) in row.error:
+    if row.status is Status.FAILED and words.readable(row.directory) in row.error:
         _draw_change_folder(buttons, row)
     if "in the preferences" in row.error:
         add = buttons.operator("downloads.add_token", text="Add Token...", icon="KEYINGSET")
@@ -359,7 +361,7 @@ def _draw_for_active(layout: Any, row: Download) -> None:
     operator, icon = NEXT_STEPS[row.status]
     if row.is_unfinished and not row.is_cut:
         layout.operator(operator, icon=icon).uid = row.uid
-    if row.status in UNDER_WAY:
+    if row.status in queue.UNDER_WAY:
         layout.operator("downloads.cancel", icon="X").uid = row.uid
     if row.is_unfinished:
         _draw_replace(layout, row)
@@ -390,7 +392,7 @@ def _draw_change_folder(layout: Any, row: Download) -> None:
 
 def _with_dots(text: str, rows: Iterable[Download]) -> str:
     """Dots say that a question follows: what is to become of what was received."""
-    return f"{text}..." if received_by(rows) else text
+    return f"{text}..." if queue.received_by(rows) else text
 
 
 def _draw_for_all(layout: Any) -> None:
@@ -445,9 +447,10 @@ def partial(operator: Any, rows: list[Download]) -> None:
     what = f"{len(rows):,} downloads leave the list"
     if len(rows) == 1:
         what = f"“{rows[0].name}” is not finished"
+    size = space.amount(queue.received_by(rows))
     column = operator.layout.column()
     column.label(text=what, translate=False)
-    column.prop(operator, "delete_partial", text=f"Delete the {space.amount(received_by(rows))} Received")
+    column.prop(operator, "delete_partial", text=f"Delete the {size} Received")
 
 
 # -- Preferences.
@@ -510,7 +513,7 @@ def _draw_leftovers(layout: Any) -> None:
         line = box.row()
         age = f"{words.left(each.age)} old"
         line.label(text=f"{each.title}, {space.amount(each.size)}, {age}", translate=False)
-        line.label(text=records.readable(each.directory), icon="FILE_FOLDER", translate=False)
+        line.label(text=words.readable(each.directory), icon="FILE_FOLDER", translate=False)
         delete = line.operator("downloads.delete_leftovers", text="", icon="TRASH")
         delete.directory, delete.name = each.directory, each.name
     if found:

@@ -7,13 +7,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bpy
 
 from ..transfer.job import TransferError
-from . import blendfile, catalogs, settings
-from .blendfile import NoAssetsError, UnreadableError
+from . import settings
+from .enabling import Lazy
+
+if TYPE_CHECKING:
+    from .blendfile import Steps
+    from .catalogs import Catalog
+
+blendfile = Lazy(".blendfile", __package__)
+catalogs = Lazy(".catalogs", __package__)
 
 SOON = 0.5  # seconds: files that arrive together are looked at together
 
@@ -58,7 +65,7 @@ def put_into_catalog(path: str, directory: str, name: str) -> Iterator[None]:
     try:
         for file in files:
             has_assets = (yield from _put(file, catalog)) or has_assets
-    except UnreadableError as error:
+    except blendfile.UnreadableError as error:
         raise _problem(str(error)) from error
     except OSError as error:
         raise _problem(error.strerror or "the disk reports an error") from error
@@ -66,11 +73,11 @@ def put_into_catalog(path: str, directory: str, name: str) -> Iterator[None]:
         raise CatalogProblem("Nothing in it is marked as an asset, so no catalog shows it")
 
 
-def _put(file: str, catalog: catalogs.Catalog) -> blendfile.Steps:
+def _put(file: str, catalog: Catalog) -> Steps:
     """Returns whether the file has assets."""
     try:
         yield from blendfile.set_catalog(file, catalog)
-    except NoAssetsError:
+    except blendfile.NoAssetsError:
         return False
     return True
 
@@ -87,7 +94,7 @@ def _blend_files(path: str) -> list[str]:
     return sorted(file for file in found if file.lower().endswith(".blend"))
 
 
-def catalogs_of(directory: str) -> dict[str, catalogs.Catalog]:
+def catalogs_of(directory: str) -> dict[str, Catalog]:
     """The catalogs of the asset library that a folder is in, by their paths. Reads a file; raises nothing."""
     library = library_folder(directory)
     return catalogs.of(library) if library else {}

@@ -16,9 +16,9 @@ from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Pha
 from ..workers import Download, ProcessHost, Status, YieldingHost
 from ..workers import Host as AnyHost
 from .calls import Calls
-from .records import readable
 from .rows import Rows
 from .tally import SPEED_SECONDS, Tally, smoothed
+from .words import readable
 
 Host = YieldingHost | ProcessHost
 UNDER_WAY = (Status.QUEUED, Status.RUNNING, Status.PAUSED)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from ..transfer.digest import LENGTHS, parse_fragment
 from ..transfer.job import Digest, IfExists, Progress, TransferError
 from ..transfer.part import LARGEST_FILE, Leftover, is_part_name
 from ..workers import Download, Status
+from .words import readable
 
 VERSION = 1
-TEXT_LENGTH = 2000  # characters of a sentence
 FOLDERS = 100  # that are remembered, the last used ones
 REMOVED = 1000  # partial files in a folder that are not to come back
 
@@ -162,12 +161,6 @@ def _digest(value: Any) -> Digest | None:
     if algorithm not in LENGTHS:
         raise ValueError("no digest that we know")
     return parse_fragment(f"{algorithm}={digits}")
-
-
-def readable(text: str) -> str:
-    """A text that Blender can show and hold: a path need not be Unicode."""
-    shown = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text[:TEXT_LENGTH])
-    return "".join(letter if letter.isprintable() else " " for letter in shown)
 
 
 def unknown(rows: Iterable[Download], known: Iterable[Download]) -> list[Download]:

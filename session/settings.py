@@ -15,8 +15,8 @@ from ..hosts import origin
 from ..transfer import portable
 from ..transfer.job import Settings, TransferError
 from ..transfer.mirrors import Mirror
-from .records import readable
 from .tokens import Tokens
+from .words import readable
 
 THREADS_FROM = (3, 12)  # below, threads crash Blender whatever they do: it looks up contexts without the GIL
 MIB = 1 << 20  # bytes

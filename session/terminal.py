@@ -13,7 +13,7 @@ from ..transfer import names
 from ..transfer.job import Failed, Finished, Progress, Skipped
 from ..transfer.space import amount
 from ..workers import Download, Ended, Report
-from .records import readable
+from .words import readable
 
 INTERVAL = 0.2  # seconds between two lines of progress
 

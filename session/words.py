@@ -38,6 +38,8 @@ NAMES = {
     Status.CANCELLED: "cancelled",
 }
 
+TEXT_LENGTH = 2000  # characters of a sentence
+
 FILE_ICONS = {
     "FILE_BLEND": "blend",
     "FILE_IMAGE": "png jpg jpeg webp exr hdr tif tiff tga bmp gif psd svg",
@@ -66,6 +68,12 @@ def portion(received: int, whole: int) -> str:
     """How many bytes of how many: ``34.1 of 100 MiB``, the unit said once."""
     (some, unit), all_of_it = scaled(received), amount(whole)
     return f"{some} of {all_of_it}" if all_of_it.endswith(f" {unit}") else f"{some} {unit} of {all_of_it}"
+
+
+def readable(text: str) -> str:
+    """A text that Blender can show and hold: a path need not be Unicode."""
+    shown = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text[:TEXT_LENGTH])
+    return "".join(letter if letter.isprintable() else " " for letter in shown)
 
 
 def counted(number: int, one: str, several: str) -> str:

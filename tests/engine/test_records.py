@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rules import TOP
 
-from background_downloads.session import records
+from background_downloads.session import records, words
 from background_downloads.transfer import names
 from background_downloads.transfer.digest import LENGTHS
 from background_downloads.transfer.job import Digest, IfExists
@@ -159,7 +159,7 @@ def test_texts_can_be_shown_by_blender() -> None:
     assert read.name == names.safe(read.name)
     assert read.error.isprintable()
     read.error.encode()
-    assert len(read.error) <= records.TEXT_LENGTH
+    assert len(read.error) <= words.TEXT_LENGTH
 
 
 def test_a_row_that_is_known_is_not_there_twice() -> None:
