@@ -7,19 +7,16 @@ has a folder for that: nothing here asks what a disk keeps, and most of the time
 import os
 import subprocess
 
-from common import ROOT, clean_environment, main, say
+from common import ROOT, clean_environment, in_memory, main, say
 from venvs import newest_blender_venv
 
 TESTS = "tests/engine/test_model.py"
-MEMORY = "/dev/shm"
 
 
 def tool() -> int:
     python = newest_blender_venv()
     seed, count = os.environ.get("SEED") or "0", os.environ.get("COUNT") or "2000"
-    more = {"BACKGROUND_DOWNLOADS_MODEL": "all", "BACKGROUND_DOWNLOADS_SEED": seed}
-    if os.path.isdir(MEMORY):
-        more["TMPDIR"] = MEMORY
+    more = in_memory() | {"BACKGROUND_DOWNLOADS_MODEL": "all", "BACKGROUND_DOWNLOADS_SEED": seed}
     environment = clean_environment(**more, BACKGROUND_DOWNLOADS_COUNT=count)
     say(f"Seed {seed}, {count} traces with two cuts, all with one …")
     command = [python, "-m", "pytest", "-q", "-s", "-o", "timeout=7200", TESTS]

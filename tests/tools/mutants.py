@@ -8,7 +8,7 @@ chooses which. What became of each is told at once, and summed up, also when it 
 import os
 import subprocess
 
-from common import ROOT, Trouble, clean_environment, main
+from common import ROOT, Trouble, clean_environment, in_memory, main
 from venvs import mutants_venv
 
 MODULES = ("ranges", "part", "names", "answers", "retry")
@@ -25,7 +25,7 @@ def tool() -> int:
 
 def _try(python: os.PathLike[str], module: str, count: str, seed: str) -> int:
     command = [python, "-B", ROOT / "tests" / "mutating.py", module, count, seed]
-    with subprocess.Popen(command, env=clean_environment()) as process:
+    with subprocess.Popen(command, env=clean_environment(**in_memory())) as process:
         try:
             return process.wait()
         except BaseException:
