@@ -530,10 +530,11 @@ def test_what_a_system_writes_in_small_pieces_is_written_whole(
 
 def test_what_is_there_is_not_written_again(part: Part) -> None:
     part.write(memoryview(pattern(400)), 300)
-    assert part.write(memoryview(bytes(1000)), 0)
-    assert not part.write(memoryview(bytes(range(100)) * 10), 0)
-    assert part.read(0, 1000) == bytes(300) + pattern(400) + bytes(300)
-    assert part.received.ranges.as_list() == [[0, 1000]]
+    part.write(memoryview(pattern(400)), 900)
+    assert part.write(memoryview(bytes(1000)), 100)
+    assert not part.write(memoryview(bytes(range(100)) * 10), 100)
+    assert part.read(0, 2000) == bytes(300) + pattern(400) + bytes(200) + pattern(400)
+    assert part.received.ranges.as_list() == [[100, 1300]]
 
 
 def test_only_what_is_there_has_to_fit(part: Part) -> None:
@@ -920,10 +921,14 @@ def test_what_is_written_while_a_checkpoint_waits_for_the_disk_belongs_to_the_ne
     assert part.checkpoint_due()
 
 
-def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(part: Part, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(
+    part: Part, tmp_path: Path, is_there: bool
+) -> None:
     _fill(part, 1000)
     part.path.unlink()
-    part.path.write_text("evil")
+    if is_there:
+        part.path.write_text("evil")
     with pytest.raises(TransferError, match="taken away"):
         part.publish("b.bin", IfExists.RENAME)
     assert not (tmp_path / "b.bin").exists()
