@@ -270,6 +270,24 @@ class _OnRows:
         return rows
 
 
+class _OnOne(_OnRows):
+    """On the row that is meant, or the active one."""
+
+    def act(self, context: Any, row: "Download") -> None:
+        """Do it. Raises TransferError in a sentence where it cannot be done."""
+        raise NotImplementedError
+
+    def execute(self, context: Any) -> set[str]:
+        if not (row := self.one(context)):
+            return {"CANCELLED"}
+        try:
+            self.act(context, row)
+        except job.TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
 class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
     """Stop downloading; what was received is kept for a retry"""
 
@@ -351,7 +369,7 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
         return self.restart("FAILED", "CANCELLED")
 
 
-class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
+class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
     """Go on with another link to the same file, using what was received: the old one may have expired"""
 
     bl_idname = "downloads.replace_link"
@@ -379,17 +397,9 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         self.layout.use_property_split = True
         self.layout.prop(self, "url")
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
-        try:
-            current().replace_link(row, self._link())
-        except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
+        current().replace_link(row, self._link())
         self.start_run()
-        return {"FINISHED"}
 
     def _link(self) -> "Link":
         """The one link that was given. Raises TransferError."""
@@ -401,7 +411,7 @@ class DOWNLOADS_OT_replace_link(_Restarts, bpy.types.Operator):
         return links[0]
 
 
-class DOWNLOADS_OT_change_folder(_Restarts, bpy.types.Operator):
+class DOWNLOADS_OT_change_folder(_OnOne, _Restarts, bpy.types.Operator):
     """Go on in another folder, with what was received where that is on the same disk"""
 
     bl_idname = "downloads.change_folder"
@@ -419,20 +429,12 @@ class DOWNLOADS_OT_change_folder(_Restarts, bpy.types.Operator):
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
-        try:
-            current().change_folder(row, settings.folder(self.directory))
-        except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
+        current().change_folder(row, settings.folder(self.directory))
         self.start_run()
-        return {"FINISHED"}
 
 
-class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_remove(_OnOne, bpy.types.Operator):
     """Take the download out of the list, cancelling it first; a finished file stays"""
 
     bl_idname = "downloads.remove"
@@ -453,13 +455,9 @@ class DOWNLOADS_OT_remove(_OnRows, bpy.types.Operator):
         if row := current().rows.find(self.uid):
             drawing.partial(self, [row])
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
         current().remove(row, delete=self.delete_partial)
         current().flush()
-        return {"FINISHED"}
 
 
 def _ask_about_partial(operator: Any, context: Any, rows: "list[Download]") -> set[str]:
@@ -533,7 +531,7 @@ MOVES = {
 }
 
 
-class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_move(_OnOne, bpy.types.Operator):
     """Change the order in which downloads start"""
 
     bl_idname = "downloads.move"
@@ -555,55 +553,40 @@ class DOWNLOADS_OT_move(_OnRows, bpy.types.Operator):
     def description(cls, context: Any, properties: Any) -> str:
         return MOVES[properties.direction]
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
         current().move(row, self.direction, context.window_manager.downloads.show)
         current().flush()  # which keeps the active row active
-        return {"FINISHED"}
 
 
-class DOWNLOADS_OT_open_folder(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_open_folder(_OnOne, bpy.types.Operator):
     """Show the file in its folder"""
 
     bl_idname = "downloads.open_folder"
     bl_label = "Show in Folder"
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
         folder = os.path.dirname(row.filepath) or row.directory
+        where = words.readable(folder)
         if not os.path.isdir(folder):
-            self.report({"ERROR"}, f"The folder “{words.readable(folder)}” is not there any more")
-            return {"CANCELLED"}
+            raise job.TransferError(f"The folder “{where}” is not there any more")
         if not desktop.show(row.filepath, folder):
-            where = words.readable(folder)
-            self.report({"ERROR"}, f"Blender found no file manager. The file is in “{where}”")
-            return {"CANCELLED"}
-        return {"FINISHED"}
+            raise job.TransferError(f"Blender found no file manager. The file is in “{where}”")
 
 
-class DOWNLOADS_OT_import_file(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
     """Bring the file into the scene, at the 3D cursor"""
 
     bl_idname = "downloads.import_file"
     bl_label = "Import"
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any, row: "Download") -> None:
         from .session.unpacking import ImportProblem
 
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
         try:
             wired.imports().import_now(row)
         except ImportProblem as problem:
-            self.report({"ERROR"}, f"{row.name}: {problem}")
-            return {"CANCELLED"}
+            raise job.TransferError(f"{row.name}: {problem}") from problem
         current().mirror.flush()
-        return {"FINISHED"}
 
 
 class DOWNLOADS_OT_add_links(bpy.types.Operator):
@@ -687,32 +670,24 @@ class DOWNLOADS_FH_list(_OnViews, bpy.types.FileHandler):
     bl_file_extensions = ".meta4;.sha256;.sha512;.sha1;.md5"
 
 
-class DOWNLOADS_OT_copy_path(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_copy_path(_OnOne, bpy.types.Operator):
     """Copy where the file is, as a path"""
 
     bl_idname = "downloads.copy_path"
     bl_label = "Copy Path"
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
         context.window_manager.clipboard = words.readable(row.filepath or row.directory)
-        return {"FINISHED"}
 
 
-class DOWNLOADS_OT_copy_message(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_copy_message(_OnOne, bpy.types.Operator):
     """Copy the whole message, to ask somebody for help with it"""
 
     bl_idname = "downloads.copy_message"
     bl_label = "Copy Message"
 
-    def execute(self, context: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
+    def act(self, context: Any, row: "Download") -> None:
         context.window_manager.clipboard = f"{names.shown(row.url)}: {row.error or row.note}"
-        return {"FINISHED"}
 
 
 class DOWNLOADS_OT_show_list(bpy.types.Operator):
