@@ -255,13 +255,20 @@ def _unwrapped(text: str) -> str:
         else:
             lines.append(line)
     text = "\n".join(lines)
-    text = re.sub(r"(?i)<(?:URL:)?https?://[^<>]*+>", _in_one_line, text)  # RFC 3986, appendix C
-    return re.sub(r"""(?i)\b(?:href|src)\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+')""", _in_one_line, text)
+    # RFC 3986, appendix C
+    text = re.sub(r"(?i)<(?:URL:)?https?://[^<>]*+>", lambda found: _in_one_line(found[0]), text)
+    return re.sub(r"""(?i)\b((?:href|src)\s*+=\s*+)("[^"<>]*+"|'[^'<>]*+')""", _attribute, text)
 
 
-def _in_one_line(quoted: re.Match[str]) -> str:
-    is_one = len(re.findall(_SCHEME, quoted[0])) == 1
-    return re.sub(r"[ \t]*+\n[ \t]*+", "", quoted[0]) if is_one else quoted[0]
+def _attribute(attribute: re.Match[str]) -> str:
+    """Of a page, whose links may have spaces in them: browsers write them as they are sent."""
+    value = _in_one_line(attribute[2])
+    return attribute[1] + value[0] + value[1:-1].strip().replace(" ", "%20") + value[-1]
+
+
+def _in_one_line(quoted: str) -> str:
+    is_one = len(re.findall(_SCHEME, quoted)) == 1
+    return re.sub(r"[ \t]*+\n[ \t]*+", "", quoted) if is_one else quoted
 
 
 def _goes_on(line: str, next_line: str) -> bool:

@@ -259,6 +259,20 @@ def test_a_home_page_in_a_signature_is_wanted_only_where_nothing_else_is(
     assert links.find_links(text) == wanted
 
 
+@pytest.mark.parametrize(
+    ("page", "link"),
+    [
+        ('<a href="https://h.org/my rock (4k).zip">x</a>', "https://h.org/my%20rock%20(4k).zip"),
+        ("<a class=x href = ' https://h.org/a  b.zip '>x</a>", "https://h.org/a%20%20b.zip"),
+        ('<img src="https://h.org/a\n   b.png" alt="a b">', "https://h.org/ab.png"),
+        ('<img src="//h.org/a b.png">', "https://h.org/a%20b.png"),
+        ('href="about us" https://h.org/a.zip b', "https://h.org/a.zip"),
+    ],
+)
+def test_spaces_in_a_pages_own_link_are_its(page: str, link: str) -> None:
+    assert links.find_links(page) == [link]
+
+
 @pytest.mark.parametrize("text", ["http://[::1", "see http://[x", "https://[", "a http://)b", "http://{h}/a"])
 def test_what_is_left_of_a_broken_link_is_none_without_a_host(text: str) -> None:
     assert links.find_links(text) == []
