@@ -83,7 +83,8 @@ class Run:
         self.beat = now
         self._queue.hold(is_rendering())
         self._take(self.host.poll(), now)
-        self._queue.take_in(IN_A_TICK)
+        if self._submitted or not self._queue.rows.is_waiting:  # else a click was just now
+            self._queue.take_in(IN_A_TICK)
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt(now)
         self._feed()
