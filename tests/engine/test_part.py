@@ -458,6 +458,34 @@ def test_what_was_only_let_go_of_is_made_durable_when_it_is_closed(part: Part, t
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
+@pytest.mark.parametrize(("size", "mtime"), [(500, 1e9), (1500, 1e9), (1000, 1e9), (1000, 4e9), (500, 4e9)])
+def test_what_somebody_touched_while_it_was_let_go_of_is_not_as_it_was_left(
+    part: Part, size: int, mtime: float
+) -> None:
+    _fill(part, 1000)
+    part.release()
+    assert part.open()
+    part.release()
+    os.truncate(part.path, size)
+    os.utime(part.path, (mtime, mtime))
+    assert not part.open()
+    assert not part.received.ranges.total()
+
+
+def test_what_a_link_left_that_died_as_it_gave_its_file_to_another_is_tidied_up(tmp_path: Path) -> None:
+    old = opened("http://files.example/old.bin", str(tmp_path), None)
+    _fill(old, 1000)
+    old.close()
+    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    _fill(part, 1000)
+    part.close()
+    old.sidecar.write_text("left")
+    again = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    assert again.received.ranges.total() == 1000
+    assert names(tmp_path) == sorted([again.path.name, again.sidecar.name])
+    again.close()
+
+
 @pytest.mark.parametrize("is_open", [True, False])
 def test_what_is_discarded_is_gone_with_all_that_it_knew(part: Part, tmp_path: Path, is_open: bool) -> None:
     _fill(part, 1000)
@@ -979,11 +1007,14 @@ def nameless(tmp_path: Path) -> None:
 
 def test_there_is_no_file_before_something_comes(tmp_path: Path) -> None:
     part = Part(URL, str(tmp_path), None)
+    assert not part.file.is_open
+    part.close()
     assert not part.open()
+    assert not part.file.is_open
     part.forget()
     part.begin(5000, STRONG, is_encoded=False)
     assert names(tmp_path) == []
-    part.write(memoryview(b"x"), 0)
+    part.write(memoryview(pattern(1000)), 4000)  # its end, which is not all of it
     assert names(tmp_path) == [part.path.name]
     part.discard()
     assert names(tmp_path) == []
