@@ -148,7 +148,7 @@ class Hand:
     def press(self) -> None:
         """Something, on some row or all."""
         kinds = {
-            self.add: 4, self.operate: 14, self.remove: 2, self.replace: 4, self.move: 2, self.load: 1,
+            self.add: 6, self.operate: 20, self.remove: 2, self.replace: 4, self.move: 2, self.load: 1,
             self.step_aside: 1, self.render: 2, self.limit: 1,
         }  # fmt: skip
         (action,) = self._chance.choices(list(kinds), list(kinds.values()))
@@ -156,7 +156,10 @@ class Hand:
         action()
 
     def _row(self) -> Any:
+        """Most often one at work: there is more to go wrong."""
         rows = list(self.session.rows)
+        running = list(self.session.rows.running.values())
+        rows = running if running and self._chance.random() < 0.7 else rows
         return self._chance.choice(rows) if rows else None
 
     def _link(self) -> Any:
