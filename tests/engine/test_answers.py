@@ -183,6 +183,7 @@ def test_with_a_digest_the_whole_file_is_compared_with_what_is_there(validator: 
         (200, "500", span(), True, SIZE, SIZE),
         (203, "700", span(0, 700), True, SIZE, 700),
         (200, "500", span(size="*"), True, None, SIZE),
+        (200, "999", span(1), True, SIZE, SIZE),
         (200, "1000", span(0), False, SIZE, SIZE),  # all of it
         (200, "700", span(0, 700, 700), False, 700, 700),
         (200, "700", span(0, 700, "*"), False, 700, 700),
