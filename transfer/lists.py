@@ -21,6 +21,7 @@ from .digest import LENGTHS
 from .job import Digest, Entry, TransferError
 
 MOST = 10_000  # entries of one list
+FEW = 5  # lines that certutil or PowerShell write of one file
 _METALINK = "{urn:ietf:params:xml:ns:metalink}"
 _SUREST = ("sha256", "sha512", "sha384", "sha1", "md5")  # and of the sure ones the quickest
 _HEX = r"[0-9A-Fa-f]{32,128}"
@@ -28,7 +29,7 @@ _SUMS = r"(?:md5|sha2?-?(?:1|256|384|512))"
 _GNU = rf"(\\?)({_HEX})[ \t]+[*^?]?(.+)"  # as sha256sum and shasum write it, and people with other blanks
 _BSD = rf"(\\?)({_SUMS}) ?\((.+)\) ?= ?({_HEX})"  # as sha256sum --tag and openssl do
 _OTHER = r"[\w/-]+ ?\((.+)\) ?= ?.+"  # a size, or a digest of a kind that is not known
-_LONE = rf"(?i)(?:{_SUMS}[:=]\s*)?({_HEX})(?:\s+\*?-)?"  # of what sha256sum has read from a pipe, too
+_LONE = rf"(?i)(?:{_SUMS}[:=]\s*)?{_HEX}"
 _SIGNED, _SIGNATURE = "-----BEGIN PGP SIGNED MESSAGE-----", "-----BEGIN PGP SIGNATURE-----"
 _LIST_NAME = rf"(?i)(?:.*[-_])?(?:{_SUMS}sums?|checksums?)|{_SUMS}|.*\.(?:{_SUMS}(?:sums?)?|meta4|txt)"
 _LIST_NAME += r"|_?asset-(?:library-meta|index)\.json"
@@ -155,10 +156,10 @@ def _surest(known: Mapping[str, Digest]) -> Digest | None:
 
 def _read_checksums(text: str, url: str, listing: Listing) -> bool:
     """Every line that is not empty or a comment says something of a file, or the only one is a digest."""
-    lines, named = list(_lines(text)), _named_after(url)
-    if named and len(lines) == 1 and (lone := re.fullmatch(_LONE, lines[0])):
-        lines = [f"{lone[1]}  {named}"]
+    lines = list(_lines(text))
     said = [_checksum(line) for line in lines]
+    if None in said and (digits := _lone(lines, url)):
+        said = [_checksum(f"{digits}  -")]
     if None in said or not any(digest for digest, _ in filter(None, said)):
         return False
     found = _by_path(filter(None, said), listing)
@@ -177,6 +178,15 @@ def _lines(text: str) -> Iterator[str]:
         lines = signed.partition(_SIGNATURE)[0].splitlines()[1:]
         lines = [line.removeprefix("- ") for line in dropwhile(str.strip, lines)]
     return (line for line in map(str.strip, lines) if line and line[0] not in "#;")
+
+
+def _lone(lines: list[str], url: str) -> str:
+    """The digest of a list that is called after its file: alone, or as Windows' tools tell it."""
+    is_told = len(lines) <= FEW and re.fullmatch(rf"(?i).*\.{_SUMS}(?:sums?)?", names.from_url(url))
+    if not (is_told or (len(lines) == 1 and re.fullmatch(_LONE, lines[0]))):
+        return ""
+    found = re.findall(rf"(?<!\w){_HEX}(?!\w)", "\n".join(lines))
+    return found[0] if len(found) == 1 and _named_after(url) and "<" not in "".join(lines) else ""
 
 
 def _checksum(line: str) -> tuple[Digest | None, str] | None:
@@ -218,8 +228,9 @@ def _named_after(url: str) -> str:
 
 
 def _its_place(path: str, url: str) -> str:
-    """Where a list's only file lies: beside it if it has its name, wherever the list was made."""
-    return _named_after(url) if re.split("[/\\\\]", path)[-1] == _named_after(url) else path
+    """Where a list's only file lies: beside it if it has its name, or none (``-``), wherever it was made."""
+    named = _named_after(url)
+    return named if named and re.split(r"[/\\]", path)[-1] in (named, "-") else path
 
 
 def _checked(url: str, path: str, digest: Digest | None) -> Entry:

@@ -57,6 +57,8 @@ def only(text: str | bytes, name: str = "SHA256SUMS") -> Entry:
         (f"{SHA256} *maps\\rock.png", "SHA256SUMS", "maps/rock.png", "maps/rock.png"),  # Windows
         (f"{SHA256}  -", "rock.zip.sha256", "rock.zip", "rock.zip"),
         (f"SHA256: {SHA256}", "rock.zip.sha256", "rock.zip", "rock.zip"),
+        (f"SHA256 hash of rock.zip:\r\n{SHA256}\r\nCertUtil: done.\r\n", "a.zip.sha256", "a.zip", "a.zip"),
+        (f"Algorithm : SHA256\nHash : {SHA256.upper()}\nPath : C:\\x.zip", "a.zip.sha256", "a.zip", "a.zip"),
         (f"{SHA256}  dist/rock.zip", "rock.zip.sha256", "rock.zip", "rock.zip"),
         (f"{SHA256} *C:\\build\\rock.zip", "rock.zip.sha256", "rock.zip", "rock.zip"),
         (f"{SHA256}  dist/rock.zip", "all.sha256", "dist/rock.zip", "dist/rock.zip"),
@@ -118,6 +120,25 @@ def test_a_file_without_a_checksum_that_can_be_read_is_left_out_and_said(line: s
     listing = listed(f"{line}\n{SHA256}  b.zip")
     assert [entry.path for entry in listing.entries] == ["b.zip"]
     assert listing.problems == ["The list has no checksum that can be read for a.zip"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<html><body id={SHA256}>",
+        f"was {SHA256}\nis {'0' * 64}",
+        f"{SHA256}\n" + "more\n" * 5,
+        f"x{SHA256}",
+        "none",
+    ],
+)
+def test_what_only_mentions_a_checksum_is_no_list(text: str) -> None:
+    with pytest.raises(NoListError):
+        listed(text, "rock.zip.sha256")
+    with pytest.raises(NoListError):
+        listed(f"SHA256 of rock.zip\n{SHA256}", "README.txt")
+    with pytest.raises(NoListError):
+        listed(SHA256, "SHA256SUMS")  # of which file?
 
 
 def test_a_checksum_may_be_of_a_link() -> None:
