@@ -36,7 +36,7 @@ class DOWNLOADS_PT_popover(bpy.types.Panel):
     bl_ui_units_x = 18
 
     def draw(self, context: Any) -> None:
-        drawing.popover(self.layout, context)
+        drawing.overview(self.layout, context)
 
 
 class DOWNLOADS_UL_items(bpy.types.UIList):

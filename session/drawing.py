@@ -88,7 +88,7 @@ def panel(layout: Any, context: Any) -> None:
         _draw_text(layout.box().column(), view, text, icon="INFO")
 
 
-def popover(layout: Any, context: Any) -> None:
+def overview(layout: Any, context: Any) -> None:
     """What a click on the status bar opens."""
     _draw_overall(layout, _View(context, _popover_width(context)))
     _draw_rows(layout, context.window_manager.downloads, POPOVER)

@@ -29,7 +29,8 @@ from test_panel import (  # noqa: F401 (b and window_size are fixtures)
 )
 
 pytestmark = pytest.mark.timeout(400)  # a menu is a dozen turns of Blender's, and each draws the window
-UI = Path(__file__).resolve().parents[2] / "ui.py"
+ROOT = Path(__file__).resolve().parents[2]
+DRAWING = ROOT / "ui.py", ROOT / "session" / "drawing.py"
 FINDING = """
 found_at = {}  # places where a button was
 
@@ -410,7 +411,7 @@ CLICKED = {
     ("_draw_tools", "downloads.move"): "clicks::test_a_row_moves_up",
     ("_draw_tools", "downloads.remove"): "panel::test_remove_asks_what_is_to_become_of_the_bytes_received",
     ("_draw_tools", "DOWNLOADS_MT_specials"): "clicks::test_the_menu_does_it_to_all",
-    ("draw_item", "operator"): "panel::test_a_row_is_paused_and_resumed_by_its_button",
+    ("item", "operator"): "panel::test_a_row_is_paused_and_resumed_by_its_button",
     ("_draw_buttons", "downloads.import_file"): "panel::test_an_image_is_imported_by_the_button_of_its_row",
     ("_draw_buttons", "downloads.open_folder"): "panel::test_a_finished_file_is_shown_in_its_folder",
     ("_draw_buttons", "downloads.copy_path"): "panel::test_the_path_of_a_finished_file_is_shown_and_copied",
@@ -448,9 +449,9 @@ CLICKED = {
     ("draw_import_menu", "downloads.start"): (
         "panel::test_f3_finds_it_and_ok_starts_what_was_on_the_clipboard"
     ),
-    ("draw_status_bar", "DOWNLOADS_PT_popover"): "panel::test_a_click_on_the_status_bar_opens_the_list",
-    ("draw_status_bar", "downloads.show_list"): "panel::test_a_click_on_the_status_bar_opens_the_list",
-    ("draw_status_bar", "downloads.pause"): "panel::test_a_click_on_the_status_bar_opens_the_list",
+    ("status_bar", "DOWNLOADS_PT_popover"): "panel::test_a_click_on_the_status_bar_opens_the_list",
+    ("status_bar", "downloads.show_list"): "panel::test_a_click_on_the_status_bar_opens_the_list",
+    ("status_bar", "downloads.pause"): "panel::test_a_click_on_the_status_bar_opens_the_list",
     ("_draw_offline", "screen.userpref_show"): "clicks::test_offline_the_system_preferences_are_a_click_away",
     ("_draw_tokens", "downloads.add_token"): "clicks::test_a_token_is_added_by_its_dialog_and_removed",
     ("_draw_tokens", "downloads.remove_token"): "clicks::test_a_token_is_added_by_its_dialog_and_removed",
@@ -461,14 +462,15 @@ CLICKED = {
         "clicks::test_partial_files_are_found_and_deleted_and_all_of_them_after_a_question"
     ),
 }
-"""The file and the test, by the function of ui.py that draws it, and what it draws."""
+"""The file and the test, by the function that draws it, and what it draws."""
 DRAWS = {"operator": 0, "menu": 0, "popover": 0, "prop_enum": 1}  # and which argument names it
 
 
 def test_whatever_ui_draws_is_clicked_by_a_test() -> None:
     drawn = {
         (function.name, _named(call))
-        for function in ast.walk(ast.parse(UI.read_text("utf-8")))
+        for path in DRAWING
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(function, ast.FunctionDef)
         for call in ast.walk(function)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in DRAWS
