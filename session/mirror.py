@@ -91,7 +91,7 @@ class Mirror:
 
     @property
     def pace(self) -> Pace | None:
-        """What the status bar says; None while no run goes on."""
+        """How far the run is; None while none goes on."""
         return self._redraws.pace
 
     def tick(self, now: float) -> None:

@@ -33,13 +33,20 @@ class Redraws:
         self._gap = 0.025  # seconds between two ticks without a redraw
         self._cost = 0.0  # seconds that a redraw takes
         self._paced = 0.0
-        self.pace: Pace | None = None
-        """What the status bar says; None while no run goes on."""
+        self._said: Pace | None = None  # in the status bar; None while no run goes on
 
     @property
     def is_over(self) -> bool:
         """Whether the status bar still tells of a run that has ended."""
-        return self.pace is not None and not self._tally.goes_on
+        return self._said is not None and not self._tally.goes_on
+
+    @property
+    def pace(self) -> Pace | None:
+        """How far the run is just now: who draws that is never behind the list. None while none goes on."""
+        return self._now() if self._said else None
+
+    def _now(self) -> Pace:
+        return pace(self._tally, self._rows.counts, self._rows.running.values())
 
     def tick(self, now: float) -> float:
         """Seconds that are to be between two redraws, for whoever looks all the time and says when."""
@@ -69,16 +76,15 @@ class Redraws:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""
         tally, rows = self._tally, self._rows
         is_due = is_due and now - self._paced >= STATUS_REDRAWS
-        if tally.goes_on == bool(self.pace) and not is_due:
+        if tally.goes_on == bool(self._said) and not is_due:
             return
-        if self.pace:
+        if self._said:
             running = rows.running.values()
             is_held = bool(running) and all(row.progress.text for row in running)
             tally.measure(now - self._paced, is_held=is_held)
         self._paced = now
-        said = self.pace
-        self.pace = pace(tally, rows.counts, rows.running.values()) if tally.goes_on else None
-        if self.pace != said:
+        said, self._said = self._said, self._now() if tally.goes_on else None
+        if self._said != said:
             tag_status_bar()
 
 

@@ -440,6 +440,19 @@ def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, h
     assert str(caught.value).count("There is no such download") == 1
 
 
+def test_what_is_said_of_all_is_never_behind_the_list(rows: List, tmp_path: Path) -> None:
+    session, (one, _) = rows.session, rows.add(URL, "https://files.example/b.bin")
+    session.tally.began = 1.0  # a run goes on
+    session.mirror.flush()
+    assert (session.mirror.pace.done, session.mirror.pace.number) == (0, 2)
+    session.started(one.uid)
+    session.ended(one.uid, rows.finished(tmp_path / "a.bin"))
+    assert (session.mirror.pace.done, session.mirror.pace.share) == (1, 0.5)  # though nothing was drawn since
+    session.end_tally()
+    session.mirror.flush()
+    assert session.mirror.pace is None
+
+
 # Another folder.
 
 
