@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from background_downloads.session import words
-from background_downloads.session.queue import Queue
 from background_downloads.session.tally import SPEED_SECONDS, Tally, smoothed
 from background_downloads.session.words import Room
 from background_downloads.transfer.job import Failed, Phase, Progress
@@ -22,6 +22,13 @@ MIB = 1 << 20
 
 def row(status: Status = Status.RUNNING, **values: object) -> Download:
     return record(url="http://h/f", directory="/d", status=status, **values)
+
+
+@pytest.fixture
+def queue() -> Any:
+    """The one room behind the words that calls back, by a timer of Blender's."""
+    pytest.importorskip("bpy", reason="a queue wants Blender, and there is none in this Python")
+    return importlib.import_module("background_downloads.session.queue").Queue()
 
 
 def receiving(**values: object) -> Download:
@@ -192,8 +199,8 @@ def test_what_is_said_of_all_has_one_form_whatever_the_numbers_become(
     assert [("%" in text) for text in texts] == [width >= len("88%, 30 of 30, 2 failed, 88 min left")] * 2
 
 
-def test_a_download_that_failed_says_what_is_kept_and_no_more() -> None:
-    queue, download = Queue(), receiving(received=8 * MIB, size=8 * MIB)
+def test_a_download_that_failed_says_what_is_kept_and_no_more(queue: Any) -> None:
+    download = receiving(received=8 * MIB, size=8 * MIB)
     queue.settle(download, Failed("Busy"))
     assert words.received(download) == "8.0 of 8.0 MiB received"
     queue.rows.append(download)
@@ -220,8 +227,10 @@ def test_all_of_them_take_no_less_time_than_the_one_that_takes_longest() -> None
         {"phase": Phase.BODY, "idle": SPEED_SECONDS},
     ],
 )
-def test_a_speed_is_measured_anew_after_a_time_in_which_nothing_new_came(held: dict[str, Any]) -> None:
-    queue, download = Queue(), receiving(size=100 * MIB)
+def test_a_speed_is_measured_anew_after_a_time_in_which_nothing_new_came(
+    queue: Any, held: dict[str, Any]
+) -> None:
+    download = receiving(size=100 * MIB)
     queue.adopt([download])
 
     def come(received: int, **progress: Any) -> None:
