@@ -679,6 +679,7 @@ def test_choose_is_never_empty(disposition: str, asked: str, final: str, content
         ("tar.gz", "tar (1).gz"),
         ("v1.2 final", "v1.2 final (1)"),
         ("a (1).ext", "a (1) (1).ext"),
+        ("a..txt", "a. (1).txt"),  # nothing is cut where it fits
         ("é" * 125 + ".zip", "é" * 123 + " (1).zip"),
     ],
 )
