@@ -14,7 +14,7 @@ from common import ROOT, Trouble, cache_folder, clean_environment, main, say
 from venvs import fuzz_venv
 
 FUZZ = ROOT / "tests" / "fuzz"
-TARGETS = ("names", "headers", "urls", "sidecar", "list", "folders")
+TARGETS = ("names", "headers", "urls", "sidecar", "list", "folders", "listing")
 SLOW = 20  # seconds for one input, after which it counts as found
 MEMORY = 2048  # MiB
 
