@@ -290,8 +290,8 @@ _RESERVED = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789¹²³"]
 )
-# Longer than what is reserved, or begins with a digit.
-_SAFE = r"(?:[0-9]|[A-Za-z](?=[^.]{7}))[A-Za-z0-9_-]{0,199}(?:\.[A-Za-z0-9]{1,20})?"
+_PLAIN_DEVICE = r"(?i:CON|PRN|AUX|NUL|(?:COM|LPT)[0-9])(?:\.|\Z)"
+_SAFE = rf"(?!{_PLAIN_DEVICE})[A-Za-z0-9][A-Za-z0-9_-]{{0,199}}(?:\.[A-Za-z0-9]{{1,20}})?"
 _EXTENSION = r"(?is)(?<=.)(?:\.tar)?\.[^.\s]{1,20}\Z"
 _TOKEN = r"[\w!#$%&'*+.^`|~-]+"
 _QUOTED = r'"(?:[^"\\]|\\.)*"(?=[\s,]*(?:;|\Z))'
