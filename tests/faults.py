@@ -125,6 +125,10 @@ UNTRUSTED = {
     "self_signed": f"nobody whom this computer knows vouches for it. {ASK}",
 }
 INSECURE = "A secure connection to {host} could not be made" + TRIED
+PLAIN = (
+    "The server {host} does not speak https. Tried 5 times."
+    " If the link is to begin with http://, write that before it"
+)
 NO_SPACE = re.compile(r"Not enough space: .* are needed.*")
 
 
@@ -1212,7 +1216,7 @@ def _tls() -> Iterator[Fault]:
     yield fails("a handshake that stalls", LATE, port=port("https", meets=silent), is_slow=True)
     yield whole("a handshake that stalls, once", port=port("https", meets=silent, times=1), is_slow=True)
     yield fails(
-        "plain HTTP on the secure port", INSECURE, port=port("https", meets=says(b"HTTP/1.1 400 Bad\r\n\r\n"))
+        "plain HTTP on the secure port", PLAIN, port=port("https", meets=says(b"HTTP/1.1 400 Bad\r\n\r\n"))
     )
     yield fails(
         "garbage in the handshake", INSECURE, port=port("https", meets=says(b"\x16\x03\x03garbage" * 99))

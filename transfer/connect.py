@@ -814,6 +814,8 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
     words = {"host": host, "server": f"server {host}"}
     if proxy and _is_of_proxy(chain, url):
         words = {"host": f"the proxy {proxy}", "server": f"proxy {proxy}"}
+    elif any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in chain):
+        return TryAgain(f"The server {host} does not speak https. {_NO_HTTPS}")
     for kind, sentence in _FINAL:
         if cause := next((cause for cause in chain if isinstance(cause, kind)), None):
             return TransferError(sentence.format(**words, why=_why_not(cause)))
@@ -821,6 +823,9 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
         if any(isinstance(cause, kind) for cause in chain):
             return (LateError if kind is TimeoutError else TryAgain)(sentence.format(**words))
     return TryAgain("The connection to {host} failed".format(**words))
+
+
+_NO_HTTPS = "If the link is to begin with http://, write that before it"
 
 
 def _unreached(error: TransferError, host: _Host, *, is_late: bool) -> TransferError:
