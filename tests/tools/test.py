@@ -4,6 +4,9 @@ SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is
 SUITE=matrix, which is not among them, tests imports in more versions of Blender. Of Windows only what differs
 there is tested where SUITE does not name it; SUITE=played is that part of it which plays Windows' rules for
 files on Linux. Under Wine a file has a Python of its own; what each came to is said at once, and in a table.
+
+Suites run side by side, long ones in parts: a lane that is free takes the next one, so that all end at about
+one time. What is ready begins while the rest is being set up.
 """
 
 import contextlib
@@ -16,9 +19,10 @@ import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from textwrap import shorten
 
@@ -41,6 +45,11 @@ WINDOWS_PART = (
     "tests/wheel/test_executed.py",
 )
 LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
+LANES = 4  # parts of suites run side by side, on two cores: much of it is waiting
+PARTS = {  # the files of a suite that are taken out of it to run beside it; together what shares a Blender
+    "engine": (LONG,),
+    "window": (("test_clicks", "test_dialog", "test_import", "test_panel"),),
+}
 PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
@@ -97,6 +106,7 @@ class Result:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.seconds += other.seconds
         self.failures += other.failures
         self.reasons += other.reasons
 
@@ -106,16 +116,22 @@ class Result:
 
 
 class Report:
-    """What is known so far. Suites run side by side; each prints its output whole."""
+    """What is known so far. Parts of suites run side by side; each prints its output whole."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._began = time.monotonic()
         self.results: list[Result] = []
         self.could_not: list[str] = []
 
     def add(self, result: Result, output: str) -> None:
+        """What a suite came to, or one of its parts."""
         with self._lock:
-            self.results.append(result)
+            whole = next((each for each in self.results if each.name == result.name), None)
+            if whole:
+                whole.add(result)
+            else:
+                self.results.append(result)
             say(f"\n════ {result.name} ════\n{output.rstrip()}")
 
     def add_missing(self, sentences: Iterable[str]) -> None:
@@ -144,6 +160,7 @@ class Report:
             say("No test ran.")
         if summary_file := os.environ.get("SUMMARY_FILE"):
             Path(summary_file).write_text(total.counts + "\n")
+        say(f"It took {time.monotonic() - self._began:.0f} s.")
         say(total.counts)
         return 1 if total.failed else 0
 
@@ -158,37 +175,72 @@ def _times(number: int) -> str:
 
 
 def tool() -> int:
-    kinds = _chosen_kinds()
-    report = Report()
-    suites = _suites(kinds, report)
-    running = Running()
-    if any(suite.kind == "window" for suite in suites):
-        _prepare_windows(running, report)
-        suites = [part for suite in suites for part in _by_version(suite)]
-    lanes = _lanes(suites)
-    threads = [threading.Thread(target=_run_lane, args=(lane, running, report)) for lane in lanes if lane]
+    report, running, work = Report(), Running(), Work()
+    lanes = [threading.Thread(target=_run_lane, args=(work, running, report)) for _ in range(LANES)]
+    idle = iter(lanes)
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for suites in _suites(_chosen_kinds(), running, report):
+            work.add(suites)
+            for lane in islice(idle, LANES // 2):  # the others are for what is being set up yet
+                lane.start()
+        work.close()
+        for lane in idle:
+            lane.start()
+        for lane in lanes:
+            lane.join()
     finally:
         # Also on Ctrl-C: nothing that was started here goes on.
         running.stop()
-        for thread in threads:
-            thread.join()
+        work.close()
+        for lane in lanes:
+            if lane.ident:  # it was started
+                lane.join()
     return report.finish()
 
 
-def _lanes(suites: Sequence[Suite]) -> list[list[Suite]]:
-    """What runs one after the other, beside other lanes. Two cores: windows mostly wait."""
-    by_kind = {kind: [suite for suite in suites if suite.kind == kind] for kind in DEADLINE}
-    lanes = [by_kind["engine"], *([window] for window in by_kind["window"])]
-    rest = [[suite] for kind in ("matrix", "wheel") for suite in by_kind[kind]]
-    rest.append([*by_kind["wine"], *by_kind["played"]])
-    for number, suites in enumerate(rest):  # short: after the windows
-        lanes[-1 - number % len(lanes[1:] or lanes)] += suites
-    return lanes
+class Work:
+    """Parts of suites that wait to be run, while more are being set up."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[tuple[bool, int], Suite]] = []
+        self._is_whole = False
+
+    def add(self, suites: Iterable[Suite]) -> None:
+        """A part of each suite, the longest first, then another of each; those in one part come last."""
+        parts = [_parts(suite) for suite in suites]
+        with self._changed:
+            self._waiting += [((len(each) == 1, at), part) for each in parts for at, part in enumerate(each)]
+            self._waiting.sort(key=lambda pair: pair[0])
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing will be added any more."""
+        with self._changed:
+            self._is_whole = True
+            self._changed.notify_all()
+
+    def take(self) -> Suite | None:
+        """The next one, when there is one; nothing once all were taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_whole)
+            return self._waiting.pop(0)[1] if self._waiting else None
+
+
+def _parts(suite: Suite) -> list[Suite]:
+    """What of it may run side by side: most of its files, and those that were taken out."""
+    taken = PARTS.get(suite.kind)
+    if not taken:
+        return [suite]
+    files = [file for name in suite.tests for file in _files(ROOT / name)]
+    apart = [[file for file in files if file.stem in stems] for stems in taken]
+    rest = [file for file in files if not any(file in part for part in apart)]
+    tests = [[str(file.relative_to(ROOT)) for file in part] for part in (rest, *apart)]
+    return [replace(suite, tests=part) for part in tests if part]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.glob("test_*.py")) if path.is_dir() else [path]
 
 
 def _chosen_kinds() -> list[str]:
@@ -199,10 +251,23 @@ def _chosen_kinds() -> list[str]:
     return chosen
 
 
-def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
-    """All suites that can run here. What is missing is noted, what cannot be set up has failed."""
+def _suites(kinds: Sequence[str], running: "Running", report: Report) -> Iterator[list[Suite]]:
+    """All suites that can run here, some as soon as they can: windows and Wine take minutes to set up.
+
+    What is missing is noted, what cannot be set up has failed.
+    """
     environments = _environments(kinds, report)
     _ensure_peers(report)
+    python = next(iter(environments.values()), None)
+    yield [*_without_windows(kinds, environments), *(_matrix(report) if "matrix" in kinds else [])]
+    if "window" in kinds and python:
+        _prepare_windows(running, report)
+        yield _windows(python)
+    if "windows" in kinds and python:
+        yield _under_wine(python, report)
+
+
+def _without_windows(kinds: Sequence[str], environments: Mapping[str, Path]) -> list[Suite]:
     suites = []
     if "engine" in kinds:
         suites += [
@@ -222,34 +287,28 @@ def _suites(kinds: Sequence[str], report: Report) -> list[Suite]:
             for version, blender in BLENDER_VERSIONS.items()
             if f"Python {version}" in environments
         ]
-    if "matrix" in kinds:
-        suites += _matrix(report)
-    if "window" in kinds and environments:
+    if environments and not {"windows", "played"}.isdisjoint(kinds):
         python = next(iter(environments.values()))
-        suites.append(Suite(kind="window", name="window", python=python, tests=["tests/window"]))
-    if environments:
-        suites += _windows(kinds, next(iter(environments.values())), report)
+        tests = ENGINE_TESTS[:1] if _is_whole() else PLAYED_PART
+        rules = {"PLAY_WINDOWS": "1"}
+        suites.append(Suite(kind="played", name=PLAYED_NAME, python=python, tests=tests, environment=rules))
     return suites
 
 
-def _windows(kinds: Sequence[str], python: Path, report: Report) -> list[Suite]:
-    """Windows' rules for files, played on Linux, and Windows' own Python under Wine."""
-    whole = bool(os.environ.get("SUITE"))
-    suites = []
-    if "windows" in kinds or "played" in kinds:
-        tests = ENGINE_TESTS[:1] if whole else PLAYED_PART
-        rules = {"PLAY_WINDOWS": "1"}
-        suites.append(Suite(kind="played", name=PLAYED_NAME, python=python, tests=tests, environment=rules))
-    if "windows" not in kinds:
-        return suites
+def _is_whole() -> bool:
+    """Whether Windows' suites were asked for by name: not a part of them, then."""
+    return bool(os.environ.get("SUITE"))
+
+
+def _under_wine(python: Path, report: Report) -> list[Suite]:
+    """Windows' own Python."""
     try:
         set_up_wine(python)
     except Trouble as trouble:
         report.add_missing([f"{WINE_NAME}: {trouble}"])
-    else:
-        files = _files_for_windows() if whole else WINDOWS_PART
-        suites.append(Suite(kind="wine", name=WINE_NAME, python=python, tests=files))
-    return suites
+        return []
+    files = _files_for_windows() if _is_whole() else WINDOWS_PART
+    return [Suite(kind="wine", name=WINE_NAME, python=python, tests=files)]
 
 
 def _matrix(report: Report) -> list[Suite]:
@@ -304,10 +363,8 @@ def _environments(kinds: Sequence[str], report: Report) -> dict[str, Path]:
     return found
 
 
-def _run_lane(suites: Sequence[Suite], running: "Running", report: Report) -> None:
-    for suite in suites:
-        if running.stopped:
-            return
+def _run_lane(work: Work, running: "Running", report: Report) -> None:
+    while (suite := work.take()) and not running.stopped:
         say(f"Running: {suite.name} …")
         try:
             result, output = _run_suite(suite, running)
@@ -328,17 +385,20 @@ def _prepare_windows(running: "Running", report: Report) -> None:
     report.add_missing(line for line in lines if "in a window:" in line and not line.startswith(there))
 
 
-def _by_version(suite: Suite) -> list[Suite]:
+def _windows(python: Path) -> list[Suite]:
     """Windows of each Blender are a suite of their own. The harness tests itself with one of them."""
-    if suite.kind != "window":
-        return [suite]
+    files = [str(file.relative_to(ROOT)) for file in _files(ROOT / "tests" / "window")]
     labels = wanted_labels()
-    suites = []
-    for label in labels:
-        tests = suite.tests if label == labels[-1] else [*suite.tests, f"--ignore={HARNESS_TESTS}"]
-        name = f"window, Blender {label}"
-        suites.append(replace(suite, name=name, tests=tests, environment={"WINDOWS": label}))
-    return suites
+    return [
+        Suite(
+            kind="window",
+            name=f"window, Blender {label}",
+            python=python,
+            tests=[file for file in files if label == labels[-1] or file != HARNESS_TESTS],
+            environment={"WINDOWS": label},
+        )
+        for label in labels
+    ]
 
 
 def _run_suite(suite: Suite, running: "Running") -> tuple[Result, str]:
