@@ -109,7 +109,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def draw(self, context: Any) -> None:
         self.layout.use_property_split = True
         self.layout.prop(self, "urls", placeholder="Links, or a text with links in it")
-        self.layout.prop(self, "directory")
+        self.layout.prop(self, "directory", placeholder=drawing.default_folder())
         drawing.catalog(self.layout, self, placeholder="As in the File")
         self.layout.prop(self, "if_exists")
         self.layout.prop(self, "when_done")

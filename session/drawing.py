@@ -102,7 +102,7 @@ def _draw_start(layout: Any, state: Any, *, is_wide: bool) -> None:
     row.prop(state, "urls", text="", placeholder="URL", icon="URL")
     row.operator("downloads.paste", text="", icon="PASTEDOWN")
     row = layout.row(align=True)
-    row.prop(state, "directory", text="", placeholder=_default_folder())
+    row.prop(state, "directory", text="", placeholder=default_folder())
     row.menu("DOWNLOADS_MT_folders", text="", icon="DOWNARROW_HLT")
     catalog(layout, state, text="", placeholder="Catalog: As in the File")
     column = layout.column()
@@ -145,7 +145,8 @@ def _start_text(urls: str) -> str:
     return f"Download {count:,} Files" if count > 1 else "Download"
 
 
-def _default_folder() -> str:
+def default_folder() -> str:
+    """Where downloads go that no folder is given for, for people."""
     return words.readable(getattr(settings.preferences(), "directory", "")) or _own_folder()
 
 
@@ -324,7 +325,7 @@ def _draw_buttons(column: Any, view: _View, row: Download) -> None:
 
 def folders(layout: Any, context: Any) -> None:
     """The folders that Blender knows."""
-    _draw_folder(layout, f"From Preferences: {_default_folder()}", "", "PREFERENCES")
+    _draw_folder(layout, f"From Preferences: {default_folder()}", "", "PREFERENCES")
     if bpy.data.filepath:
         _draw_folder(layout, "Beside the .blend File", "//", "FILE_BLEND")
     else:

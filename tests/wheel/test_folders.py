@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import bpy
 import pytest
@@ -25,6 +27,18 @@ def start(server: Server, directory: object) -> Any:
     url = server.add("/a.bin", body=BODY)
     assert bpy.ops.downloads.start(urls=url, directory=str(directory)) == {"FINISHED"}
     return bpy.context.window_manager.downloads.items[-1]
+
+
+def test_the_dialogs_empty_folder_says_where_files_go(extension: Extension, tmp_path: Path) -> None:
+    start = importlib.import_module(f"{extension.package}.operators").DOWNLOADS_OT_start
+    preferences = bpy.context.preferences.addons[extension.package].preferences
+    dialog = SimpleNamespace(layout=mock.MagicMock(), directory="")
+    preferences.directory = str(tmp_path)
+    try:
+        start.draw(dialog, SimpleNamespace(region_popup=None))
+    finally:
+        preferences.directory = ""
+    assert mock.call(dialog, "directory", placeholder=str(tmp_path)) in dialog.layout.prop.mock_calls
 
 
 def settings(extension: Extension) -> Any:
