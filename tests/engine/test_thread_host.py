@@ -70,7 +70,7 @@ def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
 ) -> None:
     url = server.url("/a.bin?token=t0ken", user="me:s3cret")
 
-    def fail(*args: Any) -> None:
+    def fail(*args: Any, **options: Any) -> None:
         try:
             raise KeyError(url)
         except KeyError as error:
