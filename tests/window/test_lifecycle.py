@@ -660,6 +660,7 @@ def test_what_was_stopped_a_moment_ago_gives_way_too(
     options = ", delete_partial=True" if stopped == "remove" else ""
     folder = str(downloads.folder)
     downloads.b.run(f"act({stopped!r}, index=0{options})\ninvoke({url!r}, directory={folder!r})")
+    downloads.wait("RUNNING")  # the worker has let go: until then the first one could still be finished
     gate.open()
     downloads.wait("FINISHED")
     downloads.wait_over()
@@ -705,7 +706,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.act("cancel")
     downloads.wait("CANCELLED")
     downloads.wait_over()
-    downloads.check_reported_once("10000 cancelled")
+    downloads.check_reported_once("10,000 cancelled")
     downloads.b.run("session().drop(*session().rows)")  # all at once: one by one takes seconds
     downloads.b.wait("not state().items")
 
