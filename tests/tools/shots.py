@@ -307,6 +307,13 @@ def tool() -> int:
     return 0
 
 
+AS_USERS_HAVE_IT = """
+bpy.context.preferences.system.use_region_overlap = True
+space = view3d().spaces.active
+space.overlay.show_overlays = space.show_gizmo = True
+"""
+
+
 def _photograph(installation: Installation, states: list[str], size: tuple[int, int]) -> None:
     if not states:
         return
@@ -318,6 +325,7 @@ def _photograph(installation: Installation, states: list[str], size: tuple[int, 
         enable = [extension_id(zip_path)]
         blender = Blender(installation, folder / "b", profile=profile, enable=enable, size=size)
         b = stack.enter_context(blender)
+        b.run(AS_USERS_HAVE_IT)
         assert MODULE in b.eval("bpy.context.preferences.addons.keys()")
         studio = Studio(b, server, folder / "files", ROOT / "dist" / "shots" / installation.label)
         for name in states:

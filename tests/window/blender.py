@@ -232,7 +232,7 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
 
     def reset(self) -> None:
         """Back to one window with Blender's own start file; add-ons and preferences stay."""
-        self.run("with in_view3d(): bpy.ops.wm.read_homefile(use_factory_startup=True)")
+        self.run("with in_view3d(): bpy.ops.wm.read_homefile(use_factory_startup=True)\ndraw_little()")
         self._show()
 
     def set_online(self, online: bool) -> None:
@@ -408,6 +408,7 @@ added = sorted(set(bpy.context.preferences.addons.keys()) - before)
 
     def _settle(self) -> None:
         self.wait("bool(bpy.context.window_manager.windows)", START_DEADLINE)
+        self.run("draw_little()", START_DEADLINE)
         self.steps("pause(0)", START_DEADLINE)
         for identifier in self.enable:
             self.enable_extension(identifier)

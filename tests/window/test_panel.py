@@ -116,7 +116,7 @@ def said(name="DOWNLOADS_PT_panel"):
 
 FROM_RIGHT = 47, 72, 90, 110, 130, 230  # pixels: beside the fields, at a row's end, then wide buttons
 STEP = 7  # pixels
-pressed_at = {}  # places where a button of an operator was
+pressed_at = globals().get("pressed_at", {})  # places where a button of an operator was, in earlier tests too
 
 def press(idname, having=""):
     'Clicks a button of the panel, once the mouse surely stands on it; the Python command behind it.'
