@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from blender import Blender, BlenderFactory, build_extension
+from conftest import CLEAN, Lent, has_failed
 from downloading import Downloads, wait_open
 from roots import Installation
 from server import Gate, Server, stall_after
@@ -57,15 +58,28 @@ def example_zip(installation: Installation, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def both(blender_factory: BlenderFactory, example_zip: Path) -> Iterator[Blender]:
+def both(
+    request: pytest.FixtureRequest,
+    lent: Lent,
+    installation: Installation,
+    start_blender: BlenderFactory,
+    example_zip: Path,
+) -> Iterator[Blender]:
     """A Blender with the extension and, beside it, an add-on that has a copy of the engine."""
-    b = blender_factory(online=True)
-    b.install(example_zip)
-    b.run(INSIDE)
-    yield b
-    if b.alive:
-        wait_over(b)
-        assert b.quit() == 0, b.last_words
+
+    def start() -> Blender:
+        b = start_blender(online=True)
+        b.install(example_zip)
+        return b
+
+    with lent.lend(request, (installation.label, "with a copy"), start) as b:
+        b.reset()
+        b.run(CLEAN)
+        b.run(INSIDE)
+        yield b
+        if b.alive and not has_failed(request):
+            wait_over(b)
+            b.steps("clean_downloads()")
 
 
 @pytest.fixture
@@ -226,7 +240,7 @@ session().tally.began -= 100
 """)
     both.wait("any(away)")
     both.wait(f"sorted(modal()) == sorted(['DOWNLOADS_OT_start', {OPERATOR!r}])")
-    both.run("bpy.app.timers.unregister(look)")
+    both.run("bpy.app.timers.unregister(look); files.auto_save_time = 2")
     for gate in gates:
         gate.open()
     both.wait("calls")
@@ -272,6 +286,7 @@ def test_without_threads_in_blender(both: Blender, server: Server, tmp_path: Pat
     both.wait("calls")
     assert both.eval("calls[0][2]") == ["FINISHED"]
     assert (tmp_path / "a.bin").read_bytes() == body("a.bin")
+    both.run("theirs().register()")
 
 
 EAGER = """
