@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
 _NEXT_CHUNK = re.compile(rb"\r?\n(?=0*[1-9a-fA-F])([0-9a-fA-F]{1,16})\r?\n")  # and not the last one
 _PACKED_READ = 256 << 10  # bytes asked for that will have to be unpacked
+_SMALL = 64 << 10  # bytes that are gathered before anything is done with them: piece by piece they cost more
+_GATHER = 0.1  # seconds for which they are waited for
 _SNIFFED = 2  # bytes that tell one format from another
 _GZIP = b"\x1f\x8b"
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
@@ -162,12 +165,20 @@ class _Stream:
                 control.wait(writable=[self._socket])
             except OSError as error:
                 raise TryAgain(CUT) from error
-        return self._fill(view, count) if self._is_tls else count
+        return self._fill(view, count) if self._is_tls and count else count
+
+    def gather(self, view: memoryview, control: Control) -> int:
+        """What else comes in a moment, up to the view's length. Raises nothing: the next read says why."""
+        count, more, end = 0, 1, time.monotonic() + _GATHER
+        while more and count < len(view) and (left := end - time.monotonic()) > 0:
+            more = self._fill(view[count:], 0) if control.linger(self._socket, left) else 0
+            count += more
+        return count
 
     def _fill(self, view: memoryview, count: int) -> int:
         """Gather what has arrived: TLS gives a record of 16 KiB at most, a head the body's beginning."""
         try:
-            while 0 < count < len(view):
+            while count < len(view):
                 more = self._socket.recv_into(view[count:])
                 if not more:
                     break
@@ -199,9 +210,12 @@ class _Plain:
             return self._stream.read(view, control)
         if not self._left:
             return 0
-        count = self._stream.read(view[: self._left], control)
+        view = view[: self._left]
+        count = self._stream.read(view, control)
         if not count:
             raise TryAgain(CUT)
+        if count < self._left <= _SMALL:
+            count += self._stream.gather(view[count:], control)
         self._left -= count
         return count
 

@@ -192,6 +192,14 @@ class Control:
                 self._cut()
         self.check()
 
+    def linger(self, sock: socket.socket, seconds: float) -> bool:
+        """Wait for more over a socket. False: none came, or the run was asked, as the next `wait` says."""
+        was_mine = self.turn.give()
+        ready = not self.asked and portable.poll([self._waker.fileno(), sock.fileno()], [], seconds)
+        if was_mine:
+            self.turn.take()
+        return ready == {sock.fileno()}
+
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, or until asked."""
         end = time.monotonic() + seconds

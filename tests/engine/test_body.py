@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_after, status, when
 
 from background_downloads.transfer import body
-from background_downloads.transfer.body import _Chunks, _Decoded, _Stream
+from background_downloads.transfer.body import _Chunks, _Decoded, _Plain, _Stream
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.fetch import BUFFER
-from background_downloads.transfer.job import Phase, TryAgain
+from background_downloads.transfer.job import Phase, Stopped, TryAgain
 
 pytestmark = pytest.mark.usefixtures("no_delays")
 
@@ -238,3 +239,74 @@ def test_a_control_that_expired_says_so_once() -> None:
         control.check()
     control.check()
     waker.close()
+
+
+# -- Small bodies are gathered: piece by piece they would cost more.
+
+
+class Lingering(Control):
+    """Does something each time more is waited for."""
+
+    def __init__(self, waker: Waker, act: Callable[[Control], object]) -> None:
+        super().__init__(waker)
+        self._act = act
+
+    def linger(self, sock: socket.socket, seconds: float) -> bool:
+        self._act(self)
+        return super().linger(sock, seconds)
+
+
+@contextmanager
+def over_a_socket(length: int) -> Iterator[tuple[_Plain, socket.socket, Waker]]:
+    """A body of so many bytes, where they are sent to, and what wakes its reader."""
+    here, there = socket.socketpair()
+    with here, there, here.makefile("rb") as file, closing(Waker()) as waker:
+        yield _Plain(_Stream(file), length), there, waker
+
+
+def test_a_small_body_that_comes_in_pieces_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_GATHER", 30.0)
+    with over_a_socket(900) as (plain, there, waker):
+        there.send(DATA[:300])
+        pieces = iter((DATA[300:301], DATA[301:900]))
+        view = memoryview(bytearray(1000))
+        assert plain.read(view, Lingering(waker, lambda _: there.send(next(pieces)))) == 900
+        assert view[:900] == DATA[:900]
+        assert plain.is_over
+
+
+def test_who_is_asked_to_stop_while_it_gathers_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "_GATHER", 30.0)
+    with over_a_socket(900) as (plain, there, waker):
+        there.send(DATA[:300])
+        control, view = Lingering(waker, Control.stop), memoryview(bytearray(1000))
+        assert plain.read(view, control) == 300
+        with pytest.raises(Stopped):
+            plain.read(view[300:], control)
+        there.send(DATA[300:900])
+        assert plain.read(view[300:], Control(waker)) == 600
+        assert view[:900] == DATA[:900]
+
+
+@pytest.mark.parametrize("end", ["nothing", "closed"])
+def test_what_came_of_a_small_body_is_given_where_no_more_comes(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(body, "_GATHER", 0.01 if end == "nothing" else 30.0)
+    with over_a_socket(900) as (plain, there, waker):
+        there.send(DATA[:300])
+        if end == "closed":
+            there.shutdown(socket.SHUT_WR)
+        view = memoryview(bytearray(1000))
+        assert plain.read(view, Control(waker)) == 300
+        if end == "closed":
+            with pytest.raises(TryAgain):
+                plain.read(view, Control(waker))
+
+
+def test_no_large_body_waits_for_its_next_piece() -> None:
+    with over_a_socket(len(DATA)) as (plain, there, waker):
+        there.send(DATA[:300])
+        waits: list[Control] = []
+        assert plain.read(memoryview(bytearray(BUFFER)), Lingering(waker, waits.append)) == 300
+        assert not waits
