@@ -371,7 +371,7 @@ def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server) -> No
     job = thread_driver.begun(url, Path("X:\\files"), 100_000)
     elsewhere = place.rename(place.with_name("unplugged"))
     gate.open()
-    assert "taken away" in failed(thread_driver.outcome(job))
+    assert "Is its disk still connected" in failed(thread_driver.outcome(job))
     assert "Is its disk still connected?" in failed(thread_driver.run(job))
     elsewhere.rename(place)
     assert finished(thread_driver.run(job)).read_bytes() == DATA
