@@ -1,9 +1,10 @@
 """make test: every suite that can run here, then what ran, what could not and why, then one line of counts.
 
 SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
-SUITE=matrix, which is not among them, tests imports in more versions of Blender. Of Windows only what differs
-there is tested where SUITE does not name it; SUITE=played is that part of it which plays Windows' rules for
-files on Linux. Under Wine a file has a Python of its own; what each came to is said at once, and in a table.
+SUITE=matrix, which is not among them, tests imports in more versions of Blender. Where SUITE names nothing,
+only what differs there is tested of Windows, and of the engine with the oldest requests. SUITE=played is that
+part of Windows' suite which plays its rules for files on Linux. Under Wine a file has a Python of its own;
+what each came to is said at once, and in a table.
 
 Suites run side by side, long ones in parts: a lane that is free takes the next one, so that all end at about
 one time. What is ready begins while the rest is being set up.
@@ -38,6 +39,10 @@ from wine import set_up as set_up_wine
 KINDS = ("engine", "wheel", "window", "windows")
 ALSO = ("matrix", "played")  # only where they are asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
+ALIKE = (  # files that say the same whichever Python and requests; SUITE=engine runs them in both
+    *("test_catalogs", "test_chaos", "test_content", "test_crash", "test_house", "test_kill", "test_links"),
+    *("test_lists", "test_model", "test_names", "test_properties", "test_server", "test_store", "test_words"),
+)
 WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
     " tests/engine/test_child.py::test_it_starts_from_any_folder_and_whichever_program_blender_names"
@@ -271,7 +276,7 @@ def _without_windows(kinds: Sequence[str], environments: Mapping[str, Path]) -> 
     suites = []
     if "engine" in kinds:
         suites += [
-            Suite(kind="engine", name=f"engine, {name}", python=python, tests=ENGINE_TESTS)
+            Suite(kind="engine", name=f"engine, {name}", python=python, tests=_engine_tests(name))
             for name, python in environments.items()
             # Both Pythons and both requests are covered without their third combination.
             if not (name == "Python 3.11" and OLD_REQUESTS in environments and "Python 3.13" in environments)
@@ -295,8 +300,16 @@ def _without_windows(kinds: Sequence[str], environments: Mapping[str, Path]) -> 
     return suites
 
 
+def _engine_tests(name: str) -> Sequence[str]:
+    """All, but once where the versions make no difference."""
+    if _is_whole() or name != OLD_REQUESTS:
+        return ENGINE_TESTS
+    files = (file for tests in ENGINE_TESTS for file in _files(ROOT / tests))
+    return [str(file.relative_to(ROOT)) for file in files if file.stem not in ALIKE]
+
+
 def _is_whole() -> bool:
-    """Whether Windows' suites were asked for by name: not a part of them, then."""
+    """Whether suites were asked for by name: not a part of them, then."""
     return bool(os.environ.get("SUITE"))
 
 
