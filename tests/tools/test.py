@@ -212,10 +212,15 @@ class Work:
         self._is_whole = False
 
     def add(self, suites: Iterable[Suite]) -> None:
-        """A part of each suite, the longest first, then another of each; those in one part come last."""
-        parts = [_parts(suite) for suite in suites]
+        """First all of the windows, which take longest, and a part of each suite, the longest; then another
+        of each. Those in one part come last.
+        """
         with self._changed:
-            self._waiting += [((len(each) == 1, at), part) for each in parts for at, part in enumerate(each)]
+            for suite in suites:
+                parts, is_first = _parts(suite), suite.kind == "window"
+                self._waiting += [
+                    ((len(parts) == 1, 0 if is_first else at), part) for at, part in enumerate(parts)
+                ]
             self._waiting.sort(key=lambda pair: pair[0])
             self._changed.notify_all()
 

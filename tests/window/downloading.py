@@ -20,7 +20,7 @@ SOON = 30.0  # seconds for what takes none
 LISTENED = 0.06  # seconds in which a timer that was left behind ticks, twice at its pace
 
 INSIDE = f"""
-import importlib, os, signal, sys, threading
+import importlib, os, random, signal, sys, threading
 
 def part(name):
     return importlib.import_module("{MODULE}." + name)

@@ -439,23 +439,32 @@ def _on_rows(name: str) -> Action:
     """An operator on one row or on all of them."""
 
     def act(soak: Soak, chance: Random) -> None:
-        uids = [row.uid for row in soak.d.rows()]
-        soak.d.act(name, **({"uid": chance.choice(uids)} if uids and chance.random() < 0.6 else {}))
+        if chance.random() < 0.6:
+            _on_some(soak, chance, 1, name)
+        else:
+            soak.d.act(name)
 
     act.__name__ = name
     return act
 
 
+def _on_some(soak: Soak, chance: Random, count: int, name: str, **options: object) -> None:
+    """On so many rows at most, at one go: what was removed leaves the list in a moment."""
+    soak.b.run(
+        f"""
+uids = [item.uid for item in state().items]
+for uid in random.Random({chance.random()}).sample(uids, min(len(uids), {count})):
+    act({name!r}, uid=uid, **{options!r})
+"""
+    )
+
+
 def remove(soak: Soak, chance: Random) -> None:
-    uids = [row.uid for row in soak.d.rows()]
-    for uid in chance.sample(uids, min(len(uids), chance.choice([1, 1, 20]))):
-        soak.d.act("remove", uid=uid, delete_partial=True)
+    _on_some(soak, chance, chance.choice([1, 1, 20]), "remove", delete_partial=True)
 
 
 def move(soak: Soak, chance: Random) -> None:
-    if rows := soak.d.rows():
-        direction = chance.choice(["TOP", "UP", "DOWN", "BOTTOM"])
-        soak.d.act("move", uid=chance.choice(rows).uid, direction=direction)
+    _on_some(soak, chance, 1, "move", direction=chance.choice(["TOP", "UP", "DOWN", "BOTTOM"]))
 
 
 def other_workers(soak: Soak, chance: Random) -> None:

@@ -56,6 +56,15 @@ def find(idname, having="", area=None, kind="UI", columns=None):
             return place
     raise LookupError(f"no {idname} {having!r}, but {sorted(met)}")
 
+opened = []  # the menus that Blender has drawn
+
+def hear(menu):
+    'Notes when Blender draws a menu, which it does as it opens.'
+    kind = getattr(bpy.types, menu)
+    draw = kind.unheard = getattr(kind, "unheard", kind.draw)
+    kind.draw = lambda self, context: (opened.append(menu), draw(self, context))[1]
+    opened.clear()
+
 def entry(menu, idname, **values):
     'The number of an entry, from 0.'
     offers = drawn(menu).offered
@@ -95,14 +104,17 @@ def c(b: Blender) -> Blender:  # noqa: F811
 def choose(b: Blender, idname: str, **values: object) -> None:  # noqa: F811
     """Opens the menu under the list by its button, and chooses an entry."""
     x, y = b.steps("find('downloads.remove')")
-    b.click(x + 20, y)
     given = "".join(f", {name}={value!r}" for name, value in values.items())
-    pick(b, b.eval(f"entry({MENU!r}, {idname!r}{given})"))
+    number = b.eval(f"entry({MENU!r}, {idname!r}{given})")
+    b.run(f"hear({MENU!r})")
+    b.click(x + 20, y)
+    pick(b, number)
 
 
 def pick(b: Blender, number: int) -> None:  # noqa: F811
-    """An entry of the menu that is open."""
-    b.steps("pause(0.4)")
+    """An entry of the menu that opens."""
+    b.wait("opened")
+    b.steps("pause(0.1)")
     b.key("HOME")
     for _ in range(number):
         b.key("DOWN_ARROW")
@@ -245,8 +257,10 @@ def test_the_menu_of_folders_is_opened_by_its_button(c: Blender, tmp_path: Path)
         f"name='Kitchen', directory={str(tmp_path)!r})"
     )
     x, y = c.steps("find('downloads.paste')")
+    number = c.eval(f"entry('DOWNLOADS_MT_folders', 'wm.context_set_string', value={str(tmp_path)!r})")
+    c.run("hear('DOWNLOADS_MT_folders')")
     c.click(x, y - 24)
-    pick(c, c.eval(f"entry('DOWNLOADS_MT_folders', 'wm.context_set_string', value={str(tmp_path)!r})"))
+    pick(c, number)
     c.wait(f"state().directory.rstrip('/') == {str(tmp_path)!r}")
     c.run("bpy.context.preferences.filepaths.asset_libraries.remove(library)")
     c.run(f"state().directory = {before!r}")
