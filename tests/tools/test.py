@@ -39,9 +39,18 @@ from wine import set_up as set_up_wine
 KINDS = ("engine", "wheel", "window", "windows")
 ALSO = ("matrix", "played")  # only where they are asked for: each Blender is 400 MB more
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
-ALIKE = (  # files that say the same whichever Python and requests; SUITE=engine runs them in both
-    *("test_catalogs", "test_chaos", "test_content", "test_crash", "test_house", "test_kill", "test_links"),
-    *("test_lists", "test_model", "test_names", "test_properties", "test_server", "test_store", "test_words"),
+ALIKE = (  # files to which the version of Python and requests makes little difference; SUITE=engine runs all
+    *("test_catalogs", "test_chaos", "test_content", "test_crash", "test_hosts", "test_house", "test_kill"),
+    *(
+        "test_links",
+        "test_lists",
+        "test_model",
+        "test_names",
+        "test_properties",
+        "test_segments",
+        "test_server",
+    ),
+    *("test_store", "test_words"),
 )
 WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
@@ -212,15 +221,10 @@ class Work:
         self._is_whole = False
 
     def add(self, suites: Iterable[Suite]) -> None:
-        """First all of the windows, which take longest, and a part of each suite, the longest; then another
-        of each. Those in one part come last.
-        """
+        """A part of each suite, the longest first, then another of each; those in one part come last."""
+        parts = [_parts(suite) for suite in suites]
         with self._changed:
-            for suite in suites:
-                parts, is_first = _parts(suite), suite.kind == "window"
-                self._waiting += [
-                    ((len(parts) == 1, 0 if is_first else at), part) for at, part in enumerate(parts)
-                ]
+            self._waiting += [((len(each) == 1, at), part) for each in parts for at, part in enumerate(each)]
             self._waiting.sort(key=lambda pair: pair[0])
             self._changed.notify_all()
 
