@@ -194,11 +194,7 @@ class Control:
 
     def linger(self, sock: socket.socket, seconds: float) -> bool:
         """Wait for more over a socket. False: none came, or the run was asked, as the next `wait` says."""
-        was_mine = self.turn.give()
-        ready = not self.asked and portable.poll([self._waker.fileno(), sock.fileno()], [], seconds)
-        if was_mine:
-            self.turn.take()
-        return ready == {sock.fileno()}
+        return not self.asked and self._poll([sock.fileno()], [], seconds) == {sock.fileno()}
 
     def sleep(self, seconds: float) -> None:
         """Wait `seconds`, or until asked."""
@@ -221,12 +217,17 @@ class Control:
         """
         self.check()
         limits = [limit for limit in (timeout, self.meanwhile()) if limit is not None]
-        reads = [self._waker.fileno(), *(s.fileno() for s in readable)]
-        was_mine = self.turn.give()
-        ready = portable.poll(reads, [s.fileno() for s in writable], min(limits, default=None))
-        if was_mine:
-            self.turn.take()
+        reads, writes = [s.fileno() for s in readable], [s.fileno() for s in writable]
+        ready = self._poll(reads, writes, min(limits, default=None))
         if self._waker.fileno() in ready:
             self._waker.drain()
         self.check()
         return ready - {self._waker.fileno()}
+
+    def _poll(self, reads: list[int], writes: list[int], timeout: float | None) -> set[int]:
+        """Which descriptors are ready, or the waker's; others compute meanwhile."""
+        was_mine = self.turn.give()
+        ready = portable.poll([self._waker.fileno(), *reads], writes, timeout)
+        if was_mine:
+            self.turn.take()
+        return ready
