@@ -9,6 +9,7 @@ https://projects.blender.org/blender/blender/src/branch/main/source/blender/blen
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from array import array
@@ -30,6 +31,8 @@ MOST_BLOCKS = 20_000_000
 LARGEST_BLOCK = 1 << 12  # bytes of a block that may be an asset's metadata: it has about 200
 LARGEST_DNA = 1 << 24  # bytes; Blender's has about 150,000
 LARGEST = 1 << 36  # bytes of a file, unpacked
+START = rb"BLENDER(?:[_-][vV]|[0-9]{2}-[0-9]{2}v)([0-9]{3,4})"  # of any file, with the version that saved it
+START_SIZE = 17  # bytes
 SUFFIX = ".catalog~"  # of the new file until it is whole
 
 Steps = Generator[None, None, Any]
@@ -131,6 +134,18 @@ class _Reader:
         while size:
             size -= len(self.exactly(min(size, PIECE)))
             yield
+
+
+def saved_by(path: str) -> tuple[int, int] | None:
+    """Which Blender saved a file: ``(4, 5)``. None where nobody can tell.
+
+    :raises OSError: what the disk says.
+    """
+    with open(portable.reach(path), "rb") as file, suppress(UnreadableError):
+        is_packed = file.read(len(zstd.MAGIC)) == zstd.MAGIC
+        if found := re.match(START, _Reader(file, is_packed).some(START_SIZE)):
+            return divmod(int(found[1]), 100)
+    return None
 
 
 # -- Where they are.

@@ -16,6 +16,7 @@ from typing import Any
 
 import bpy
 
+from . import blendfile
 from .unpacking import ImportProblem
 
 log = logging.getLogger(__name__)
@@ -305,7 +306,7 @@ def _load_library(path: str, collection: Any, *, link: bool) -> None:
             or _load(path, None, link=link)
         )
     except OSError as error:
-        raise ImportProblem(UNREADABLE) from error
+        raise ImportProblem(_why_unreadable(path)) from error
     if not link:  # what is left of it holds nothing
         bpy.data.batch_remove(set(bpy.data.libraries) - libraries)
     for data in found:
@@ -313,6 +314,16 @@ def _load_library(path: str, collection: Any, *, link: bool) -> None:
             data.asset_clear()  # or it would be an asset of the user's file, too
     for data in [data for data in found if not data.users]:  # others belong to one of these
         _keep(data, collection, link=link)
+
+
+def _why_unreadable(path: str) -> str:
+    """Older Blenders say of what a newer one saved that it is no .blend file."""
+    saved_by = blendfile.saved_by(path)
+    if saved_by and saved_by > bpy.app.version[:2]:
+        major, minor = saved_by
+        what = f"Blender {major}.{minor} saved this file, and this older Blender cannot read it"
+        return f"{what}. Use that one, or a newer one"
+    return UNREADABLE
 
 
 def _load(path: str, kinds: Iterable[str] | None, *, link: bool, assets_only: bool = False) -> list[Any]:

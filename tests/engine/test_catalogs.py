@@ -65,6 +65,29 @@ def put(path: Path, data: bytes) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("data", "version"),
+    [
+        (blend("4.2"), (4, 2)),
+        (blend("5.2"), (5, 2)),
+        (b"BLENDER_V279", (2, 79)),
+        (b"BLENDER-v402", (4, 2)),
+        (b"BLENDER18-02v1004 and what nobody knows yet", (10, 4)),
+        (b"BLENDER", None),
+        (b"BLENDER-vabc", None),
+        (b"glTF\x02\0\0\0", None),
+        (b"\x28\xb5\x2f\xfd and no more of it", None),
+        (b"", None),
+    ],
+)
+def test_a_file_says_which_blender_saved_it(
+    tmp_path: Path, data: bytes, version: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "rock.blend"
+    path.write_bytes(data)
+    assert blendfile.saved_by(str(path)) == version
+
+
 every_version = pytest.mark.parametrize("version", HEADS)
 
 

@@ -347,6 +347,14 @@ def test_a_broken_file_is_a_sentence_and_the_file_stays(served: Callable[..., An
     assert not bpy.data.meshes
 
 
+@pytest.mark.parametrize("start", [b"BLENDER17-01v0999", b"BLENDER-v999", b"BLENDER18-02v0999"])
+def test_what_a_newer_blender_saved_is_not_called_damaged(served: Callable[..., Any], start: bytes) -> None:
+    row = served("rock.blend", data=start + bytes(range(256)) * 4)
+    assert row.status == "FINISHED"
+    assert "Blender 9.99 saved this file, and this older Blender cannot read it" in row.note
+    assert not bpy.context.scene.objects
+
+
 @pytest.mark.parametrize("name", ["script.py", "tool.exe", "movie.xyz", "notes.txt", "page.html"])
 def test_what_has_no_importer_is_not_offered(served: Callable[..., Any], name: str) -> None:
     row = served(name, data=b"print(1)\n")
