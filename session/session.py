@@ -15,7 +15,7 @@ from typing import Unpack
 from ..transfer import names
 from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
-from ..transfer.part import discard_leftover, move_leftover
+from ..transfer.part import discard_leftover, leftover, move_leftover
 from ..workers import Download, Host, Status
 from . import records
 from .ahead import Ahead, File
@@ -43,6 +43,7 @@ class Session(Queue):
         """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
+        self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
         self.on_asked: Callable[[Download], None] = _nobody
         """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
         self.on_finished: Callable[[Download], None] = _nobody
@@ -175,8 +176,22 @@ class Session(Queue):
 
     def _delete_parts(self, row: Download) -> None:
         if not row.is_cut:
-            discard_leftover(row.directory, names.part_name(row.url, row.directory))
+            self._delete(row, names.part_name(row.url, row.directory))
         self._discard_earlier(row)
+
+    def _delete(self, row: Download, name: str) -> None:
+        """Delete a partial file; soon, if a worker of ours is about to close it, as it has where it failed."""
+        discard_leftover(row.directory, name)
+        if self.run and row.status is not Status.FAILED and row.has_file(name):
+            self._doomed.append((row.directory, name))
+
+    def _delete_doomed(self) -> None:
+        """Once more; after a run no worker of ours has any of them."""
+        for directory, name in self._doomed:
+            if not any(name in records.part_names(row) for row in self._unfinished(directory)):
+                discard_leftover(directory, name)
+        there = [place for place in self._doomed if os.path.lexists(os.path.join(*place))]
+        self._doomed = there if self.run else []
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
         """The other rows that have something left to do in a row's folder."""
@@ -186,11 +201,14 @@ class Session(Queue):
         """The rows that have something left to do in this folder, now or when asked."""
         return (row for row in self.rows.within(directory) if row.is_unfinished)
 
+    def _is_shared(self, row: Download, name: str) -> bool:
+        """Whether another row goes on with that partial file too."""
+        return any(name in records.part_names(other) for other in self._others_beside(row))
+
     def _discard_earlier(self, row: Download) -> None:
         """Delete the partial file of an earlier link that this row could not make use of."""
-        others = self._others_beside(row)
-        if row.partial and not any(row.partial in records.part_names(other) for other in others):
-            discard_leftover(row.directory, row.partial)
+        if row.partial and not self._is_shared(row, row.partial):
+            self._delete(row, row.partial)
         row.partial = ""
 
     def flush(self) -> None:
@@ -198,6 +216,7 @@ class Session(Queue):
         self.mirror.flush()
         super().flush()
         if not self.run:
+            self._delete_doomed()
             self.store.settle(time.monotonic())
 
     def changed(self, row: Download) -> None:
@@ -277,12 +296,25 @@ class Session(Queue):
     def _relink(self, row: Download, link: names.Link) -> None:
         old = names.part_name(row.url, row.directory)
         if not row.is_cut and row.has_file(old):
-            row.partial = old
+            self._go_on_with_more(row, old)
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
         row.error = row.note = ""
         self.store.folders.use(row.directory, [link.url])
         self.mirror.relink(row)
         self.changed(row)
+
+    def _go_on_with_more(self, row: Download, old: str) -> None:
+        """Of the partial files of two links that a row has had: the last one may have led to another file."""
+
+        def received(name: str) -> int:
+            left = leftover(row.directory, name)
+            return left.received if left else 0
+
+        earlier = row.partial
+        if earlier and received(earlier) > received(old):
+            old, row.partial = earlier, old
+        self._discard_earlier(row)
+        row.partial = old
 
     def change_folder(self, row: Download, directory: str) -> None:
         """Have a row that failed go on in another folder, with what was received if that can move there.
@@ -373,6 +405,8 @@ class Session(Queue):
     def keep(self, now: float) -> None:
         self.store.flush(now, self.host)
         self.etags.flush(now)
+        if self._doomed:
+            self._delete_doomed()
 
     def rest(self, now: float) -> None:
         self.take_in(AT_ONCE)
@@ -397,7 +431,9 @@ class Session(Queue):
 
     def job(self, row: Download) -> Job:
         have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
-        return replace(super().job(row), have=have, done=self.store.done if row in self.rows else "")
+        partial = "" if row.partial and self._is_shared(row, row.partial) else row.partial
+        done = self.store.done if row in self.rows else ""
+        return replace(super().job(row), have=have, done=done, partial=partial)
 
     # -- The ends.
 

@@ -94,7 +94,9 @@ class File:
 
     def __init__(self, folder: str, name: str) -> None:
         self.folder = folder
-        self.place = os.path.join(folder, name)
+        self.home = os.path.join(folder, name)
+        """Where it is to stand."""
+        self.place = self.home
         """Where it stands, if it does; as a text, since a path costs as much as a system call."""
         self.standing = Standing.CLOSED
         self._fd = -1
@@ -123,8 +125,14 @@ class File:
         """Whether there is a descriptor."""
         return self._fd >= 0
 
-    def open(self, path: str | Path) -> None:
+    @property
+    def is_borrowed(self) -> bool:
+        """Whether it is another link's yet: nothing that came was seen to fit to it."""
+        return self.place != self.home
+
+    def open(self, path: str) -> None:
         """Have it, under the name that it has now; late, if nothing has that. Raises TakenError, OSError."""
+        self.place = path
         if os.path.lexists(path):
             self._open(path)
         else:
@@ -133,6 +141,11 @@ class File:
     def _open(self, path: str | Path) -> None:
         self._fd = _locked(Path(path))
         self.standing = Standing.NAMED
+
+    def go_home(self) -> None:
+        """Leave what was borrowed as it is, and have our own. Raises TakenError, OSError."""
+        self.close()
+        self.open(self.home)
 
     def make_nameless(self) -> None:
         """Have it without a name, and so without a lock, if it is late and the system can."""
@@ -187,6 +200,21 @@ class File:
                 return
         portable.rename_new(self.path, target, wait)
 
+    def settle(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
+        """Take a final name: its path; None if SKIP found it taken. Raises TransferError, OSError."""
+        if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
+            target = os.path.join(self.folder, name)
+            if os.path.isdir(target):
+                raise TransferError(f"A folder named “{name}” is in the way")
+            self.take_name()
+            portable.replace(self.path, target, wait)
+            return target
+        for candidate in _candidates(self.folder, name, if_exists):
+            with suppress(FileExistsError):
+                self.rename_new(candidate, wait)
+                return candidate
+        return None
+
     @property
     def size(self) -> int:
         """Bytes."""
@@ -236,7 +264,7 @@ class Part:
         earlier: str = "",
         memory: Memory | None = None,
     ) -> None:
-        """Touches no disk. `earlier`: the name of another link's partial file, to be taken over."""
+        """Touches no disk. `earlier`: the name of another link's partial file, taken over if it fits."""
         folder = portable.reach(directory)
         self.file = File(folder, names.part_name(url, directory))
         self.received = memory.received if memory else Received()
@@ -287,11 +315,11 @@ class Part:
             sleep(LOCK_LOOK)
 
     def _open(self) -> bool:
-        path, old, mark, memory = self.file.place, self._earlier, self._mark, self.received
+        path, old, mark, memory = self.file.home, self._earlier, self._mark, self.received
         is_old_there = old is not None and os.path.lexists(old)
         try:
             if old and is_old_there and not os.path.lexists(path):
-                self._take_over(old)
+                self._borrow(old)
             else:
                 self.file.open(path)
                 self._read_sidecar(path + names.SIDECAR, self._about["url"])
@@ -310,21 +338,22 @@ class Part:
         self._saved = (self.received.ranges.total(), time.monotonic())
         return is_known
 
-    def _take_over(self, old: Path) -> None:
-        """Go on with the partial file of a link that this one replaces, under our own name.
-
-        First the new sidecar, then the file, then the old sidecar goes: cut anywhere, it can be
-        taken over again, or it is ours.
-        """
-        self.file.open(old)
-        self._read_sidecar(str(_sidecar(old)), None)
+    def _borrow(self, old: Path) -> None:
+        """Go on with the partial file of a link that this one replaces, as long as what comes fits."""
+        self.file.open(str(old))
+        self._read_sidecar(str(self.sidecar), None)
         if self._about["digest"]:  # the same file has another validator elsewhere
             self.received.validator = Validator()
-        self._save()
-        with self._let_go():
-            os.rename(old, self.path)
-        portable.sync_folder(self.file.folder)
-        disk.remove(_sidecar(old))
+
+    def _take_over(self) -> None:
+        """It fits: have it under our own name, after the new sidecar; cut anywhere it is ours, or can be."""
+        with self._saving:
+            old, self.file.place = self.path, self.file.home
+            self._save()
+            with self._let_go():
+                os.rename(old, self.path)
+            portable.sync_folder(self.file.folder)
+            disk.remove(_sidecar(old))
 
     def _check_place(self) -> None:
         """Under another disk's name, or a moved folder's, there is somebody else's by now.
@@ -360,16 +389,20 @@ class Part:
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
         with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            said = _description(self._about, self.received)
-            is_kept = self._written == said and not self.received.encoded  # as is most of a long list
-            if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
-                self.open()
-            if self.file.is_open and not self._lost:
-                if not self.received.ranges.total() or self.received.encoded:
-                    self.discard()
-                elif not is_kept:
-                    self.checkpoint()
+            if not self.file.is_borrowed:  # else it stays as it was found
+                self._keep()
         self.release()
+
+    def _keep(self) -> None:
+        said = _description(self._about, self.received)
+        is_kept = self._written == said and not self.received.encoded  # as is most of a long list
+        if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
+            self.open()
+        if self.file.is_open and not self._lost:
+            if not self.received.ranges.total() or self.received.encoded:
+                self.discard()
+            elif not is_kept:
+                self.checkpoint()
 
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
@@ -426,6 +459,8 @@ class Part:
         self._check_size()
         for a, b, is_there in self.received.ranges.pieces(offset, end):
             if not is_there:
+                if self.file.is_borrowed:
+                    self._take_over()
                 _write(self.file.fd, data[a - offset : b - offset], a)
                 is_new = True
         if self._hash and offset <= self.hashed < end:
@@ -454,7 +489,11 @@ class Part:
 
     def forget(self) -> None:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
-        self._disown()
+        if self.file.is_borrowed:  # it does not fit: it stays as it is, for another link
+            self.file.go_home()
+            self._has_sidecar, self._written, self._lost = False, None, None
+        else:
+            self._disown()
         with self.lock:
             self.received = Received()
         self._digest = None if self.told else self._digest
@@ -621,7 +660,7 @@ class Part:
         self._check_place()
         with self._let_go():
             try:
-                path = self._place(name, if_exists, wait)
+                path = self.file.settle(name, if_exists, wait)
             except FileNotFoundError as error:
                 _tell_of_scanners(self.path, error)
         if path:
@@ -630,6 +669,8 @@ class Part:
                     disk.remove(self.sidecar)
             path = portable.plain(path)
             placed(path)
+            if self._earlier:  # which did not fit, or is gone
+                discard_leftover(self.file.folder, self._earlier.name)
             with suppress(OSError):
                 portable.sync_folder(self.file.folder)
             self._unlock()
@@ -647,25 +688,11 @@ class Part:
         finally:
             if os.path.lexists(self.path):
                 with suppress(OSError, TransferError):
-                    self.file.open(self.path)
+                    self.file.open(self.file.place)
                     if self.file.look() == self._mark:
                         self._mark = ()
                     else:
                         self._unlock()
-
-    def _place(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
-        if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
-            target = os.path.join(self.file.folder, name)
-            if os.path.isdir(target):
-                raise TransferError(f"A folder named “{name}” is in the way")
-            self.file.take_name()
-            portable.replace(self.path, target, wait)
-            return target
-        for candidate in _candidates(self.file.folder, name, if_exists):
-            with suppress(FileExistsError):
-                self.file.rename_new(candidate, wait)
-                return candidate
-        return None
 
 
 def _locked(path: Path) -> int:

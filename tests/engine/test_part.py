@@ -477,13 +477,40 @@ def test_what_a_link_left_that_died_as_it_gave_its_file_to_another_is_tidied_up(
     _fill(old, 1000)
     old.close()
     part = opened(URL, str(tmp_path), None, earlier=old.path.name)
-    _fill(part, 1000)
+    _fill(part, 2000)
     part.close()
     old.sidecar.write_text("left")
     again = opened(URL, str(tmp_path), None, earlier=old.path.name)
-    assert again.received.ranges.total() == 1000
+    assert again.received.ranges.total() == 2000
     assert names(tmp_path) == sorted([again.path.name, again.sidecar.name])
     again.close()
+
+
+@pytest.mark.parametrize("stops", ["open", "forget", "closed after it"])
+def test_what_another_link_left_stays_as_it_was_until_something_fits_to_it(
+    tmp_path: Path, stops: str
+) -> None:
+    """A wrong link costs nothing of what the right one has brought."""
+    old = opened("http://files.example/old.bin", str(tmp_path), None)
+    _fill(old, 1000)
+    old.close()
+    before = {path: path.read_bytes() for path in (old.path, old.sidecar)}
+    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    assert part.received.ranges.total() == 1000
+    if stops != "open":
+        part.forget()
+        assert not part.received.ranges.total()
+        _fill(part, 10)
+    if stops == "closed after it":
+        part.close()
+    part.release()
+    assert {path: path.read_bytes() for path in before} == before
+    assert (part.path == old.path) is (stops == "open")
+    other = opened(f"{URL}?other", str(tmp_path), None, earlier=old.path.name)
+    _fill(other, 1001)
+    assert not old.path.exists()
+    assert not old.sidecar.exists()
+    other.discard()
 
 
 @pytest.mark.parametrize("is_open", [True, False])

@@ -570,10 +570,37 @@ def test_what_a_replaced_link_took_over_is_there_for_the_next_one(
     old = part_of(tmp_path)
     server.add("/b.bin", status(403), body=DATA)
     assert "403" in failed(replaced(fetch, server, tmp_path))
-    assert part_of(tmp_path) != old
-    assert not Path(f"{old}.json").exists()
+    assert part_of(tmp_path) == old
     server.add("/c.bin", body=DATA)
     assert finished(replaced(fetch, server, tmp_path, "/c.bin")).read_bytes() == DATA
+    assert asked(server, "/c.bin") == [f"bytes={KEPT - OVERLAP}-"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "wrong"),
+    [
+        ((), {"body": OTHER[:100_000]}),
+        ((), {"body": DATA, "etag": '"other"'}),
+        ((ignore_range,), {"body": OTHER, "etag": None}),
+        ((status_416,), {"body": OTHER}),
+    ],
+    ids=["shorter", "same size", "whole", "416"],
+)
+def test_a_wrong_link_costs_nothing_of_what_was_received(
+    fetch: Fetcher, driver: Driver, server: Server, tmp_path: Path, fault: Any, wrong: dict[str, Any]
+) -> None:
+    """It was on its way when somebody saw that it is another file."""
+    given_up(fetch, server, tmp_path)
+    old, gate = part_of(tmp_path).name, server.gate()
+    before = {path: path.read_bytes() for path in tmp_path.glob(f"{old}*")}
+    job = new_job(server.add("/b.bin", *fault, stall_after(10_000, gate), **wrong), tmp_path, partial=old)
+    driver.submit(job)
+    driver.until_reached(gate)
+    driver.stop(job)
+    assert {path: path.read_bytes() for path in before} == before
+    server.add("/c.bin", body=DATA)
+    right = new_job(server.url("/c.bin"), tmp_path, uid=job.uid, partial=old)
+    assert finished(driver.run(right)).read_bytes() == DATA
     assert asked(server, "/c.bin") == [f"bytes={KEPT - OVERLAP}-"]
 
 

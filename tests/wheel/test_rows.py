@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,16 @@ URL = "https://me:password@files.example/a.bin?signature=1"
 NEW = "https://me:password@files.example/a.bin?signature=2"
 
 
+class Run:
+    """One that has no worker any more, and is not over."""
+
+    def has(self, uid: int) -> bool:
+        return False
+
+    def spare(self, *, stops_all: bool = False) -> None:
+        pass
+
+
 class List:
     """The extension's list, as its operators use it."""
 
@@ -26,12 +37,13 @@ class List:
         self.names = importlib.import_module(f"{package}.transfer.names")
         self.session = importlib.import_module(f"{package}.session").current()
         self.folder = folder
+        self.package = package
 
-    def leave_part(self, url: str = URL) -> str:
+    def leave_part(self, url: str = URL, count: int = 10) -> str:
         """A partial file of this link lies in the folder; its name."""
         part = self._modules["transfer.part"].Part(url, str(self.folder), None)
         part.open()
-        part.write(memoryview(b"some bytes"), 0)
+        part.write(memoryview(bytes(count)), 0)
         part.close()
         return str(part.path.name)
 
@@ -196,6 +208,61 @@ def test_the_earlier_part_goes_with_the_row_also_where_the_new_link_had_one(rows
     rows.replace(row, "https://files.example/b.bin")
     rows.session.remove(row, delete=True)
     assert rows.files() == []
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 10), (10, 20)])
+def test_of_the_parts_of_two_links_the_one_with_more_is_gone_on_with(
+    rows: List, first: int, second: int
+) -> None:
+    """The second link led to another file, and somebody saw it."""
+    wrong = "https://files.example/wrong.bin"
+    (row,) = rows.add(URL)
+    parts = {rows.leave_part(count=first): first}
+    rows.replace(row, wrong)
+    parts[rows.leave_part(wrong, count=second)] = second
+    rows.replace(row, NEW)
+    assert rows.files() == [row.partial]
+    assert parts[row.partial] == 20
+
+
+def test_a_part_that_is_being_closed_goes_a_little_later(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = rows.add(URL)
+    rows.session.pause(row)
+    portable = importlib.import_module(f"{rows.package}.transfer.portable")
+    fd = portable.open_file(rows.folder / rows.leave_part(), os.O_RDWR)
+    assert portable.lock_file(fd)
+    monkeypatch.setattr(rows.session, "run", Run())
+    rows.session.remove(row, delete=True)
+    rows.session.keep(0.0)
+    assert len(rows.files()) == 1
+    os.close(fd)
+    rows.session.keep(0.0)
+    assert rows.files() == []
+    monkeypatch.undo()
+
+
+def test_a_part_that_was_to_go_stays_for_a_new_row(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    (row,) = rows.add(URL)
+    rows.session.pause(row)
+    portable = importlib.import_module(f"{rows.package}.transfer.portable")
+    fd = portable.open_file(rows.folder / rows.leave_part(), os.O_RDWR)
+    assert portable.lock_file(fd)
+    monkeypatch.setattr(rows.session, "run", Run())
+    rows.session.remove(row, delete=True)
+    rows.add(URL)
+    os.close(fd)
+    rows.session.keep(0.0)
+    assert len(rows.files()) == 1
+    monkeypatch.undo()
+
+
+def test_the_earlier_part_is_not_taken_from_another_row(rows: List) -> None:
+    (row,) = rows.add(URL)
+    first = rows.leave_part()
+    rows.replace(row, NEW)
+    assert rows.session.job(row).partial == first
+    rows.add(URL)
+    assert rows.session.job(row).partial == ""
 
 
 def test_the_earlier_part_stays_where_another_row_has_it(rows: List) -> None:
