@@ -6,6 +6,7 @@ What each shows is in `session.drawing`, which comes with the first drawing.
 from typing import TYPE_CHECKING, Any
 
 import bpy
+from bpy.app.handlers import persistent
 
 from .session import current, peek
 from .session.enabling import Lazy
@@ -96,6 +97,12 @@ def draw_status_bar(self: Any, context: Any) -> None:
         drawing.status_bar(self.layout, context, pace)
 
 
+@persistent
+def _render_init(*_: Any) -> None:
+    """What is imported in a draw method lets other threads in, which Blender 4 does not bear: see `calm`."""
+    drawing.prepare()
+
+
 def _set_speed(self: Any, context: Any) -> None:
     """Downloads that run go by the new limit."""
     if (session := peek()) and session.host:
@@ -164,3 +171,4 @@ def register(enabled: "Registered") -> None:
     enabled.drawing(bpy.types.TOPBAR_MT_file_import, draw_import_menu)
     enabled.drawing(bpy.types.UI_MT_list_item_context_menu, draw_row_menu)
     enabled.drawing(bpy.types.STATUSBAR_HT_header, draw_status_bar)
+    enabled.handler(bpy.app.handlers.render_init, _render_init)

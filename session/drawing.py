@@ -70,6 +70,13 @@ ICONS = {
 }
 
 
+def prepare() -> None:
+    """Import what drawing may need. Any thread."""
+    from ..transfer import mirrors  # noqa: F401
+    from . import importers, links, wired  # noqa: F401
+    from .session import Session  # noqa: F401
+
+
 # -- The panel, and what a click on the status bar opens.
 
 

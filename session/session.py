@@ -180,7 +180,7 @@ class Session(Queue):
         self._discard_earlier(row)
 
     def _delete(self, row: Download, name: str) -> None:
-        """Delete a partial file; soon, if a worker of ours is about to close it, as it has where it failed."""
+        """Delete a partial file; soon, if a worker of ours is closing it yet, as none is that failed."""
         discard_leftover(row.directory, name)
         if self.run and row.status is not Status.FAILED and row.has_file(name):
             self._doomed.append((row.directory, name))

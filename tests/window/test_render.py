@@ -354,12 +354,22 @@ def render_often(count):
 def test_short_renders_beside_the_open_list_leave_python_able_to_write(
     blender_factory: BlenderFactory, server: Server, tmp_path: Path
 ) -> None:
-    """BACKGROUND_DOWNLOADS_SHORT_RENDERS=300 is what a plain panel does not outlive in Blender 4.3."""
+    """BACKGROUND_DOWNLOADS_SHORT_RENDERS=300 is what a plain panel does not outlive in Blender 4.3.
+
+    An import in the middle of a drawing would have other threads in: the first one is during a render.
+    """
     b = blender_factory(online=True, size=(1000, 700))
     prepare(b, tmp_path)
     b.run(SHORT)
-    b.steps("show_tab(view3d(), 'Downloads')")
     d = Downloads(b, tmp_path / "files", "threads")
+    b.run("begin(wait)")
+    b.wait("seen and renders()")
+    b.run("import sys; known = set(sys.modules)")
+    b.steps("show_tab(view3d(), 'Downloads')")
+    assert b.eval("[name for name in sys.modules if 'downloads' in name and name not in known]") == []
+    b.run("go_on.set()")
+    b.wait("not renders()")
+    b.run("handlers.render_pre.clear()")
     d.start(server.add("/a.bin", drip(16 << 10, 0.02), body=Generated(1 << 34, 1)))
     d.wait("RUNNING")
     b.steps(f"render_often({SHORT_RENDERS})", deadline=SHORT_RENDERS * 10 + 120)
