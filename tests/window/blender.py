@@ -41,6 +41,7 @@ LEAK_DEADLINE = 15.0  # s until what a test used must be gone
 START_DEADLINE = 180.0  # s; a cold disk and software GL are slow
 SHOWN_CONSOLE = 6000  # characters
 DRIVER_FAILED = 97  # exit code
+NO_PIXELS = {"LP_NO_RAST": "1"}  # Mesa's llvmpipe then rasterizes nothing
 
 
 class BlenderError(Exception):
@@ -88,6 +89,7 @@ class Blender:
         folders: Sequence[Path] = (),
         simulate: bool = True,
         size: tuple[int, int] = SCREEN,
+        pixels: bool = True,
     ) -> None:
         """`folder` holds its home, settings and temporary files; use it again to start again.
 
@@ -96,7 +98,8 @@ class Blender:
         leaves it to the preferences. `factory=False` is a start as users have
         it, with the preferences that were saved in the folder. `simulate=False`:
         it takes the screen's events, not those that a test makes up. `size` is the
-        window's, in pixels: with software GL a small one is several times cheaper.
+        window's, in pixels. `pixels=False`: Blender draws as ever, but software GL
+        works out no pixel of it, which is most of what drawing costs: the screen stays black.
         """
         self.installation = installation
         self.folder = folder
@@ -105,7 +108,8 @@ class Blender:
         self._options = _options(factory, online, size) + [str(argument) for argument in arguments]
         self._options += ["--enable-event-simulate"] * simulate
         self._simulate = simulate
-        self._environment = dict(environment or {})
+        self.pixels = pixels
+        self._environment = ({} if pixels else NO_PIXELS) | dict(environment or {})
         self._folders = [folder, PROJECT, cache_folder(), *folders]
         self._stack = ExitStack()
         self._number = 0

@@ -24,6 +24,8 @@ from roots import Installation
 LIVE = pytest.StashKey[list[Blender]]()
 FAILED = pytest.StashKey[bool]()
 SMALL = (800, 600)  # pixels; tests that look at the sidebar want more
+PIXELS = bool(os.environ.get("PIXELS"))
+"""Whether Blenders work out the pixels that they draw; otherwise those do whose test looks at them."""
 
 # Cancels what runs and empties the list, where the extension has one.
 CLEAN = """
@@ -78,7 +80,7 @@ def prepared_profile(
 
 @pytest.fixture(scope="module")
 def window_size() -> tuple[int, int]:
-    """Drawing is most of what a Blender without a GPU does: small, where a module wants no other."""
+    """Small, where a module wants no other."""
     return SMALL
 
 
@@ -96,7 +98,7 @@ def start_blender(
     def start(folder: Path | None = None, *, extension: bool = True, **options: object) -> Blender:
         if extension:
             options = {"profile": prepared_profile, "enable": [extension_id(extension_zip)]} | options
-        options = {"folders": shared, "size": window_size} | options
+        options = {"folders": shared, "size": window_size, "pixels": PIXELS} | options
         folder = folder or tmp_path_factory.mktemp("b")
         return Blender(installation, folder, **options).start()  # type: ignore[arg-type]
 
@@ -256,6 +258,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _last_picture(b: Blender) -> str:
+    if not b.pixels:
+        return "no picture; with PIXELS=1 there is one"
     try:
         return f"picture: {b.picture(b.folder / 'failed.png')}"
     except Exception as error:  # The picture is a help, not a test.

@@ -76,7 +76,7 @@ def test_blender_autosaves_while_a_run_goes_on(
     """With threads a file that was never saved, with a child one that was. It takes a minute."""
     saved = {"threads": None, "child": tmp_path / "scene.blend"}
     all_of_them = [Autosaved(blender_factory(online=True), server, host, saved[host]) for host in HOSTS]
-    wait_until(lambda: all(a.files() for a in all_of_them), LATEST)
+    wait_until(lambda: all(a.files() for a in all_of_them), LATEST, period=0.2)
     for autosaved in all_of_them:
         autosaved.check_went_on()
         autosaved.check_recovers()

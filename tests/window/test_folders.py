@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import BlenderError, BlenderFactory, wait_until
+from blender import Blender, BlenderError, wait_until
 from downloading import HOSTS, Downloads
 from server import Server, pattern, status
 
@@ -17,10 +17,8 @@ OPENER = '#!/bin/sh\nprintf %s "$1" > "{}"\n'
 
 
 @pytest.fixture(params=HOSTS)
-def downloads(
-    request: pytest.FixtureRequest, blender_factory: BlenderFactory, tmp_path: Path
-) -> Iterator[Downloads]:
-    d = Downloads(blender_factory(online=True), tmp_path / LATIN_1, request.param)
+def downloads(request: pytest.FixtureRequest, blender: Blender, tmp_path: Path) -> Iterator[Downloads]:
+    d = Downloads(blender, tmp_path / LATIN_1, request.param)
     yield d
     d.act_if_any("cancel")
     d.wait_over()
@@ -39,9 +37,10 @@ def test_a_folder_that_is_not_utf_8(downloads: Downloads, server: Server, tmp_pa
     opener, shown = tmp_path / "xdg-open", tmp_path / "shown"
     opener.write_text(OPENER.format(shown))
     opener.chmod(0o755)
-    d.b.run(f"os.environ['PATH'] = {str(tmp_path)!r} + ':' + os.environ['PATH']")
+    d.b.run(f"path = os.environ['PATH']; os.environ['PATH'] = {str(tmp_path)!r} + ':' + path")
     d.act("open_folder", index=0)
     wait_until(lambda: shown.exists() and shown.read_bytes())
+    d.b.run("os.environ['PATH'] = path")
     assert shown.read_bytes().rstrip(b"/") == os.fsencode(d.folder)
 
 

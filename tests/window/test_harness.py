@@ -162,9 +162,10 @@ def test_typed_text_arrives(blender: Blender) -> None:
     blender.wait(f"bpy.context.view_layer.objects.active.name == {typed!r}")
 
 
-def test_the_picture_shows_something(blender: Blender, tmp_path: Path) -> None:
-    path = blender.screenshot(tmp_path / "shot.png")
-    width, height, pixels = blender.display.picture()
+def test_the_picture_shows_something(blender_factory: BlenderFactory, tmp_path: Path) -> None:
+    b = blender_factory(pixels=True)
+    path = b.screenshot(tmp_path / "shot.png")
+    width, height, pixels = b.display.picture()
     assert (width, height) == SIZE
     assert path.read_bytes().startswith(b"\x89PNG")
     assert len(set(pixels[::997])) > 20

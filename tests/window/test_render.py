@@ -311,7 +311,7 @@ def test_cycles_renders_scripted_drivers_while_files_come_down(
     blender_factory: BlenderFactory, server: Server, host: str, tmp_path: Path
 ) -> None:
     """Interactive renders, blocking ones and playback in turn, beside downloads that never pause."""
-    b = blender_factory(online=True)
+    b = blender_factory(online=True, pixels=True)
     prepare(b, tmp_path)
     b.run(DRIVEN)
     d = Downloads(b, tmp_path / "files", host)
@@ -358,7 +358,7 @@ def test_short_renders_beside_the_open_list_leave_python_able_to_write(
 
     An import in the middle of a drawing would have other threads in: the first one is during a render.
     """
-    b = blender_factory(online=True, size=(1000, 700))
+    b = blender_factory(online=True, size=(1000, 700), pixels=True)
     prepare(b, tmp_path)
     b.run(SHORT)
     d = Downloads(b, tmp_path / "files", "threads")

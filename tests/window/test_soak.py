@@ -15,7 +15,7 @@ from soaking import Soak
 def test_nothing_is_left_after_a_little_of_everything(
     blender_factory: BlenderFactory, server: Server, tmp_path: Path
 ) -> None:
-    b = blender_factory(online=True, simulate=False)
+    b = blender_factory(online=True, simulate=False, pixels=True)
     soak = Soak(Downloads(b, tmp_path / "files", "threads"), server, seed="1", say=print)
     soak.start_and_cancel(5)
     soak.use(5)
