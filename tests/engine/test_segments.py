@@ -1013,8 +1013,7 @@ def test_what_is_not_what_the_digest_says_is_fetched_once_more_in_one_piece(
     eager.until_reached(gate, 2)
     gate.open()
     assert finished(eager.outcome(job)).read_bytes() == DATA
-    assert ranges(server)[-1] is None
-    assert sum(text is None for text in ranges(server)) == 2
+    assert sum(text is None for text in ranges(server)) == 2  # one that was called off may come last
 
 
 # -- Anything, anywhere.
