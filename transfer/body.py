@@ -12,6 +12,7 @@ import ssl
 import time
 import zlib
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import content
@@ -34,6 +35,7 @@ _GZIP = b"\x1f\x8b"
 _ANY_HEADER = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever it is
 _BARE = -zlib.MAX_WBITS
 _MEMBER = 4096  # bytes that a member counts for, however small it is
+_BROKEN = (OSError, ValueError)  # ssl's word for a socket that was closed is the latter
 MISFIT = "The server sent a file in pieces that do not fit together"
 CUT = "The connection was closed before the file was complete"
 
@@ -99,6 +101,8 @@ class _Stream:
         # ssl's own, or urllib3's for TLS within TLS, which has not all methods of a socket.
         self._is_tls = hasattr(self._socket, "suppress_ragged_eofs")
         if self._socket:
+            # The short way into ssl, since a GiB is 65,536 records; 0: as many bytes as fit.
+            self._recv_into = partial(self._socket.read, 0) if self._is_tls else self._socket.recv_into
             self._socket.settimeout(0.0)
             with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
                 self._rest = bytes(file.peek())
@@ -157,13 +161,13 @@ class _Stream:
             if control.asked:
                 control.check()
             try:
-                count: int = self._socket.recv_into(view)
+                count: int = self._recv_into(view)
                 break
             except (BlockingIOError, ssl.SSLWantReadError):
                 control.wait(readable=[self._socket])
             except ssl.SSLWantWriteError:
                 control.wait(writable=[self._socket])
-            except OSError as error:
+            except _BROKEN as error:
                 raise TryAgain(CUT) from error
         return self._fill(view, count) if self._is_tls and count else count
 
@@ -178,12 +182,9 @@ class _Stream:
     def _fill(self, view: memoryview, count: int) -> int:
         """Gather what has arrived: TLS gives a record of 16 KiB at most, a head the body's beginning."""
         try:
-            while count < len(view):
-                more = self._socket.recv_into(view[count:])
-                if not more:
-                    break
+            while count < len(view) and (more := self._recv_into(view[count:])):
                 count += more
-        except OSError:
+        except _BROKEN:
             pass  # nothing more for now, or broken: the next read says which
         return count
 
