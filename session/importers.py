@@ -16,7 +16,7 @@ from typing import Any
 
 import bpy
 
-from . import blendfile
+from . import blendfile, damage
 from .unpacking import ImportProblem
 
 log = logging.getLogger(__name__)
@@ -274,6 +274,8 @@ def _properties(name: str) -> frozenset[str]:
 
 
 def _run(name: str, path: str) -> None:
+    if not damage.is_sound(path):
+        raise ImportProblem(UNREADABLE)
     known = _properties(name)
     options = {key: value for key, value in OPTIONS.items() if key in known}
     try:

@@ -347,6 +347,19 @@ def test_a_broken_file_is_a_sentence_and_the_file_stays(served: Callable[..., An
     assert not bpy.data.meshes
 
 
+@pytest.mark.parametrize("name", ["rock.abc", "rock.ply"])
+def test_a_file_that_was_cut_off_does_not_end_blender(
+    served: Callable[..., Any], made: Path, name: str
+) -> None:
+    make(made / name)
+    whole = (made / name).read_bytes()
+    for length in (len(whole) // 3, len(whole) * 7 // 8, len(whole) - 1):
+        row = served(name, data=whole[:length])
+        assert row.note == "Blender could not read the file; it may be damaged"
+    assert served(name, data=whole).note == ""
+    assert_imported(name)
+
+
 @pytest.mark.parametrize("start", [b"BLENDER17-01v0999", b"BLENDER-v999", b"BLENDER18-02v0999"])
 def test_what_a_newer_blender_saved_is_not_called_damaged(served: Callable[..., Any], start: bytes) -> None:
     row = served("rock.blend", data=start + bytes(range(256)) * 4)
