@@ -295,7 +295,7 @@ class Session(Queue):
 
     def _relink(self, row: Download, link: names.Link) -> None:
         old = names.part_name(row.url, row.directory)
-        if not row.is_cut and row.has_file(old):
+        if not row.is_cut and old != row.partial and row.has_file(old):
             self._go_on_with_more(row, old)
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
         row.error = row.note = ""

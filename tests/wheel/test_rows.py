@@ -225,6 +225,36 @@ def test_of_the_parts_of_two_links_the_one_with_more_is_gone_on_with(
     assert parts[row.partial] == 20
 
 
+@pytest.mark.parametrize("links", [(NEW, URL), (URL,)], ids=["by way of another", "itself"])
+def test_what_a_link_received_stays_when_it_comes_back_and_is_replaced_again(
+    rows: List, links: tuple[str, ...]
+) -> None:
+    (row,) = rows.add(URL)
+    part = rows.leave_part()
+    for link in (*links, "https://files.example/c.bin"):
+        rows.replace(row, link)
+    assert (rows.files(), row.partial) == ([part], part)
+
+
+def test_what_half_a_link_received_stays_when_the_whole_one_is_replaced(rows: List) -> None:
+    part = rows.leave_part()
+    (row,) = rows.find()
+    for link in (URL, NEW):
+        rows.replace(row, link)
+    assert (rows.files(), row.partial) == ([part], part)
+
+
+def test_what_was_received_stays_when_all_places_of_a_file_are_asked_twice(rows: List) -> None:
+    (row,) = rows.add(URL)
+    part, row.mirrors = rows.leave_part(), (NEW,)
+    failed = rows._modules["transfer.job"].Failed("nothing there")
+    for _ in range(2):
+        rows.session.queue(row)
+        while row.status.value == "QUEUED":
+            rows.session.ended(row.uid, failed)
+    assert (rows.files(), row.partial) == ([part], part)
+
+
 def test_a_part_that_is_being_closed_goes_a_little_later(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = rows.add(URL)
     rows.session.pause(row)
