@@ -87,6 +87,20 @@ def test_a_running_row_is_let_go_and_goes_on_with_the_new_link(
     assert d.rows()[0].uid == uid
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_wrong_link_is_seen_on_its_way_and_the_right_one_goes_on_with_what_there_was(
+    blender: Blender, host: str, server: Server, tmp_path: Path
+) -> None:
+    d, gate = Downloads(blender, tmp_path / "files", host), server.gate()
+    start_held(d, server)
+    wrong = server.add("/wrong.bin", stall_after(1000, gate), body=pattern(2 * SIZE, seed=1))
+    d.act("replace_link", index=0, url=wrong)
+    gate.wait_reached()
+    d.wait_progress(1000 / (2 * SIZE))
+    d.act("replace_link", index=0, url=add_new(server))
+    check_went_on(d, server)
+
+
 def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) -> None:
     start_held(downloads, server)
     downloads.act("pause")
