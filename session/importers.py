@@ -6,6 +6,7 @@ installed; drivers of appended data follow Blender's own auto-run setting. Main 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -13,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 import bpy
 
 from . import blendfile, damage
 from .unpacking import ImportProblem
+from .words import file_icon, readable
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,13 @@ def can_import(path: str) -> bool:
 @lru_cache(maxsize=64)
 def _can_import(extension: str, when: int) -> bool:
     return extension in (".blend", ".zip") or extension in IMAGES or bool(_operator(extension))
+
+
+def no_importer(path: str) -> str:
+    """Why files of this type cannot be imported here, and what to do."""
+    if file_icon(path) == "FILE_ARCHIVE":
+        return "Of archives only .zip can be imported. Unpack it yourself, then use File > Import"
+    return "Blender has no importer for this type of file"
 
 
 def pick(folder: str) -> str:
@@ -154,7 +164,7 @@ def _bring_in(path: str, collection: Any, *, link: bool) -> None:
     elif operator := _operator(extension):
         _run(operator, path)
     else:
-        raise ImportProblem("Blender has no importer for this type of file")
+        raise ImportProblem(no_importer(path))
 
 
 def _data() -> dict[int, Any]:
@@ -284,15 +294,39 @@ def _run(name: str, path: str) -> None:
         log.info("%s: %s", name, error)
         if "ModuleNotFoundError" in str(error):
             raise ImportProblem("Blender's importer for this type of file lacks a part here") from error
-        raise ImportProblem(UNREADABLE) from error
+        raise ImportProblem(_why_unreadable(path)) from error
     if "CANCELLED" in result:
-        raise ImportProblem(UNREADABLE)
+        raise ImportProblem(_why_unreadable(path))
 
 
 def _is_empty(objects: list[Any]) -> bool:
     """Whether there are only meshes without a corner, as Blender's STL importer makes of what is none."""
     meshes = [data for data in objects if data.type == "MESH" and not data.modifiers]
     return bool(objects) and len(meshes) == len(objects) and not any(data.data.vertices for data in meshes)
+
+
+def _why_unreadable(path: str) -> str:
+    """What an importer did not say in words for people."""
+    extension = _extension(path)
+    if extension == ".blend" and (saved_by := blendfile.saved_by(path) or (0, 0)) > bpy.app.version[:2]:
+        # Older Blenders say of what a newer one saved that it is no .blend file.
+        what = f"Blender {saved_by[0]}.{saved_by[1]} saved this file, and this older Blender cannot read it"
+        return f"{what}. Use that one, or a newer one"
+    if extension == ".gltf" and (lacking := _lacking(path)):
+        return f"It needs “{lacking}” beside it. Download that into the same folder, then press Import"
+    return UNREADABLE
+
+
+def _lacking(path: str) -> str:
+    """What a .gltf has its shapes in, and is not there (glTF 2.0, section 3.6.1); empty if all is."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        with open(path, encoding="utf-8") as file:
+            places = [buffer.get("uri", "data:") for buffer in json.load(file)["buffers"]]
+        names = [unquote(place) for place in places if not place.startswith("data:")]
+        folder = os.path.dirname(path)
+        gone = (name for name in names if not os.path.exists(os.path.join(folder, name)))
+        return readable(next(gone, ""))
+    return ""
 
 
 # -- Blender's own files.
@@ -316,16 +350,6 @@ def _load_library(path: str, collection: Any, *, link: bool) -> None:
             data.asset_clear()  # or it would be an asset of the user's file, too
     for data in [data for data in found if not data.users]:  # others belong to one of these
         _keep(data, collection, link=link)
-
-
-def _why_unreadable(path: str) -> str:
-    """Older Blenders say of what a newer one saved that it is no .blend file."""
-    saved_by = blendfile.saved_by(path)
-    if saved_by and saved_by > bpy.app.version[:2]:
-        major, minor = saved_by
-        what = f"Blender {major}.{minor} saved this file, and this older Blender cannot read it"
-        return f"{what}. Use that one, or a newer one"
-    return UNREADABLE
 
 
 def _load(path: str, kinds: Iterable[str] | None, *, link: bool, assets_only: bool = False) -> list[Any]:

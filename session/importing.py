@@ -93,7 +93,7 @@ class Importing:
             return None
         collection = self._asked.pop(row.uid, None)
         if not importers.can_import(row.filepath):
-            self._say(row, "Not imported: Blender has no importer for this type of file")
+            self._say(row, f"Not imported: {importers.no_importer(row.filepath)}")
             return None
         if collection is None:
             self._say(row, ELSEWHERE)
@@ -107,7 +107,7 @@ class Importing:
         if not os.path.isfile(row.filepath):
             raise ImportProblem("The file is not there any more. Copy its link and download it again")
         if not importers.can_import(row.filepath):
-            raise ImportProblem("Blender has no importer for this type of file")
+            raise ImportProblem(importers.no_importer(row.filepath))
         if obstacle := _obstacle(minds_tools=False):
             raise ImportProblem(f"Not now: {obstacle}")
         for waiting in list(self._pending):

@@ -6,6 +6,7 @@ The files are made by Blender itself, by each version that the tests run in.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import bpy
 import pytest
@@ -375,6 +377,48 @@ def test_what_has_no_importer_is_not_offered(served: Callable[..., Any], name: s
     assert "no importer" in row.note
     with pytest.raises(RuntimeError, match="no importer"):
         bpy.ops.downloads.import_file(uid=row.uid)
+
+
+@pytest.mark.parametrize("name", ["rock.7z", "rock.rar", "rock.tar.gz", "ROCK.TGZ"])
+def test_of_other_archives_it_says_what_to_do(served: Callable[..., Any], name: str) -> None:
+    row = served(name, data=b"packed")
+    assert "Not imported: Of archives only .zip can be imported. Unpack it yourself" in row.note
+
+
+def save_gltf(path: Path, places: list[str]) -> None:
+    """One triangle, whose corners are in a file of their own."""
+    empty()
+    subprocess.run([sys.executable, "-c", GLTF.replace("GLB", "GLTF_SEPARATE"), path], capture_output=True)
+    whole = json.loads(path.read_text())
+    for buffer, place in zip(whole["buffers"], places, strict=True):
+        path.with_name(buffer["uri"]).rename(path.with_name(unquote(place)))
+        buffer["uri"] = place
+    path.write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("place", ["rock.bin", "a%20rock.bin"])
+def test_a_gltf_says_which_file_it_needs_and_is_imported_once_that_is_there(
+    served: Callable[..., Any], made: Path, place: str
+) -> None:
+    save_gltf(made / "rock.gltf", [place])
+    row = served("rock.gltf")
+    name = unquote(place)
+    assert row.note == f"It needs “{name}” beside it. Download that into the same folder, then press Import"
+    assert not bpy.context.scene.objects
+    uid = row.uid
+    served(quote(name), data=(made / name).read_bytes(), when_done="NOTHING")
+    bpy.ops.downloads.import_file(uid=uid)
+    assert bpy.context.window_manager.downloads.items[0].note == ""
+    assert [found.type for found in bpy.context.scene.objects] == ["MESH"]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"asset": {}}', '{"buffers": [7, {"uri": 8}]}', "[" * 9999, '{"buffers": {}}']
+)
+def test_a_gltf_that_is_none_is_a_sentence(served: Callable[..., Any], text: str) -> None:
+    assert served("rock.gltf", data=text.encode()).note.endswith(
+        "Blender could not read the file; it may be damaged"
+    )
 
 
 def test_edit_mode_is_never_disturbed(served: Callable[..., Any]) -> None:
