@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import logging
 import os
+import stat
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -607,8 +608,9 @@ def _skipped(job: Job, name: str, note: str) -> Skipped:
 
 
 def _already_there(job: Job, name: str) -> Skipped | None:
-    """For SKIP: whether there is nothing to do."""
-    if job.if_exists is IfExists.SKIP and os.path.lexists(portable.reach(_path(job, name))):
+    """For SKIP: whether there is nothing to do. A folder of that name is not the file."""
+    path = portable.reach(_path(job, name))
+    if job.if_exists is IfExists.SKIP and os.path.lexists(path) and not os.path.isdir(path):
         return _skipped(job, name, "Already there")
     return None
 
@@ -621,6 +623,8 @@ def _conditions(job: Job, name: str) -> dict[str, str]:
     try:
         status = os.stat(portable.reach(_path(job, have.name if have else name)))
     except OSError:
+        return {}
+    if not stat.S_ISREG(status.st_mode):
         return {}
     if have and have.etag and (status.st_size, status.st_mtime) == (have.size, have.mtime):
         return {"If-None-Match": have.etag}

@@ -202,10 +202,11 @@ class File:
 
     def settle(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
         """Take a final name: its path; None if SKIP found it taken. Raises TransferError, OSError."""
+        target = os.path.join(self.folder, name)
+        if if_exists is not IfExists.RENAME and os.path.isdir(target):
+            where = f"in the folder “{portable.plain(str(self.folder))}”"
+            raise TransferError(f"A folder named “{name}” is in the way {where}. Choose another folder")
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
-            target = os.path.join(self.folder, name)
-            if os.path.isdir(target):
-                raise TransferError(f"A folder named “{name}” is in the way")
             self.take_name()
             portable.replace(self.path, target, wait)
             return target

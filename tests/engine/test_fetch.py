@@ -791,7 +791,7 @@ def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server
     url = server.add("/a.bin", body=DATA, etag=None, last_modified=None)
     transfer = fetch.transfer(new_job(url, tmp_path, if_exists=IfExists.OVERWRITE))
     (tmp_path / "a.bin").mkdir()
-    assert failed(fetch.run(transfer)) == "A folder named “a.bin” is in the way"
+    assert "A folder named “a.bin” is in the way" in failed(fetch.run(transfer))
     (tmp_path / "a.bin").rmdir()
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert len(server.requests) == 1
@@ -971,6 +971,28 @@ def test_skip_where_the_name_was_taken_meanwhile(fetch: Fetcher, server: Server,
     assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "a.bin"
     assert (tmp_path / "a.bin").read_text() == "mine"
     assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.SKIP, IfExists.UPDATE, IfExists.OVERWRITE])
+def test_a_folder_of_the_name_that_the_link_suggests_is_not_the_file(
+    fetch: Fetcher, server: Server, tmp_path: Path, if_exists: IfExists
+) -> None:
+    """That of an archive which was unpacked, say."""
+    (tmp_path / "rock").mkdir()
+    disposition = {"Content-Disposition": "attachment; filename=rock.zip"}
+    url = server.add("/rock", body=DATA, headers=disposition)
+    assert finished(fetch(url, tmp_path, if_exists=if_exists)) == tmp_path / "rock.zip"
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.SKIP, IfExists.UPDATE, IfExists.OVERWRITE])
+def test_a_folder_of_the_files_name_is_said_to_be_in_the_way(
+    fetch: Fetcher, server: Server, tmp_path: Path, if_exists: IfExists
+) -> None:
+    (tmp_path / "a.bin").mkdir()
+    url = server.add("/a.bin", body=DATA)
+    error = failed(fetch(url, tmp_path, if_exists=if_exists))
+    assert error == f"A folder named “a.bin” is in the way in the folder “{tmp_path}”. Choose another folder"
+    assert (tmp_path / "a.bin").is_dir()
 
 
 def test_update_fetches_only_what_changed(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
