@@ -124,6 +124,7 @@ def test_a_folder_that_is_not_absolute_is_a_sentence(
 def test_a_folder_beside_a_file_that_is_not_saved_is_a_sentence(
     extension: Extension, server: Server, working_directory: Path, text: str
 ) -> None:
+    bpy.ops.wm.read_homefile(use_empty=True)  # another test may have saved one
     with pytest.raises(RuntimeError, match=r"Save the \.blend file first"):
         start(server, text)
     assert list(working_directory.iterdir()) == []
