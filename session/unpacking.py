@@ -23,6 +23,7 @@ FILES = 50_000  # in an archive, at most
 INDEX_SIZE = 16 << 20  # bytes of the list of its files, at most; it is read at once
 RATIO = 200  # what its bytes may become; no archive of models or textures comes near
 SMALL = 64 << 20  # bytes that are no bomb, whatever the ratio
+APPLE_DOUBLE = "._"  # before a name, where a Mac keeps its notes of the file (RFC 1740, appendix A)
 LEFT_OUT = frozenset(("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"))  # systems' own notes
 
 
@@ -95,7 +96,7 @@ def _parts(entry: zipfile.ZipInfo) -> list[str]:
     parts = path.split("/")
     if path.startswith("/") or path[1:2] == ":" or ".." in parts:
         raise ImportProblem("The archive holds a file that would leave its folder, and was not unpacked")
-    if not parts[-1] or kind == stat.S_IFDIR or LEFT_OUT & set(parts):
+    if not parts[-1] or kind == stat.S_IFDIR or LEFT_OUT & set(parts) or parts[-1].startswith(APPLE_DOUBLE):
         return []
     return [names.safe(part) or "_" for part in parts if part not in ("", ".")]
 

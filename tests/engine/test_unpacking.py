@@ -54,6 +54,7 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_systems_add_is_left_out(tmp_path: Path) -> None:
     files = {"__MACOSX/._rock.obj": b"", "a/.DS_Store": b"", "Thumbs.db": b"", "a\\rock.obj": b"v"}
+    files |= {"._a": b"", "a/._rock.obj": b""}
     assert below(unpacked(archive(tmp_path / "rocks.zip", files))) == {"a/rock.obj": b"v"}
 
 
