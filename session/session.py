@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Unpack
 
 from ..transfer import names
@@ -126,8 +127,15 @@ class Session(Queue):
         self.drop(*old_rows)
         for old in old_rows:
             self.tally.forget(old.uid)
-        self.store.folders.use(directory, [row.url for row in rows if row.uid])
+        self._use(directory, [row.url for row in rows if row.uid])
         return rows
+
+    def _use(self, directory: str, urls: list[str]) -> None:
+        """Links are downloaded to a folder: what was to go of them stays."""
+        self.store.folders.use(directory, urls)
+        if self._doomed:
+            wanted = {names.part_name(url, directory) for url in urls}
+            self._doomed = [place for place in self._doomed if place[1] not in wanted]
 
     def _activate(self, rows: list[Download]) -> None:
         """Have the first one that will be in the list be the active one there."""
@@ -188,8 +196,7 @@ class Session(Queue):
     def _delete_doomed(self) -> None:
         """Once more; after a run no worker of ours has any of them."""
         for directory, name in self._doomed:
-            if not any(name in records.part_names(row) for row in self._unfinished(directory)):
-                discard_leftover(directory, name)
+            discard_leftover(directory, name)
         there = [place for place in self._doomed if os.path.lexists(os.path.join(*place))]
         self._doomed = there if self.run else []
 
@@ -299,19 +306,14 @@ class Session(Queue):
             self._go_on_with_more(row, old)
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
         row.error = row.note = ""
-        self.store.folders.use(row.directory, [link.url])
+        self._use(row.directory, [link.url])
         self.mirror.relink(row)
         self.changed(row)
 
     def _go_on_with_more(self, row: Download, old: str) -> None:
         """Of the partial files of two links that a row has had: the last one may have led to another file."""
-
-        def received(name: str) -> int:
-            left = leftover(row.directory, name)
-            return left.received if left else 0
-
         earlier = row.partial
-        if earlier and received(earlier) > received(old):
+        if earlier and _received(row, earlier) > _received(row, old):
             old, row.partial = earlier, old
         self._discard_earlier(row)
         row.partial = old
@@ -327,12 +329,16 @@ class Session(Queue):
         if any(other.url == row.url and other is not row for other in self._unfinished(directory)):
             raise TransferError("This link is in the list for that folder already")
         prepare_folder(directory)
+        if _is_same(row.directory, directory):
+            self.queue(row)
+            return
         there = [name for name in records.part_names(row) if row.has_file(name)]
-        moved = next((name for name in there[::-1] if move_leftover(row.directory, directory, name)), "")
+        there.sort(key=partial(_received, row), reverse=True)
+        moved = next((name for name in there if move_leftover(row.directory, directory, name)), "")
         if self.host:  # after that: it would open the file again, to make all of it durable
             self.host.forget(row.uid)
         self.store.folders.remove(row.directory, there)
-        self.store.folders.use(directory, [row.url])
+        self._use(directory, [row.url])
         self.rows.change_folder(row, directory)
         row.partial = moved
         if not moved:
@@ -496,6 +502,20 @@ class Session(Queue):
         self.store.close()
         self.mirror.clear()
         self.on_closed()
+
+
+def _received(row: Download, name: str) -> int:
+    """The bytes in a partial file of a row."""
+    left = leftover(row.directory, name)
+    return left.received if left else 0
+
+
+def _is_same(directory: str, other: str) -> bool:
+    """Whether these are two names of one folder."""
+    try:
+        return os.path.samefile(directory, other)
+    except OSError:  # one is gone
+        return False
 
 
 def _nobody(row: Download) -> None:

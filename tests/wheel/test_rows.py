@@ -286,6 +286,24 @@ def test_a_part_that_was_to_go_stays_for_a_new_row(rows: List, monkeypatch: pyte
     monkeypatch.undo()
 
 
+def test_a_part_that_cannot_go_yet_costs_no_look_at_the_list(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, *_ = rows.add(*(f"https://files.example/{number}.bin" for number in range(100)))
+    portable = importlib.import_module(f"{rows.package}.transfer.portable")
+    fd = portable.open_file(rows.folder / rows.leave_part(row.url), os.O_RDWR)
+    assert portable.lock_file(fd)
+    monkeypatch.setattr(rows.session, "run", Run())
+    rows.session.remove(row, delete=True)
+    named = []
+    monkeypatch.setattr(rows.names, "part_name", lambda *args: named.append(args) or "")
+    rows.session.keep(0.0)
+    os.close(fd)
+    rows.session.keep(0.0)
+    assert (rows.files(), named) == ([], [])
+    monkeypatch.undo()
+
+
 def test_the_earlier_part_is_not_taken_from_another_row(rows: List) -> None:
     (row,) = rows.add(URL)
     first = rows.leave_part()
@@ -567,6 +585,38 @@ def test_a_failed_download_takes_what_it_received_into_another_folder(rows: List
     assert rows.files() == []
     assert sorted(path.name for path in other.iterdir()) == [part, f"{part}.json"]
     assert rows.session.job(row).partial == part
+
+
+@pytest.mark.parametrize("is_alias", [False, True])
+def test_the_folder_that_it_is_in_already_is_tried_again(
+    rows: List, tmp_path: Path, *, is_alias: bool
+) -> None:
+    (row,) = rows.add(URL)
+    parts = [rows.leave_part()]
+    rows.replace(row, NEW)
+    parts.append(rows.leave_part(NEW))
+    rows.session.put(row, type(row.status).FAILED)
+    alias = tmp_path / "alias"
+    alias.symlink_to(rows.folder)
+    rows.session.change_folder(row, str(alias if is_alias else rows.folder))
+    assert (row.status.value, row.partial, row.directory) == ("QUEUED", parts[0], str(rows.folder))
+    assert rows.files() == sorted(parts)
+    rows.session.remove(row, delete=True)
+    assert rows.files() == []
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 10), (10, 20)])
+def test_of_the_parts_of_two_links_the_one_with_more_moves_into_another_folder(
+    rows: List, tmp_path: Path, first: int, second: int
+) -> None:
+    (row,) = rows.add(URL)
+    parts = {first: rows.leave_part(count=first)}
+    rows.replace(row, NEW)
+    parts[second] = rows.leave_part(NEW, count=second)
+    rows.session.put(row, type(row.status).FAILED)
+    rows.session.change_folder(row, str(tmp_path / "other"))
+    assert row.partial == parts[20]
+    assert (tmp_path / "other" / row.partial).stat().st_size == 20
 
 
 def test_what_a_worker_let_go_of_moves_before_it_is_made_durable_where_it_was(
