@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1000  # rows added, and as many that changed, that whoever asks for it has copied at once
 IN_A_TICK = 200  # likewise in each tick, so that 10,000 do not hold the window up: some 3 ms
 GAP = 100  # places that it is cheaper to pass over than to begin anew: to find a place takes a walk to it
+MOVES = 4  # ticks until how far rows are is copied again: ten times a second, as often as it is drawn
 FAR = 5  # rows that a list shows
 SHOWN = 1 << 30  # `UIList.bitflag_filter_item`
 
@@ -36,6 +37,8 @@ class Mirror:
         self._rows = rows
         self._index: dict[int, int] = {}  # of each uid in `items`
         self._changed: set[int] = set()
+        self._moved: set[int] = set()  # likewise, of those of which only the progress changed
+        self._ticks = 0  # since that was copied
         self._is_ordered = False  # rows may be there from before the add-on was disabled
         self._redraws = Redraws(rows, tally)
         self._fields: dict[str, str] = {}
@@ -49,6 +52,11 @@ class Mirror:
     def touch(self, uid: int) -> None:
         """A row has changed."""
         self._changed.add(uid)
+        self.is_stale = True
+
+    def touch_progress(self, uid: int) -> None:
+        """A row that runs has got on."""
+        self._moved.add(uid)
         self.is_stale = True
 
     def reorder(self) -> None:
@@ -96,17 +104,21 @@ class Mirror:
 
     def tick(self, now: float) -> None:
         """`flush` for whoever does it all the time."""
-        self.flush(IN_A_TICK, pause=self._redraws.tick(now))
+        self._ticks = (self._ticks + 1) % MOVES
+        self.flush(IN_A_TICK, pause=self._redraws.tick(now), with_moves=not self._ticks)
 
-    def flush(self, most: int | None = AT_ONCE, *, pause: float = 0.0) -> None:
+    def flush(self, most: int | None = AT_ONCE, *, pause: float = 0.0, with_moves: bool = True) -> None:
         """Copy what changed, of `most` rows or all, and have it drawn once `pause` is over.
 
-        Cheap when nothing did.
+        Cheap when nothing did. `with_moves`: also how far rows are that only got on.
         """
         if not (self.is_stale or self._redraws.is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
+        if with_moves:
+            self._changed |= self._moved
+            self._moved.clear()
         self._copy_changed(state, most)
         self._append(state, most)
         self._keep_in_sight(state)
@@ -154,7 +166,7 @@ class Mirror:
         for row in rows:
             self._index[row.uid] = len(state.items)
             _fill(state.items.add(), row)
-        self.is_stale = bool(self._changed) or len(self._index) < len(self._rows)
+        self.is_stale = bool(self._changed or self._moved) or len(self._index) < len(self._rows)
 
     # -- What the list shows.
 

@@ -369,7 +369,7 @@ class Session(Queue):
 
     def moved(self, row: Download) -> None:
         super().moved(row)
-        self.mirror.touch(row.uid)
+        self.mirror.touch_progress(row.uid)
 
     def concluded(self, row: Download, outcome: Outcome, intent: Intent) -> None:
         if intent.link and isinstance(outcome, (Halted, Failed)):
