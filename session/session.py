@@ -428,6 +428,7 @@ class Session(Queue):
         self.mirror.flush()
 
     def file_closing(self) -> None:
+        self.take_in()  # what they bring was asked for in this file
         self.mirror.remember_fields()
 
     def file_opened(self) -> None:

@@ -29,9 +29,11 @@ class Adding:
         self._if_exists = importlib.import_module(f"{package}.transfer.job").IfExists.RENAME
         self.folder = str(folder)
 
+        self.when_done = "NOTHING"
+
     @property
     def options(self) -> dict[str, Any]:
-        return {"if_exists": self._if_exists, "when_done": "NOTHING"}
+        return {"if_exists": self._if_exists, "when_done": self.when_done}
 
     @property
     def urls(self) -> list[str]:
@@ -71,6 +73,19 @@ def test_the_first_thousand_come_at_once_and_the_others_in_their_order(adding: A
     assert adding.urls == many()
     assert not adding.session.intake.is_waiting
     assert adding.session.take_in() == []
+
+
+def test_nothing_lands_in_a_file_that_was_opened_before_its_link_came(
+    adding: Adding, extension: Extension
+) -> None:
+    adding.when_done = "IMPORT"
+    adding.click(many(AT_ONCE + 1))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    adding.session.take_in()
+    *_, last = adding.session.rows
+    job = importlib.import_module(f"{extension.package}.transfer.job")
+    adding.session.ended(last.uid, job.Finished(filepath="/gone/a.blend", size=1))
+    assert "another .blend file has been opened since" in last.note
 
 
 def test_what_waits_is_no_end_of_a_run(adding: Adding) -> None:
