@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 LOOK = 0.05  # seconds between two looks whether Blender is ready
 PATIENCE = 30.0  # seconds that a file waits for it
 AT_ONCE = 0.02  # seconds of unpacking between two redraws
+GONE = "The file is not there any more. Copy its link and download it again"
 ELSEWHERE = "Not imported: another .blend file has been opened since. Press Import to have it in this one"
 UNFORESEEN = "Not imported: something unforeseen went wrong. Try File > Import"
 
@@ -104,8 +105,9 @@ class Importing:
 
         :raises ImportProblem: why that cannot be, in a sentence.
         """
-        if not os.path.isfile(row.filepath):
-            raise ImportProblem("The file is not there any more. Copy its link and download it again")
+        if row.is_unfinished:
+            raise ImportProblem("It is not downloaded yet")
+        _check_there(row.filepath)
         if not importers.can_import(row.filepath):
             raise ImportProblem(importers.no_importer(row.filepath))
         if obstacle := _obstacle(minds_tools=False):
@@ -129,6 +131,7 @@ class Importing:
     def _steps(self, row: Download, is_imported: bool) -> Iterator[str]:
         """Unpack an archive that is to be imported, and put assets into the catalog that was chosen."""
         path = row.filepath
+        _check_there(path)
         if is_imported and _is_archive(row):
             self._say(row, "Unpacking")
             path = yield from self._unpack(path)
@@ -230,6 +233,7 @@ class Importing:
         try:
             for path in pending.steps or ():
                 pending.path = path or pending.path
+            _check_there(pending.path)
             with _place(pending.collection or 0) as collection:
                 importers.bring_in(pending.path, collection, link=link)
         except ImportProblem:
@@ -289,6 +293,12 @@ class Importing:
             else:
                 self._drop(pending)
                 self._say(pending.row, ELSEWHERE)
+
+
+def _check_there(path: str) -> None:
+    """Somebody may have moved a file while it waited to be imported."""
+    if not os.path.isfile(path):
+        raise ImportProblem(GONE)
 
 
 def _is_archive(row: Download) -> bool:

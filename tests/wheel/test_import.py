@@ -458,6 +458,20 @@ def test_a_file_that_is_gone_says_so(served: Callable[..., Any]) -> None:
         bpy.ops.downloads.import_file(uid=row.uid)
 
 
+@pytest.mark.parametrize("name", ["rock.blend", "rock.obj", "rock.png", "rock.zip"])
+def test_a_file_that_goes_while_it_waits_says_so(extension: Extension, tmp_path: Path, name: str) -> None:
+    session = importlib.import_module(f"{extension.package}.session").current()
+    transfer = f"{extension.package}.transfer"
+    job, names = (importlib.import_module(f"{transfer}.{room}") for room in ("job", "names"))
+    links, _ = names.parse_links(f"https://files.example/{name}")
+    (row,) = session.add(links, directory=str(tmp_path), when_done="IMPORT")
+    with pytest.raises(RuntimeError, match="not downloaded yet"):
+        bpy.ops.downloads.import_file(uid=row.uid)
+    session.ended(row.uid, job.Finished(filepath=str(tmp_path / name), size=1))
+    session.remove(row, delete=True)
+    assert row.note == "The file is not there any more. Copy its link and download it again"
+
+
 # -- Archives.
 
 
