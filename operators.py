@@ -118,6 +118,8 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def execute(self, context: Any) -> set[str]:
         if self._has_dialog and not peek():
             return {"CANCELLED"}  # the add-on was disabled while it was open
+        if self._is_invoked and not (self._has_dialog or self.urls.strip()):
+            return self.begin(context)  # for what is in the list, which knows where its files go
         try:
             options = self._options()
         except job.TransferError as error:

@@ -284,6 +284,27 @@ def test_file_load(downloads: Downloads, server: Server, saved: None, load: str)
     check_nothing_twice(downloads, server)
 
 
+def test_a_run_goes_on_where_new_links_would_have_no_folder(downloads: Downloads, server: Server) -> None:
+    """The preferences say that files go beside the .blend file, and the one that is open now is not saved."""
+    _, gate = start_held(downloads, server)
+    preferences = f"bpy.context.preferences.addons[{MODULE!r}].preferences"
+    downloads.b.run(f"{preferences}.directory = '//'")
+    try:
+        downloads.b.run(f"with in_view3d(): {LOADS['new']}")
+        downloads.wait("RUNNING")
+        downloads.act("pause")
+        downloads.wait("PAUSED")
+        downloads.wait_over()
+        downloads.act("resume")
+        downloads.wait("RUNNING")
+    finally:
+        downloads.b.run(f"{preferences}.directory = ''")
+    gate.open()
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    check_files(downloads, "held.bin")
+
+
 def test_a_file_load_and_a_script_that_clears_the_copy_change_no_row(
     downloads: Downloads, server: Server
 ) -> None:
