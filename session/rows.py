@@ -6,9 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
+from itertools import count
 
 from ..workers import Download, Status
 
+_uids = count(1)
 _key = os.path.normcase  # Windows: a folder that is written in another case is the same one
 
 
@@ -25,7 +27,6 @@ class Rows:
         self._rows: list[Download] = []
         self._by_uid: dict[int, Download] = {}
         self._by_folder: dict[str, dict[int, Download]] = {}
-        self._last_uid = 0
         self._queued: dict[int, Download] = {}  # derived: the rows that are QUEUED
         self._queue_is_sorted = True
 
@@ -74,9 +75,8 @@ class Rows:
     # -- Changes.
 
     def new_uid(self) -> int:
-        """A number that no row ever had while Blender lives."""
-        self._last_uid += 1
-        return self._last_uid
+        """A number that no row ever had while Blender lives, also before the add-on was disabled."""
+        return next(_uids)
 
     def append(self, row: Download) -> None:
         """Put a record at the end, as it is."""

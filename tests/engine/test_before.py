@@ -227,7 +227,7 @@ def download(rows: Rows, url: str, folder: Path, status: Status, received: int =
     uid = rows.new_uid()
     rows.append(Download(uid=uid, url=url, directory=str(folder), status=status, progress=progress))
     if status is Status.RUNNING:
-        rows.put(rows.at(uid - 1), status)
+        rows.put(rows.find(uid), status)
 
 
 @pytest.mark.parametrize("state", [Status.RUNNING, Status.QUEUED])

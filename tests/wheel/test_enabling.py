@@ -103,6 +103,19 @@ def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_e
     check_nothing_left(extension)
 
 
+def test_no_row_has_the_number_of_one_from_before_the_addon_was_disabled(
+    extension: Extension, tmp_path: Path
+) -> None:
+    """A script may know that yet."""
+    uids = []
+    for _ in range(2):
+        check_works(tmp_path)
+        uids.append(bpy.context.window_manager.downloads.items[-1].uid)
+        extension.disable()
+        extension.enable()
+    assert uids[0] < uids[1]
+
+
 ROOMS = ("operators", "session.state", "session.watch", "ui")
 
 

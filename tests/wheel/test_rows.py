@@ -551,7 +551,7 @@ def test_a_leftover_that_a_download_has_taken_up_is_not_deleted(rows: List) -> N
 @pytest.mark.parametrize("how", ["EXEC_DEFAULT", "INVOKE_DEFAULT"])
 def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, how: str) -> None:
     with pytest.raises(RuntimeError) as caught:
-        getattr(bpy.ops.downloads, operator)(how, uid=99)
+        getattr(bpy.ops.downloads, operator)(how, uid=999_999)
     assert str(caught.value).count("There is no such download") == 1
 
 
