@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..transfer import names, part, portable
-from ..transfer.disk import PRIVATE, noted, read_regular, write_atomically
+from ..transfer.disk import NO_FILE, PRIVATE, noted, read_regular, write_atomically
 from ..transfer.job import Have
 from ..workers import Download, Host, Status
 from . import records
@@ -245,8 +245,10 @@ class Store:
         except FileNotFoundError:  # adopted by another Blender just now
             _unlock(lock, path.with_suffix(".lock"))
             return []
-        except (OSError, ValueError):
-            _set_aside(path)
+        except (OSError, ValueError) as error:
+            may_be_right = isinstance(error, OSError) and error.errno not in NO_FILE
+            if is_own or not may_be_right:  # else the next Blender may read it
+                _set_aside(path)
             _unlock(lock, path.with_suffix(".lock"))
             return []
         if bad:

@@ -381,6 +381,20 @@ def test_an_unreadable_list_is_set_aside_with_a_sentence(
         assert not os.path.lexists(user_folder / "queue-7.json")
 
 
+def test_a_list_that_the_disk_does_not_give_just_now_is_there_for_the_next_blender(
+    new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
+
+    def fail(path: Path, most: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "read_regular", fail)
+        assert adopt(new_store()) == []
+    assert adopt(new_store()) == [row(1).url]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unreadable_list_of_our_own_number_is_in_nobodys_way(
     new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
