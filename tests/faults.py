@@ -958,7 +958,9 @@ def _statuses() -> Iterator[Fault]:
         yield fails(f"status {code}", error(code), status(code))
     for code in (202, 408, 425, 429, 500, 502, 503, 504, 520, 522, 524):
         yield from both(f"status {code}", error(code) + TRIED, status(code))
-    yield whole("status 203", status=203)
+    for code in (201, 203, 218, 226, 299):
+        yield whole(f"status {code}", status=code)
+        yield resumed(f"status {code}, the range ignored", ignore_range, status=code)
     yield fails("status 101", error(101), raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"))
     for name, line in {
         "of four digits": "HTTP/1.1 2000 OK",

@@ -79,7 +79,7 @@ class Look:
             head = Head.of(answer)
             if headers and head.status in answers.NO_RANGES:
                 return None
-            if head.status not in (200, 203, 206):
+            if head.status not in answers.BRINGING:
                 raise answers.refusal(head)
             seen = self._seen(head)
             return self._listing(seen, head, answer, control, buffer) if self._most else seen

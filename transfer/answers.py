@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from .part import Received
 
 REDIRECTS = (300, 301, 302, 303, 307, 308)
-_WHOLE = (200, 203)
+WHOLE = frozenset(range(200, 300)) - {202, 204, 205, 206, 207}
+"""What brings all of a file: one that nobody knows means as much as 200 (RFC 9110, section 15)."""
+BRINGING = WHOLE | {206}
+"""What brings a file, or some of it."""
 NO_RANGES = (400, 405, 412, 416, 501)
 """What servers say that do not like to be asked for a range, but may give the whole file."""
 
@@ -106,7 +110,7 @@ class Head:
     @cached_property
     def is_part(self) -> bool:
         """Whether it brings a range. Some servers say 200 there, as if it were the whole file."""
-        if self.status not in _WHOLE or not (span := self.span):
+        if self.status not in WHOLE or not (span := self.span):
             return self.status == 206
         start, end, size = span
         return self.length == end - start and (start > 0 or (size or 0) > end)
@@ -195,7 +199,7 @@ def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: b
         return Verdict.UNCHANGED
     if head.is_part:
         raise TransferError(_PART)
-    if status not in _WHOLE:
+    if status not in WHOLE:
         raise refusal(head)
     if _seems_part(head, asked, known):
         return Verdict.ASK_WHOLE
@@ -264,11 +268,19 @@ def _is_same(head: Head, known: Received, name: str, has_digest: bool) -> bool:
 
 def redirected(url: str, location: str) -> str:
     """The absolute target of a redirect; user and password go along only to the same origin."""
-    target = _quoted(url, location)
+    target = _quoted(url, re.sub(_BEFORE_QUERY, _slashed, location))
     old, new = urlsplit(url), urlsplit(target)
     if old.username is not None and new.username is None and _origin(old) == _origin(new):
         target = target.replace("://", f"://{old.netloc.rpartition('@')[0]}@", 1)
     return target
+
+
+_BEFORE_QUERY = r"\A[^?#]+"
+
+
+def _slashed(match: re.Match[str]) -> str:
+    """As browsers read what servers on Windows write (WHATWG URL, section 4.4)."""
+    return match[0].replace("\\", "/")
 
 
 def _quoted(url: str, location: str) -> str:

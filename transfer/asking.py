@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_REDIRECTS = 20
 _CONDITIONS = {"If-None-Match", "If-Modified-Since"}
-_BRINGING = (200, 203, 206)  # the file, or some of it
 
 
 class Asking:
@@ -80,7 +79,7 @@ class Asking:
         several that have names of their own for the same version.
         """
         answer = _follow(client, control, self._url, headers, check, cookies=self._cookies)
-        if answer.status_code in _BRINGING:
+        if answer.status_code in answers.BRINGING:
             self._cookies = answer.cookies(answer.jar) if "set-cookie" in answer.headers else answer.jar
         return answer
 
@@ -214,7 +213,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
         raise mirror.why("does not answer" if may_pass else "cannot be used") from error
     if answer.status_code in (502, 504):  # it waits for somebody itself
         mirror.stumble()
-    elif answer.status_code not in _BRINGING:  # of which it may cut the body
+    elif answer.status_code not in answers.BRINGING:  # of which it may cut the body
         mirror.stands()
     answer.url = _led(url, answer)
     return answer
@@ -223,7 +222,7 @@ def _ask(mirror: Mirror, client: Client, url: str, headers: Mapping[str, str], c
 def _led(url: str, answer: Answer) -> str:
     """Where a mirror was led that has followed redirects itself: a link may have no name in it."""
     with suppress(TransferError):
-        if answer.status_code in _BRINGING and (found := answer.headers.get("content-location")):
+        if answer.status_code in answers.BRINGING and (found := answer.headers.get("content-location")):
             target = names.resolved(names.quoted(url), found)
             names.check(target)
             return names.quoted(target)
@@ -237,7 +236,7 @@ def _misses(head: Head, asked: Mapping[str, str]) -> str:
     certain what was asked for: the server may have brought what is there of the file.
     """
     wanted, version = asked.get("Range", ""), asked.get("If-Range", "")
-    fitting = {200, 203} | ({206} if wanted else set()) | ({304} if _CONDITIONS & asked.keys() else set())
+    fitting = answers.WHOLE | ({206} if wanted else set()) | ({304} if _CONDITIONS & asked.keys() else set())
     if head.status not in fitting:
         return f"answered {head.status}"
     if version and (head.status != 206 or version not in (head.validator.etag, head.validator.last_modified)):

@@ -364,7 +364,7 @@ class Transfer:
         with _Counted(self._tries, self._segments.lock):
             response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
         try:
-            segment.is_sole |= response.status_code == 200 and client.wants_whole(response)
+            segment.is_sole |= response.status_code in answers.WHOLE and client.wants_whole(response)
             if skipped := self._heed(response, segment, asked):
                 skip(response, client)
             return skipped

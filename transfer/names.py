@@ -298,8 +298,9 @@ _QUOTED = r'"(?:[^"\\]|\\.)*"(?=[\s,]*(?:;|\Z))'
 # Some servers forget the quotes, or to escape those within: up to what can be the next parameter.
 _LENIENT = rf"[^;]*(?:;(?!\s*{_TOKEN}\s*=)[^;]*)*"
 _PARAMETER = rf"(?as)(?:^|;)\s*({_TOKEN})\s*=\s*({_QUOTED}|{_LENIENT})"
-_ENCODED_WORD = r"(?s)=\?.*\?="  # RFC 2047, which has no place in this header
-_CHARSETS = frozenset(("utf-8", "utf8", "iso-8859-1"))  # RFC 8187, section 3.2.1, and its predecessor
+_ENCODED_WORD = r"(?i)=\?[\w-]+(?:\*[\w-]*)?\?[bq]\?[^?]*\?="  # RFC 2047
+# RFC 8187 asks for UTF-8 alone; browsers take whatever pages may be written in.
+_CHARSETS = r"(?i)utf-?8|(?:iso-|windows|koi8|gb|big5|shift_jis|euc-|us-)[\w-]*"
 
 _EXTENSIONS = {
     "application/epub+zip": ".epub",
@@ -450,8 +451,8 @@ def safe(name: str) -> str:
 def from_disposition(header: str) -> str:
     """The name in a ``Content-Disposition`` header (RFC 6266; ``filename*``: RFC 8187).
 
-    Like browsers it takes only the last component of a path, and is lenient about quotes. RFC 2047
-    words are no names. Never raises.
+    Like browsers it takes only the last component of a path, is lenient about quotes, and reads what
+    mail libraries write (RFC 2047), which has no place there. Never raises.
 
     :param header: as `http.client` gives it: bytes read as ISO-8859-1, even if they were UTF-8.
     :return: a safe name, or an empty string.
@@ -542,17 +543,38 @@ def _value(text: str) -> str:
         text = re.sub(r"(?s)\\(.)", r"\1", text[1:-1])
     elif len(text) > 1 and text[0] == text[-1] == "'":  # no quotes by the RFC, but meant so
         text = text[1:-1]
-    return "" if re.fullmatch(_ENCODED_WORD, text) else text.strip('"')
+    return (_decoded(text) if re.search(_ENCODED_WORD, text) else text).strip('"')
+
+
+def _decoded(text: str) -> str:
+    """What encoded words stand for (RFC 2047, section 2); empty if they cannot be read."""
+    from email.errors import HeaderParseError
+    from email.header import decode_header  # for few links
+
+    try:
+        parts: list[tuple[bytes, str | None]] = decode_header(text)
+        texts = [
+            _text(data, charset.partition("*")[0]) if charset else data.decode("raw-unicode-escape")
+            for data, charset in parts
+        ]
+    except (HeaderParseError, ValueError):
+        return ""
+    return "".join(texts) if all(texts) else ""
 
 
 def _extended_value(text: str) -> str:
     """``charset'language'percent-encoded`` (RFC 8187, section 3.2); empty if it is not that."""
     charset, *rest = _value(text).split("'", 2)
-    if len(rest) != 2 or charset.lower() not in _CHARSETS:
+    return _text(unquote_to_bytes(rest[1].encode(errors="replace")), charset) if len(rest) == 2 else ""
+
+
+def _text(data: bytes, charset: str) -> str:
+    """Empty if it cannot be read."""
+    if not re.fullmatch(_CHARSETS, charset):
         return ""
     try:
-        return unquote_to_bytes(rest[1]).decode(charset)
-    except UnicodeError:
+        return data.decode(charset)
+    except (UnicodeError, LookupError):
         return ""
 
 

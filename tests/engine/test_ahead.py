@@ -81,6 +81,14 @@ def test_a_server_that_gives_no_range_tells_all_the_same(
     assert len(server.requests) <= 2
 
 
+@pytest.mark.parametrize("code", [203, 226, 299])
+def test_a_status_that_means_as_much_as_200(
+    driver: Driver, server: Server, tmp_path: Path, code: int
+) -> None:
+    url = server.add("/rock.blend", ignore_range, body=DATA, status=code)
+    assert seen(look(driver, url, tmp_path)).size == 300_000
+
+
 def test_of_a_body_without_an_end_only_the_head_is_taken(
     driver: Driver, server: Server, tmp_path: Path
 ) -> None:

@@ -158,7 +158,7 @@ WHOLES: list[tuple[Asked, Received, dict[str, str], Verdict]] = [
 ]
 
 
-@pytest.mark.parametrize("status", [200, 203])
+@pytest.mark.parametrize("status", [200, 201, 203, 226, 299])
 @pytest.mark.parametrize(("asked", "have", "headers", "expected"), WHOLES)
 def test_the_whole_file(
     status: int, asked: Asked, have: Received, headers: dict[str, str], expected: Verdict
@@ -346,6 +346,11 @@ FROM = "https://me:p%2Fw@files.example:8443/a/b.zip?v=1"
         ("https://files.example/c", "https://files.example/c"),
         ("//files.example/c", "https://files.example/c"),
         ("https://other.example:8443/c", "https://other.example:8443/c"),
+        # Backslashes as browsers read them, but in the query.
+        ("\\d\\c.zip?w=a\\b", "https://me:p%2Fw@files.example:8443/d/c.zip?w=a\\b"),
+        ("d\\c.zip", "https://me:p%2Fw@files.example:8443/a/d/c.zip"),
+        ("https:\\\\other.example\\c", "https://other.example/c"),
+        ("https://other.example\\@files.example:8443/c", "https://other.example/@files.example:8443/c"),
         # As it was written, as far as it may stand so.
         ("https://o.example/%2f%2Fa%20b?x=%2D", "https://o.example/%2f%2Fa%20b?x=%2D"),
         ("https://o.example/a b", "https://o.example/a%20b"),
