@@ -386,6 +386,7 @@ class Session(Queue):
             self.on_finished(row)
             self._discard_earlier(row)
         if intent.status is None:
+            self.tally.forget(row.uid)
             self.drop(row, delete=intent.delete)
 
     def _turned(self, row: Download, outcome: Failed) -> Outcome:

@@ -426,6 +426,22 @@ def let_go(rows: List, row: Any) -> None:
     rows.session.ended(row.uid, rows.halted())
 
 
+@pytest.mark.parametrize("is_added_again", [False, True])
+def test_what_fails_once_it_was_to_leave_the_list_is_no_failure_of_the_run(
+    rows: List, held: Any, *, is_added_again: bool
+) -> None:
+    rows.session.tally.began = 1.0
+    if is_added_again:
+        rows.session.pause(held)
+        rows.add(URL)
+    else:
+        rows.session.remove(held, delete=False)
+    rows.session.run = None
+    rows.session.ended(held.uid, rows._modules["transfer.job"].Failed("Why"))
+    assert held not in rows.session.rows
+    assert rows.session.end_tally().failed == 0
+
+
 class Sparing(Worker):
     """A run that has one row; what it was told of the others when it was to let the workers go."""
 
