@@ -122,6 +122,8 @@ class Session(Queue):
                 continue
             elif old:
                 old_rows.append(old)
+            if old and not old.is_cut:
+                row.partial = old.partial
             row.uid = self.rows.new_uid()
             self.on_asked(row)
         self.drop(*old_rows)

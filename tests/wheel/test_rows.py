@@ -304,6 +304,18 @@ def test_a_part_that_cannot_go_yet_costs_no_look_at_the_list(
     monkeypatch.undo()
 
 
+def test_what_an_earlier_link_received_is_the_new_rows_that_the_old_one_gives_way_to(rows: List) -> None:
+    (row,) = rows.add(URL)
+    part = rows.leave_part()
+    rows.replace(row, NEW)
+    rows.session.pause(row)
+    (new,) = rows.add(NEW)
+    assert new is not row
+    assert rows.session.job(new).partial == part
+    rows.session.remove(new, delete=True)
+    assert rows.files() == []
+
+
 def test_the_earlier_part_is_not_taken_from_another_row(rows: List) -> None:
     (row,) = rows.add(URL)
     first = rows.leave_part()
@@ -541,6 +553,20 @@ def test_a_new_link_comes_too_late_for_what_is_done(rows: List, held: Any, tmp_p
     rows.session.run = None
     rows.session.ended(held.uid, rows.finished(tmp_path / "a.bin"))
     assert (held.url, held.status) == (URL, "FINISHED")
+
+
+def test_what_an_earlier_link_received_is_the_new_rows_once_the_old_one_is_let_go(
+    rows: List, held: Any
+) -> None:
+    (part,) = rows.files()
+    rows.session.run = None
+    rows.replace(held, NEW)
+    rows.session.run = Worker()
+    rows.session.pause(held)
+    rows.add(NEW)
+    let_go(rows, held)
+    (new,) = rows.session.rows
+    assert rows.session.job(new).partial == part
 
 
 def test_a_new_start_takes_what_was_asked_to_stop(rows: List, held: Any) -> None:
