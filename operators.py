@@ -495,9 +495,14 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
     def description(cls, context: Any, properties: Any) -> str:
         return next(text for which, _, text in REMOVED if which == properties.which)
 
+    _asked_of: "frozenset[int] | None" = None
+    """The uids of the rows that a dialog told of: what comes or fails while it is open was not agreed to."""
+
     def invoke(self, context: Any, event: Any) -> set[str]:
         current().take_in()
-        return _ask_about_partial(self, context, self._rows())
+        rows = self._rows()
+        self._asked_of = frozenset(row.uid for row in rows)
+        return _ask_about_partial(self, context, rows)
 
     def draw(self, context: Any) -> None:
         drawing.partial(self, self._rows())
@@ -509,7 +514,8 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return {"FINISHED"}
 
     def _rows(self) -> "list[Download]":
-        return current().rows.of(self.which)
+        rows, asked_of = current().rows.of(self.which), self._asked_of
+        return rows if asked_of is None else [row for row in rows if row.uid in asked_of]
 
 
 class DOWNLOADS_OT_clear(bpy.types.Operator):

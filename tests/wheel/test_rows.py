@@ -619,6 +619,23 @@ def failed(rows: List, url: str = URL) -> Any:
     return row
 
 
+def test_what_fails_while_a_dialog_asks_about_others_stays(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operators = importlib.import_module(f"{rows.package}.operators")
+    monkeypatch.setattr(operators, "_ask_about_partial", lambda *args: {"RUNNING_MODAL"})
+    its_own = vars(operators.DOWNLOADS_OT_remove_all).items()
+    methods = {name: value for name, value in its_own if "bl_" not in name}
+    dialog = type("Dialog", (), {**methods, "which": "FAILED", "delete_partial": True})()
+    failed(rows)
+    dialog.invoke(bpy.context, None)
+    other = failed(rows, "https://files.example/b.bin")
+    part = rows.leave_part(other.url)
+    dialog.execute(bpy.context)
+    assert list(rows.session.rows) == [other]
+    assert rows.files() == [part]
+
+
 def test_a_failed_download_takes_what_it_received_into_another_folder(rows: List, tmp_path: Path) -> None:
     row, other = failed(rows), tmp_path / "other" / "new"
     part = rows.leave_part()
