@@ -97,7 +97,9 @@ class Rows:
             self.counts[row.status] -= 1
             self.running.pop(row.uid, None)
             self._queued.pop(row.uid, None)
-        if rows:
+        if len(rows) == 1:  # most end in their order, and are found at once
+            self._rows.remove(*rows)
+        elif rows:
             self._rows = [row for row in self._rows if row.uid in self._by_uid]
 
     def change_folder(self, row: Download, directory: str) -> None:
