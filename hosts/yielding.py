@@ -109,8 +109,7 @@ class YieldingHost:
 
     def _say(self, uid: int, progress: Progress) -> Progress:
         """With the reason why a download waits."""
-        entry = self._ledger.find(uid)
-        if not entry or progress.phase is not Phase.IDLE:
+        if progress.phase is not Phase.IDLE or not (entry := self._ledger.find(uid)):
             return progress
         if entry.place is _Place.CHILD:
             return replace(progress, text=WAITING)

@@ -592,8 +592,9 @@ def _activity(controls: list[Control], now: float) -> tuple[Phase, float]:
 
     Where one receives, that is what it does, whatever its helpers do.
     """
-    main = max(controls, key=lambda control: control.phase is Phase.BODY, default=None)
-    return main.phase if main else Phase.IDLE, min((control.idle(now) for control in controls), default=0.0)
+    phases = [control.phase for control in controls] or [Phase.IDLE]
+    phase = Phase.BODY if Phase.BODY in phases else phases[0]
+    return phase, min([control.idle(now) for control in controls], default=0.0)
 
 
 # -- The file under its final name.

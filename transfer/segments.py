@@ -164,8 +164,8 @@ class Segments:
     def text(self) -> str:
         """Of what comes, for people, where that is there already: a server without ranges sends it again."""
         with self.lock:
-            is_behind = any(each.is_sole and each.body and not each.counts for each in self._segments)
-        return "catching up" if is_behind else ""
+            sole = [segment for segment in self._segments if segment.is_sole]
+        return "catching up" if any(segment.body and not segment.counts for segment in sole) else ""
 
     # -- Coming and going.
 
