@@ -65,8 +65,8 @@ class Tokens:
         if self._known is None:
             try:
                 self._known = self._read_anew()
-            except TransferError:
-                self._known = {}
+            except TransferError:  # it may be had the next time
+                return {}
         return self._known
 
     def _read_anew(self) -> dict[str, str]:

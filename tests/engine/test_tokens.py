@@ -233,6 +233,21 @@ def test_a_file_that_cannot_be_read_just_now_loses_no_token(
     assert Tokens(lambda: tmp_path).hosts == tokens.hosts == ("a.example",)
 
 
+def test_tokens_that_the_disk_does_not_give_just_now_are_there_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Tokens(lambda: tmp_path).add("example.org", TOKEN)
+    tokens = Tokens(lambda: tmp_path)
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens_module, "read_regular", fail)
+        assert tokens.pairs == ()
+    assert tokens.pairs == (("example.org", TOKEN),)
+
+
 def test_a_folder_that_cannot_be_had_is_a_sentence() -> None:
     def folder() -> Path:
         raise FileNotFoundError
