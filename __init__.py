@@ -33,6 +33,7 @@ def register() -> None:
         session.open_session()
         enabled.callback(session.close_session)
         watch.register(enabled)
+        enabled.callback(watch.remember)
         enabled.timer(_adopt, ADOPT_AFTER)
         ui.register(enabled)
         _enabled = enabled.pop_all()

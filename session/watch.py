@@ -7,6 +7,7 @@ nothing when the operator's class is unregistered or `modal()` raised: a watchdo
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,11 +31,17 @@ WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
 
+Keys = frozenset[tuple[str, str]]  # links and folders
+
+_cut_off: Keys = frozenset()  # what is under way while all add-ons are disabled
+_goes_on: Keys = frozenset()  # what was then
 _waited = False  # for another copy of the engine, the last time
 
 
 def register(enabled: Registered) -> None:
     """Begin to watch."""
+    global _cut_off, _goes_on
+    _goes_on, _cut_off = _cut_off, frozenset()
     _ignore_sigpipe()
     enabled.handler(bpy.app.handlers.load_pre, _load_pre)
     enabled.handler(bpy.app.handlers.load_post, _load_post)
@@ -48,6 +55,44 @@ def _ignore_sigpipe() -> None:
     with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
         if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+
+
+# For a file of another template (File > New > Sculpting), or for preferences, Blender disables all add-ons
+# and enables them again in the same breath.
+
+
+def remember() -> None:
+    """The add-on is being disabled: if all are, perhaps for that moment only."""
+    global _cut_off
+    frame = sys._getframe()
+    while frame.f_back and frame.f_code.co_name != "disable_all":
+        frame = frame.f_back
+    if frame.f_back and (queue := peek()):
+        queue.take_in()
+        under_way = (row for row in queue.rows if row.status in ("QUEUED", "RUNNING"))
+        _cut_off = frozenset((row.url, row.directory) for row in under_way)
+        bpy.app.handlers.load_post.append(_forget)
+        bpy.app.timers.register(_tidy, first_interval=0.0, persistent=True)
+
+
+def cut_off() -> Keys:
+    """What was under way then, where the add-on was enabled again; once."""
+    global _goes_on
+    found, _goes_on = _goes_on, frozenset()
+    return found
+
+
+@persistent
+def _forget(*_: Any) -> None:
+    """Whoever enables the add-on from now on does so by hand."""
+    global _cut_off
+    _cut_off = frozenset()
+
+
+def _tidy() -> None:
+    _forget()
+    with suppress(ValueError):
+        bpy.app.handlers.load_post.remove(_forget)
 
 
 @persistent

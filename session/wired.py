@@ -32,6 +32,7 @@ def adopt() -> float | None:
         return RETRY
     if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
         session.resume_all()
+    session.go_on(watch.cut_off())
     session.mirror.flush()
     if session.wants_run:
         watch.invoke()

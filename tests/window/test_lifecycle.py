@@ -530,6 +530,29 @@ def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
     assert server.requests[-1].range_start == HELD - OVERLAP
 
 
+def test_another_template_disables_the_addon_for_a_moment(rough: Downloads, server: Server) -> None:
+    """What ran goes on, as with any other new file; what somebody had paused stays so."""
+    other, other_gate = hold(server, "other.bin")
+    _, gate = start_held(rough, server, other)
+    other_gate.wait_reached()
+    rough.act("pause", uid=rough.rows()[1].uid)
+    rough.wait("RUNNING", "PAUSED")
+    said = len(rough.b.console)
+    for template in ("Sculpting", ""):
+        rough.b.run("opened = session()")
+        rough.b.run(f"with in_view3d(): bpy.ops.wm.read_homefile(app_template={template!r})")
+        rough.b.wait("session() is not opened and len(session().rows) == 2")
+        rough.wait("RUNNING", "PAUSED")
+    assert OURS not in rough.b.console[said:]
+    gate.open()
+    other_gate.open()
+    rough.wait("FINISHED", "PAUSED")
+    rough.wait_over()
+    rough.act("remove_all", delete_partial=True)
+    check_files(rough, "held.bin")
+    assert rough.b.eval("part('session.watch')._forget in bpy.app.handlers.load_post") is False
+
+
 def test_blender_takes_the_operator_away_after_the_addon_was_disabled(
     rough: Downloads, server: Server
 ) -> None:
