@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .session import current, modal, peek, watch
+from .session import current, is_enabled, modal, peek, watch
 from .session.enabling import Lazy
 from .session.state import BLEND_RELATIVE, CATALOG, IF_EXISTS, WHEN_DONE, catalogs
 
@@ -30,6 +30,7 @@ job = Lazy(".transfer.job", __package__)
 libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
 online = Lazy(".session.online", __package__)
+popup = Lazy(".session.popup", __package__)
 queue = Lazy(".session.queue", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
@@ -280,7 +281,7 @@ class _OnOne(_OnRows):
         raise NotImplementedError
 
     def execute(self, context: Any) -> set[str]:
-        if not (row := self.one(context)):
+        if not (is_enabled() and (row := self.one(context))):
             return {"CANCELLED"}
         try:
             self.act(context, row)
@@ -394,7 +395,8 @@ class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
 
     def draw(self, context: Any) -> None:
-        if row := current().rows.find(self.uid):
+        popup.drawn(context)
+        if (session := peek()) and (row := session.rows.find(self.uid)):
             self.layout.label(text=row.name, translate=False)
         self.layout.use_property_split = True
         self.layout.prop(self, "url")
@@ -454,7 +456,8 @@ class DOWNLOADS_OT_remove(_OnOne, bpy.types.Operator):
         return _ask_about_partial(self, context, [row])
 
     def draw(self, context: Any) -> None:
-        if row := current().rows.find(self.uid):
+        popup.drawn(context)
+        if (session := peek()) and (row := session.rows.find(self.uid)):
             drawing.partial(self, [row])
 
     def act(self, context: Any, row: "Download") -> None:
@@ -505,9 +508,13 @@ class DOWNLOADS_OT_remove_all(bpy.types.Operator):
         return _ask_about_partial(self, context, rows)
 
     def draw(self, context: Any) -> None:
-        drawing.partial(self, self._rows())
+        popup.drawn(context)
+        if peek():
+            drawing.partial(self, self._rows())
 
     def execute(self, context: Any) -> set[str]:
+        if not is_enabled():
+            return {"CANCELLED"}
         current().take_in()
         current().remove(*self._rows(), delete=self.delete_partial)
         current().flush()
@@ -748,12 +755,15 @@ class DOWNLOADS_OT_add_token(bpy.types.Operator):
         return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, confirm_text="Add")
 
     def draw(self, context: Any) -> None:
+        popup.drawn(context)
         self.layout.use_property_split = True
         self.layout.prop(self, "host", placeholder="example.org")
         self.layout.prop(self, "token")
 
     def execute(self, context: Any) -> set[str]:
         token, self.token = self.token, ""  # nothing remembers it
+        if not is_enabled():
+            return {"CANCELLED"}
         try:
             host = settings.tokens.add(self.host, token)
         except job.TransferError as error:
@@ -888,16 +898,19 @@ class DOWNLOADS_OT_paste(bpy.types.Operator):
         return {"FINISHED"}
 
 
-_start = modal.Lingering(DOWNLOADS_OT_start)
+_with_dialogs = modal.Lingering(
+    DOWNLOADS_OT_start,
+    DOWNLOADS_OT_replace_link,
+    DOWNLOADS_OT_remove,
+    DOWNLOADS_OT_remove_all,
+    DOWNLOADS_OT_add_token,
+)
 _CLASSES = (
     DOWNLOADS_OT_cancel,
     DOWNLOADS_OT_pause,
     DOWNLOADS_OT_resume,
     DOWNLOADS_OT_retry,
-    DOWNLOADS_OT_replace_link,
     DOWNLOADS_OT_change_folder,
-    DOWNLOADS_OT_remove,
-    DOWNLOADS_OT_remove_all,
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,
     DOWNLOADS_OT_open_folder,
@@ -909,7 +922,6 @@ _CLASSES = (
     DOWNLOADS_OT_copy_path,
     DOWNLOADS_OT_copy_message,
     DOWNLOADS_OT_show_list,
-    DOWNLOADS_OT_add_token,
     DOWNLOADS_OT_remove_token,
     DOWNLOADS_OT_find_leftovers,
     DOWNLOADS_OT_delete_leftovers,
@@ -921,7 +933,7 @@ _CLASSES = (
 
 def register(enabled: "Registered") -> None:
     """Register the operators."""
-    _start.register(enabled)
+    _with_dialogs.register(enabled)
     enabled.classes(*_CLASSES)
     enabled.command("downloads", _command)
 

@@ -31,6 +31,11 @@ def peek() -> Any:
     return _queue
 
 
+def is_enabled() -> bool:
+    """Whether there may be one: a dialog can outlive its add-on."""
+    return _make is not None
+
+
 def operator() -> tuple[str, str]:
     """The two halves of the name of the operator that a run lives in: ``downloads`` and ``start``."""
     category, _, name = _operator.partition(".")

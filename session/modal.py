@@ -123,10 +123,13 @@ def _going_on() -> Any:
 
 
 class Lingering:
-    """An operator's class, which is registered and unregistered only while no operator of it lives."""
+    """Operators' classes, which are registered and unregistered only while no operator of them lives.
 
-    def __init__(self, cls: type) -> None:
-        self._class = cls
+    Of the first a run is made; all may have a dialog, which they tell `popup` of when it is drawn.
+    """
+
+    def __init__(self, *classes: type) -> None:
+        self._classes = classes
         self._events: list[Any] = []  # timers that make such an event
         self._adding, self._removing = self._add, self._remove  # each one object, by which Blender knows it
 
@@ -143,7 +146,8 @@ class Lingering:
             return None
         if watch.operator_lives():  # of another copy: one from another repository, or before an update
             return LINGER
-        bpy.utils.register_class(self._class)
+        for cls in self._classes:
+            bpy.utils.register_class(cls)
         return None
 
     def _leave(self) -> None:
@@ -158,8 +162,9 @@ class Lingering:
         if watch.operator_lives() or popup.is_open():
             return LINGER
         self._stop_events()
-        with suppress(RuntimeError):  # somebody else has done it
-            bpy.utils.unregister_class(self._class)
+        for cls in self._classes:
+            with suppress(RuntimeError):  # somebody else has done it
+                bpy.utils.unregister_class(cls)
         return None
 
     def _stop_events(self) -> None:

@@ -208,6 +208,25 @@ def test_nobody_asks_any_more_where_the_add_on_is_disabled(
     assert "Traceback" not in b.console
 
 
+@pytest.mark.parametrize("operator", ["replace_link", "remove", "remove_all", "add_token"])
+def test_a_dialog_of_any_operator_outlives_the_add_on(
+    blender_factory: BlenderFactory, server: Server, operator: str
+) -> None:
+    """Blender 4.3 would crash where its class went before."""
+    b = alone(blender_factory)
+    b.run("links, _ = part('transfer.names').parse_links('http://127.0.0.1:1/a.bin')")
+    b.run("progress = part('transfer.job').Progress(received=1)")
+    b.run("(row,) = session().add(links, directory=FOLDER); row.progress = progress; session().pause(row)")
+    b.run("session().flush()")
+    b.run(f"with in_view3d(): bpy.ops.downloads.{operator}('INVOKE_DEFAULT')")
+    b.steps("pause(0.3)")
+    b.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
+    b.steps("move(300, 300)")
+    b.key("RET")
+    b.wait(f"not hasattr(bpy.types, 'DOWNLOADS_OT_{operator}')")
+    assert "Traceback" not in b.console
+
+
 def test_a_dialog_in_each_of_two_windows_keeps_its_operator(
     blender_factory: BlenderFactory, server: Server
 ) -> None:
