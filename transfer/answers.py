@@ -177,9 +177,7 @@ class Verdict(Enum):
     ASK_BARE = auto()
     """The range did not come, it seems only because of If-Range."""
     ASK_WHOLE = auto()
-    """Ranges are refused, or bring nothing."""
-    ASK_ANEW = auto()
-    """It is another version, or nobody can be sure: from zero."""
+    """Ranges are refused, bring nothing, or are of another version, or nobody can be sure."""
 
 
 def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: bool) -> Verdict:
@@ -211,9 +209,11 @@ def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: b
 def _of_range(head: Head, asked: Asked, known: Received, name: str, has_digest: bool) -> Verdict:
     span = head.span
     if not span or span[0] != asked.start or head.is_encoded(name):
-        return Verdict.ASK_ANEW
+        return Verdict.ASK_WHOLE
+    if span[2] is known.size is None and not has_digest:  # nobody says whether it goes on behind the range
+        return Verdict.ASK_WHOLE
     if not _is_of_known(head, asked, known, span[2], has_digest):
-        return Verdict.ASK_ANEW
+        return Verdict.ASK_WHOLE
     is_all_there = known.is_whole or span[2] == asked.new_from  # only the end had not been heard of
     brings_nothing = span[1] <= asked.new_from and not is_all_there
     return Verdict.ASK_WHOLE if brings_nothing else Verdict.RANGE

@@ -15,6 +15,7 @@ PAGE = (
     "The server sent a web page instead of a file; you may need to sign in."
     " Copy the link of the download button there"
 )
+MESSAGE = "The server sent a message instead of the rest of the file. Try later, or get a new link"
 HEAD_SIZE = 1024  # bytes that `judge` wants to see, fewer if the file is shorter
 
 _ZIP = rb"PK(\x03\x04|\x05\x06|\x07\x08)"
@@ -177,6 +178,20 @@ def _is_page(head: bytes, fits: bool, content_type: str) -> bool:
     return is_html(content_type) and not fits and head.lstrip().startswith(b"<")
 
 
+_PAGES = {"text/html": b"<html>", "application/xhtml+xml": b"<html>"}
+_NOTES = {"application/json": b'{"', "application/problem+json": b'{"'}
+_NOTES |= {"application/xml": b"<?xml ", "text/xml": b"<?xml "}
+
+
 def is_html(content_type: str) -> bool:
     """Whether the server says that it is a web page."""
-    return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+    return _type(content_type) in _PAGES
+
+
+def message(content_type: str) -> bytes:
+    """How it begins, if it is of a type in which servers say what went wrong; else empty."""
+    return (_PAGES | _NOTES).get(_type(content_type), b"")
+
+
+def _type(header: str) -> str:
+    return header.partition(";")[0].strip().lower()

@@ -344,10 +344,17 @@ class Transfer:
         if self._is_all_there:
             raise _AskAgain  # the rest was brought meanwhile
 
-    def _forget(self) -> None:
-        """Begin from zero, in the file and in the counters. Raises _NotAlone, _AskAgain where they stay."""
+    def _doubt(self, why: Exception) -> NoReturn:
+        """Ask for the whole file: what is there stays until that shows that it is another one."""
+        self._decide()
+        self._asking.how = Ask.WHOLE
+        raise why
+
+    def _begin_anew(self) -> NoReturn:
+        """From zero, in the file and in the counters. Raises _AskAgain, _NotAlone where they stay."""
         self._decide()
         self._clear()
+        raise _AskAgain
 
     def _clear(self) -> None:
         self.hang_up()
@@ -404,15 +411,11 @@ class Transfer:
                 return None
             case Verdict.UNCHANGED:
                 self._part.discard()
-                known = self.job.have.name if self.job.have else self.name
-                return _skipped(self.job, known, "Not changed on the server")
+                return _skipped(self.job, _old_name(self.job, self.name), "Not changed on the server")
             case Verdict.ASK_BARE:
                 self._asking.how = Ask.BARE
             case Verdict.ASK_WHOLE:
-                self._decide()
-                self._asking.how = Ask.WHOLE
-            case Verdict.ASK_ANEW:
-                self._forget()
+                self._doubt(_AskAgain())
             case _:
                 assert_never(verdict)
         raise _AskAgain
@@ -421,7 +424,7 @@ class Transfer:
         """The whole file comes, or as much of its beginning as the server sends at once."""
         self._decide()
         if self.received:
-            _refuse_page(self.name, self._content_type, head.content_type)
+            _refuse_message(self.name, self._content_type, head)
         self.name, self._content_type = name, head.content_type
         if skipped := _already_there(self.job, self.name):
             self._part.discard()
@@ -490,8 +493,7 @@ class Transfer:
         """What the response was to bring, some of which may be somebody else's already."""
         end = segment.offset + len(data)
         if self.size is not None and end > self.size:
-            self._forget()
-            raise TryAgain("The server sent more than it had announced")
+            self._doubt(TryAgain("The server sent more than it had announced"))
         if segment.reach is None or end <= segment.reach:
             return data
         segment.is_overlong = True
@@ -511,7 +513,7 @@ class Transfer:
 
     def _misfit(self, segment: Segment) -> None:
         """It does not fit what is there. Raises _AskAgain, _NotAlone unless it is the one to go by."""
-        if not segment.counts and not segment.is_sole:
+        if not (segment.counts or segment.is_sole) or self._part.file.is_borrowed:
             self._begin_anew()
         self._trust = Trust.ALONE
         main = self._segments.rely_on_one(self.size)
@@ -520,10 +522,6 @@ class Transfer:
             self._begin_anew()
         if main is not segment:
             raise _NotAlone("The server sends something else over one of several connections")
-
-    def _begin_anew(self) -> NoReturn:
-        self._forget()
-        raise _AskAgain
 
     def _count(self, segment: Segment) -> None:
         """See how far it got."""
@@ -604,6 +602,11 @@ def _path(job: Job, name: str) -> str:
     return os.path.join(job.directory, name)
 
 
+def _old_name(job: Job, name: str) -> str:
+    """For UPDATE: what the file is called that is there."""
+    return job.have.name if job.have else name
+
+
 def _skipped(job: Job, name: str, note: str) -> Skipped:
     return Skipped(filepath=_path(job, name), note=note)
 
@@ -622,7 +625,7 @@ def _conditions(job: Job, name: str) -> dict[str, str]:
         return {}
     have = job.have
     try:
-        status = os.stat(portable.reach(_path(job, have.name if have else name)))
+        status = os.stat(portable.reach(_path(job, _old_name(job, name))))
     except OSError:
         return {}
     if not stat.S_ISREG(status.st_mode):
@@ -634,7 +637,7 @@ def _conditions(job: Job, name: str) -> dict[str, str]:
 
 def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Skipped | None:
     """For UPDATE with a digest: not the server tells whether it is the file, but the file itself."""
-    known = job.have.name if job.have else name
+    known = _old_name(job, name)
     if job.if_exists is not IfExists.UPDATE or not job.digest:
         return None
     seen = digest.new_hash(job.digest.algorithm)
@@ -718,12 +721,18 @@ def _range(
     return Asked(segment.offset, new_from, if_range, stop=stop), headers
 
 
-def _refuse_page(name: str, known_type: str | None, content_type: str) -> None:
-    """Give up nothing that was received for a page to sign in. Raises TransferError."""
-    if content.is_html(content_type):
-        content.judge(b"<html>", name, content_type)
-        if known_type is not None and not content.is_html(known_type):
-            raise TransferError(content.PAGE)
+def _refuse_message(name: str, known_type: str | None, head: Head) -> None:
+    """Give up nothing that was received for a page to sign in, or what says that something went wrong.
+
+    Nor for nothing at all, of which the server does not say which version it is. Raises TransferError.
+    """
+    if head.size == 0 and not head.validator:
+        raise TryAgain("The server sent nothing in place of the rest of the file")
+    if not (begins := content.message(head.content_type)):
+        return
+    is_page, remark = content.is_html(head.content_type), content.judge(begins, name, head.content_type)
+    if (remark and not is_page) or (known_type is not None and not content.message(known_type)):
+        raise TransferError(content.PAGE if is_page else content.MESSAGE)
 
 
 def _body(response: Answer, name: str) -> Body:

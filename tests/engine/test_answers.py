@@ -70,39 +70,39 @@ RANGES: list[tuple[Asked, Validator, dict[str, str], Verdict]] = [
     (RANGE, STRONG, span(end=700) | SAID, Verdict.RANGE),
     (RANGE, BY_DATE, span() | SAID_DATE, Verdict.RANGE),
     # Not the one asked for.
-    (RANGE, STRONG, SAID, Verdict.ASK_ANEW),
-    (RANGE, STRONG, span(start=0) | SAID, Verdict.ASK_ANEW),
-    (RANGE, STRONG, span(start=START + 1) | SAID, Verdict.ASK_ANEW),
-    (RANGE, STRONG, {"Content_Range": f"bytes */{SIZE}"}, Verdict.ASK_ANEW),
-    (RANGE, STRONG, {"Content_Range": "lines 500-999/1000"}, Verdict.ASK_ANEW),
-    (RANGE, STRONG, {"Content_Range": "bytes 500-499/1000"}, Verdict.ASK_ANEW),
-    (RANGE, STRONG, span() | {"Content_Encoding": "gzip"}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, SAID, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span(start=0) | SAID, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span(start=START + 1) | SAID, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, {"Content_Range": f"bytes */{SIZE}"}, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, {"Content_Range": "lines 500-999/1000"}, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, {"Content_Range": "bytes 500-499/1000"}, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span() | {"Content_Encoding": "gzip"}, Verdict.ASK_WHOLE),
     # Of another version.
-    (RANGE, STRONG, span(size=SIZE + 1) | SAID, Verdict.ASK_ANEW),
-    (RANGE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_ANEW),
-    (RANGE, STRONG, span() | {"ETag": 'W/"1"'}, Verdict.ASK_ANEW),
-    (RANGE, BY_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_ANEW),
+    (RANGE, STRONG, span(size=SIZE + 1) | SAID, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_WHOLE),
+    (RANGE, STRONG, span() | {"ETag": 'W/"1"'}, Verdict.ASK_WHOLE),
+    (RANGE, BY_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_WHOLE),
     # It brings nothing that is not there.
     (RANGE, STRONG, span(end=KEPT) | SAID, Verdict.ASK_WHOLE),
     (RANGE, STRONG, span(end=KEPT - 1) | SAID, Verdict.ASK_WHOLE),
     # If-Range was left out: an overlap is compared, or the validator is the very same.
     (BARE, STRONG, span(), Verdict.RANGE),
     (BARE, STRONG, span() | SAID, Verdict.RANGE),
-    (BARE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_ANEW),
+    (BARE, STRONG, span() | {"ETag": '"2"'}, Verdict.ASK_WHOLE),
     (APART, STRONG, span(start=700) | SAID, Verdict.RANGE),
-    (APART, STRONG, span(start=700), Verdict.ASK_ANEW),
+    (APART, STRONG, span(start=700), Verdict.ASK_WHOLE),
     # A weak validator takes part in no If-Range: all must be the same, and an overlap is compared.
     (BARE, WEAK, span() | SAID_WEAK, Verdict.RANGE),
-    (BARE, WEAK, span() | {"ETag": 'W/"1"'}, Verdict.ASK_ANEW),
-    (BARE, WEAK, span() | SAID_DATE, Verdict.ASK_ANEW),
-    (BARE, WEAK, span(size="*") | SAID_WEAK, Verdict.ASK_ANEW),
-    (BARE, WEAK, span() | {"ETag": 'W/"2"', "Last_Modified": OLD}, Verdict.ASK_ANEW),
+    (BARE, WEAK, span() | {"ETag": 'W/"1"'}, Verdict.ASK_WHOLE),
+    (BARE, WEAK, span() | SAID_DATE, Verdict.ASK_WHOLE),
+    (BARE, WEAK, span(size="*") | SAID_WEAK, Verdict.ASK_WHOLE),
+    (BARE, WEAK, span() | {"ETag": 'W/"2"', "Last_Modified": OLD}, Verdict.ASK_WHOLE),
     (BARE, WEAK_DATE, span() | SAID_DATE, Verdict.RANGE),
-    (BARE, WEAK_DATE, span(), Verdict.ASK_ANEW),
-    (BARE, WEAK_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_ANEW),
-    (APART, WEAK, span(start=700) | SAID_WEAK, Verdict.ASK_ANEW),
+    (BARE, WEAK_DATE, span(), Verdict.ASK_WHOLE),
+    (BARE, WEAK_DATE, span() | {"Last_Modified": OTHER}, Verdict.ASK_WHOLE),
+    (APART, WEAK, span(start=700) | SAID_WEAK, Verdict.ASK_WHOLE),
     # Nothing proves anything.
-    (BARE, NOTHING, span() | SAID, Verdict.ASK_ANEW),
+    (BARE, NOTHING, span() | SAID, Verdict.ASK_WHOLE),
 ]
 
 
@@ -117,7 +117,7 @@ def test_a_digest_will_show_whether_a_range_belongs_to_the_file(asked: Asked, va
     start = asked.start or 0
     assert verdict(206, asked, known(validator), digest=True, **span(start)) is Verdict.RANGE
     other = span(start, size=SIZE + 1)
-    assert verdict(206, asked, known(validator), digest=True, **other) is Verdict.ASK_ANEW
+    assert verdict(206, asked, known(validator), digest=True, **other) is Verdict.ASK_WHOLE
 
 
 def test_a_range_that_is_labelled_as_encoded_because_the_file_is() -> None:
@@ -257,9 +257,9 @@ def test_a_strong_etag_is_enough_where_dates_differ() -> None:
     said = span() | SAID | {"Last_Modified": OTHER}
     assert verdict(206, BARE, known(Validator('"1"', OLD)), **said) is Verdict.RANGE
     weak = span() | {"ETag": 'W/"1"', "Last_Modified": OTHER}
-    assert verdict(206, BARE, known(WEAK), **weak) is Verdict.ASK_ANEW
+    assert verdict(206, BARE, known(WEAK), **weak) is Verdict.ASK_WHOLE
     other_size = span(size=SIZE + 1) | SAID | {"Last_Modified": OTHER}
-    assert verdict(206, BARE, known(Validator('"1"', OLD)), **other_size) is Verdict.ASK_ANEW
+    assert verdict(206, BARE, known(Validator('"1"', OLD)), **other_size) is Verdict.ASK_WHOLE
 
 
 EXPLAINED = {202, 204, 400, 401, 403, 404, 407, 408, 410, 416, 425, 429, 451, 500, 502, 503, 504, 511}

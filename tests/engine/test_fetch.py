@@ -491,6 +491,46 @@ def test_a_web_page_costs_nothing_that_was_received(
     assert server.requests[-1].range_start == 200_000 - OVERLAP
 
 
+MESSAGES = {
+    "application/json": b'{"error": "try later"}',
+    "application/problem+json; charset=utf-8": b'{"title": "try later"}',
+    "text/xml": b"<Error>try later</Error>",
+    "application/octet-stream": b"",
+}
+
+
+@pytest.mark.parametrize("content_type", MESSAGES)
+@pytest.mark.parametrize("is_new_process", [False, True])
+@pytest.mark.parametrize("name", ["a.blend", "a.obj"])
+def test_a_message_costs_nothing_that_was_received(
+    fetch: Fetcher, server: Server, tmp_path: Path, content_type: str, name: str, is_new_process: bool
+) -> None:
+    """It says 200, as if it were the file."""
+    data = b"BLENDER" + DATA
+    said = status(200, {"Content-Type": content_type}, MESSAGES[content_type])
+    cut, refused = first(1, cut_after(200_000)), at(1, status(403))
+    url = server.add(f"/{name}", cut, refused, body=data, content_type="model/blend")
+    transfer = fetch.transfer(new_job(url, tmp_path))
+    assert "403" in failed(fetch.run(transfer))
+    transfer = fetch.transfer(new_job(url, tmp_path)) if is_new_process else transfer
+    server.add(f"/{name}", said)
+    assert "The server sent" in failed(fetch.run(transfer))
+    assert transfer.received == 200_000
+    server.add(f"/{name}", body=data, content_type="model/blend")
+    assert finished(fetch.run(transfer)).read_bytes() == data
+    assert server.requests[-1].range_start == 200_000 - OVERLAP
+
+
+@pytest.mark.parametrize("name", ["a.gltf", "a.json", "a.svg"])
+def test_a_file_that_is_of_the_type_of_messages_may_change(
+    fetch: Fetcher, server: Server, tmp_path: Path, name: str
+) -> None:
+    kind, new = ("image/svg+xml", b"<svg/>") if name == "a.svg" else ("application/json", b"{}")
+    cut = first(1, cut_after(200_000))
+    url = server.add(f"/{name}", cut, changed(body=new), body=DATA, content_type=kind)
+    assert finished(fetch(url, tmp_path)).read_bytes() == new
+
+
 def test_a_note_for_what_looks_wrong(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     outcome = fetch(server.add("/a.png", body=DATA), tmp_path)
     assert isinstance(outcome, Finished)

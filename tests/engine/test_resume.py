@@ -33,16 +33,19 @@ from server import (
     Server,
     after,
     changed,
+    content_range,
     cut_after,
     cut_before_headers,
     drops_range_when_if_range,
     first,
     garble_at,
     garble_overlap,
+    gzip_body,
     ignore_range,
     ignores_if_range,
     lying_content_range,
     on_range,
+    other_size_on_range,
     pattern,
     short_body,
     stall_after,
@@ -326,7 +329,14 @@ def test_the_second_question_has_no_if_range(fetch: Fetcher, server: Server, tmp
     assert [request.headers["If-Range"] for request in last] == [etag(server), None]
 
 
-WHOLE_ONLY = {str(code): on_range(status(code)) for code in (400, 405, 412, 416, 501)} | {"200": ignore_range}
+WHOLE_ONLY = {str(code): on_range(status(code)) for code in (400, 405, 412, 416, 501)} | {
+    "200": ignore_range,
+    "no Content-Range": content_range(None),
+    "from elsewhere": lying_content_range(),
+    "packed": on_range(gzip_body),
+    "another size": other_size_on_range(),
+    "another version": on_range(ignores_if_range, changed(0)),
+}
 
 
 @pytest.mark.parametrize("fault", WHOLE_ONLY)
@@ -344,6 +354,21 @@ def test_where_ranges_are_refused_what_is_there_stays_and_is_compared(
     server.add("/a.bin", body=DATA)
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
+
+
+def test_a_range_of_who_knows_how_much_does_not_end_the_file(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    """The whole file came in chunks, so its size was never told, and the range is shorter than asked for."""
+
+    def shorter(exchange: Exchange) -> None:
+        start = exchange.request.range_start or 0
+        exchange.request.headers.set("Range", f"bytes={start}-{start + OVERLAP + 5000}")
+        exchange.go_on()
+
+    cut, unknown = first(1, cut_after(KEPT)), content_range("bytes {start}-{last}/*")
+    url = server.add("/a.bin", cut, on_range(unknown, shorter), body=DATA, chunked=True)
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
 def test_looking_at_what_is_there_is_no_time_without_progress(

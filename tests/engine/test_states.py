@@ -18,6 +18,7 @@ from server import (
     drops_range_when_if_range,
     first,
     garble_at,
+    ignore_range,
     lying_content_range,
     on_range,
     pattern,
@@ -80,10 +81,20 @@ ALONE_WITH: dict[str, tuple[tuple[Any, ...], str | None, set[Step]]] = {
     "gives others without If-Range": (
         (CUT, after(1, drops_range_when_if_range, when(is_bare, lying_content_range()))),
         None,
+        {(RANGE, BARE), (BARE, WHOLE), (WHOLE, RANGE)},
+    ),
+    "has another one without If-Range": (
+        (CUT, after(1, drops_range_when_if_range, when(is_bare, ignore_range)), changed(2, body=OTHER)),
+        None,
         {(RANGE, BARE), (BARE, RANGE)},
     ),
-    "gives another one later": (
+    "gives a wrong range later": (
         (CUT, when(lambda e: e.number == 1, cut_after(80_000)), after(2, lying_content_range())),
+        None,
+        {(ONE, SEVERAL), (RANGE, WHOLE), (WHOLE, RANGE)},
+    ),
+    "has another one later": (
+        (CUT, when(lambda e: e.number == 1, cut_after(80_000)), changed(2, body=OTHER)),
         None,
         {(ONE, SEVERAL), (SEVERAL, ONE)},
     ),
