@@ -730,7 +730,8 @@ def _is_ours(status: os.stat_result, path: Path) -> bool:
     if not stat.S_ISREG(status.st_mode):
         raise TransferError(f"“{path.name}” is in the way and is not a file")
     try:
-        return status.st_nlink == 1 and os.path.samestat(status, os.lstat(path))
+        # Some file systems count no names, and say 0.
+        return status.st_nlink < 2 and os.path.samestat(status, os.lstat(path))
     except FileNotFoundError:
         return False
 

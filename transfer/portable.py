@@ -109,7 +109,7 @@ def lock_file(fd: int) -> bool:
     return True
 
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 if sys.platform == "win32":
@@ -313,7 +313,11 @@ def rename_new(
             os.unlink(source)
 
 
-_REFUSES_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+# ENOTSUP: macOS, where that is another number, says so of exFAT.
+_REFUSES_LINKS = (
+    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP),
+    *(errno.ENOSYS, errno.EMLINK, errno.EXDEV),
+)
 
 
 def remove(path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:

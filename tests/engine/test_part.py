@@ -1252,3 +1252,14 @@ def test_a_disk_that_is_really_full(fetch: Fetcher, server: Server, tmp_path: Pa
     finally:
         transfer.close()
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize(("count", "is_ours"), [(0, True), (1, True), (2, False)])
+def test_a_file_is_ours_where_names_are_not_counted_and_is_not_where_it_has_two(
+    tmp_path: Path, count: int, is_ours: bool
+) -> None:
+    path = tmp_path / "a.part"
+    path.touch()
+    fields = list(os.lstat(path))
+    fields[stat.ST_NLINK] = count
+    assert part_module._is_ours(os.stat_result(fields), path) is is_ours
