@@ -255,14 +255,20 @@ def test_what_was_received_stays_when_all_places_of_a_file_are_asked_twice(rows:
     assert (rows.files(), row.partial) == ([part], part)
 
 
-def test_a_part_that_is_being_closed_goes_a_little_later(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+def removed_while_open(rows: List, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A row was removed with its partial file, which a worker has open yet: its descriptor."""
     (row,) = rows.add(URL)
     rows.session.pause(row)
     portable = importlib.import_module(f"{rows.package}.transfer.portable")
-    fd = portable.open_file(rows.folder / rows.leave_part(), os.O_RDWR)
+    fd: int = portable.open_file(rows.folder / rows.leave_part(), os.O_RDWR)
     assert portable.lock_file(fd)
     monkeypatch.setattr(rows.session, "run", Run())
     rows.session.remove(row, delete=True)
+    return fd
+
+
+def test_a_part_that_is_being_closed_goes_a_little_later(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    fd = removed_while_open(rows, monkeypatch)
     rows.session.keep(0.0)
     assert len(rows.files()) == 1
     os.close(fd)
@@ -272,13 +278,7 @@ def test_a_part_that_is_being_closed_goes_a_little_later(rows: List, monkeypatch
 
 
 def test_a_part_that_was_to_go_stays_for_a_new_row(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = rows.add(URL)
-    rows.session.pause(row)
-    portable = importlib.import_module(f"{rows.package}.transfer.portable")
-    fd = portable.open_file(rows.folder / rows.leave_part(), os.O_RDWR)
-    assert portable.lock_file(fd)
-    monkeypatch.setattr(rows.session, "run", Run())
-    rows.session.remove(row, delete=True)
+    fd = removed_while_open(rows, monkeypatch)
     rows.add(URL)
     os.close(fd)
     rows.session.keep(0.0)
