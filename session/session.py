@@ -484,9 +484,9 @@ class Session(Queue):
 
     def go_on(self, cut_off: Collection[tuple[str, str]]) -> None:
         """Put back what Blender paused, and nobody else: rows with these links and folders."""
-        for row in [row for row in self.rows if row.status is Status.PAUSED] if cut_off else ():
-            if (row.url, row.directory) in cut_off:
-                self.queue(row)
+        paused = [row for row in self.rows if row.status is Status.PAUSED]
+        for row in (row for row in paused if (row.url, row.directory) in cut_off):
+            self.queue(row)
 
     def _take_up(self, rows: list[Download]) -> None:
         fresh = records.unknown(rows, self.rows)

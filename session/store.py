@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..transfer import names, part, portable
-from ..transfer.disk import NO_FILE, PRIVATE, noted, read_regular, write_atomically
+from ..transfer.disk import PRIVATE, may_be_right, noted, read_regular, write_atomically
 from ..transfer.job import Have
 from ..workers import Download, Host, Status
 from . import records
@@ -246,8 +246,7 @@ class Store:
             _unlock(lock, path.with_suffix(".lock"))
             return []
         except (OSError, ValueError) as error:
-            may_be_right = isinstance(error, OSError) and error.errno not in NO_FILE
-            if is_own or not may_be_right:  # else the next Blender may read it
+            if is_own or not may_be_right(error):  # else the next Blender may read it
                 _set_aside(path)
             _unlock(lock, path.with_suffix(".lock"))
             return []

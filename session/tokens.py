@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..transfer import portable
-from ..transfer.disk import NO_FILE, PRIVATE, read_regular, write_atomically
+from ..transfer.disk import PRIVATE, may_be_right, read_regular, write_atomically
 from ..transfer.job import TransferError
 
 FILE = "tokens.json"
@@ -78,9 +78,9 @@ class Tokens:
             about = json.loads(read_regular(self._folder() / FILE, FILE_SIZE))
             return {host_of(host): str(token) for host, token in about.items()}
         except OSError as error:
-            if isinstance(error, FileNotFoundError) or error.errno in NO_FILE:
-                return {}
-            raise _unreachable() from error
+            if may_be_right(error):
+                raise _unreachable() from error
+            return {}
         except (ValueError, AttributeError, TypeError, RecursionError, TransferError):
             return {}
 

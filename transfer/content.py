@@ -179,8 +179,13 @@ def _is_page(head: bytes, fits: bool, content_type: str) -> bool:
 
 
 _PAGES = {"text/html": b"<html>", "application/xhtml+xml": b"<html>"}
-_NOTES = {"application/json": b'{"', "application/problem+json": b'{"'}
-_NOTES |= {"application/xml": b"<?xml ", "text/xml": b"<?xml "}
+_MESSAGES = _PAGES | {
+    "application/json": b'{"',
+    "application/problem+json": b'{"',
+    "application/xml": b"<?xml ",
+    "text/xml": b"<?xml ",
+}
+"""Types in which servers say what went wrong, and how that begins."""
 
 
 def is_html(content_type: str) -> bool:
@@ -190,7 +195,7 @@ def is_html(content_type: str) -> bool:
 
 def message(content_type: str) -> bytes:
     """How it begins, if it is of a type in which servers say what went wrong; else empty."""
-    return (_PAGES | _NOTES).get(_type(content_type), b"")
+    return _MESSAGES.get(_type(content_type), b"")
 
 
 def _type(header: str) -> str:

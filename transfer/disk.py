@@ -14,7 +14,7 @@ from .job import TransferError
 
 MODE = 0o666  # less the umask, as for any file that a user saves
 PRIVATE = 0o600  # of files that hold secrets
-NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)  # a link, a socket or a folder is in the place of one
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR)  # nothing, a link, a socket or a folder
 NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; a larger file is not ours
 
 
@@ -59,6 +59,11 @@ def read_regular(path: str | Path, most: int) -> bytes:
             return file.read(status.st_size)
     finally:
         os.close(fd)
+
+
+def may_be_right(error: Exception) -> bool:
+    """Whether a small file that could not be read just now may be had the next time: then it is to stay."""
+    return isinstance(error, OSError) and error.errno not in _NO_FILE
 
 
 def note(path: str, uid: int, file: str) -> None:

@@ -631,8 +631,8 @@ class Part:
         except FileNotFoundError:
             self.received = Received()
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if isinstance(error, OSError) and error.errno not in disk.NO_FILE:
-                raise  # it may be right, and read the next time
+            if disk.may_be_right(error):
+                raise
             self.received, self._has_sidecar = Received(), True
             self._disown()
 

@@ -314,10 +314,7 @@ def rename_new(
 
 
 # ENOTSUP: macOS, where that is another number, says so of exFAT.
-_REFUSES_LINKS = (
-    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP),
-    *(errno.ENOSYS, errno.EMLINK, errno.EXDEV),
-)
+_REFUSES_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 def remove(path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
