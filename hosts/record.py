@@ -47,6 +47,8 @@ class Download:
     """Bytes a second, smoothed."""
     measured: float = 0.0
     """Seconds that it was measured over."""
+    _part: tuple[str, str, str] = field(default=("", "", ""), init=False, repr=False)
+    """The link and the folder that `part` was made of, and it: whole lists are looked through for one."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -57,6 +59,15 @@ class Download:
     def name(self) -> str:
         """What the file is, or will be, called; until that is known, what its link says."""
         return self.progress.name or self.wanted or names.from_url(self.url) or names.FALLBACK
+
+    @property
+    def part(self) -> str:
+        """What its partial file is called, if it has one; of half a link that is another one's."""
+        url, directory, name = self._part
+        if url is not self.url or directory is not self.directory:
+            name = names.part_name(self.url, self.directory)
+            self._part = self.url, self.directory, name
+        return name
 
     @property
     def received(self) -> int:

@@ -61,7 +61,7 @@ class Handle:
         self._is_kept = entries is not None
         self._done, self._progress = done, progress
         self._rows: dict[str, Download] = {}  # by the link that was asked for
-        self._left: dict[int, Download] = {}  # by uid
+        self._left: dict[int, str] = {}  # the links of those that have not ended, by uid
         self._is_waiting = self._is_cancelled = self._is_told = False
         self._complained: set[int] = set()
 
@@ -104,7 +104,7 @@ class Handle:
         self._is_cancelled = True
         if self._is_waiting:  # in `progress`: nothing of it is in the queue
             return
-        for row in list(self._left.values()):
+        for row in self._unfinished():
             if self._queue.leave(row, self):
                 self.gone(row)
             else:
@@ -124,13 +124,16 @@ class Handle:
             return
         self._take(self._queue.add(links, **options))
         if self._is_kept:
-            for row in self._left.values():
+            for row in self._unfinished():
                 self._queue.listen(row, self)
             self._queue.calls.post(self)
 
     def _take(self, rows: list[Download]) -> None:
         self._rows = {row.url: row for row in rows}
-        self._left = {row.uid: row for row in rows if row.status not in ENDED}
+        self._left = {row.uid: row.url for row in rows if row.status not in ENDED}
+
+    def _unfinished(self) -> list[Download]:
+        return [self._rows[url] for url in self._left.values()]
 
     def _wait(self, links: Iterable[names.Link], options: dict[str, Any]) -> None:
         self._is_waiting = True
@@ -157,9 +160,8 @@ class Handle:
 
     def gone(self, row: Download) -> None:
         """See `Listener`; without having ended it counts as cancelled."""
-        if self._left.pop(row.uid, None):
-            for url in [url for url, each in self._rows.items() if each is row]:
-                self._rows[url] = replace(row, status=Status.CANCELLED)
+        if url := self._left.pop(row.uid, None):
+            self._rows[url] = replace(row, status=Status.CANCELLED)
         self._queue.calls.post(self)
 
     def tell(self) -> None:
@@ -235,19 +237,13 @@ def fetch(
     if reason := offline_reason():
         entries, links = [(entry, url, problem or reason) for entry, url, problem in entries], {}
     handle = Handle(current(), entries=entries, done=done, progress=progress)
-    options = {"directory": _folder(folder), "if_exists": IfExists(if_exists)}
-    _begin(handle, links.values(), options, wait=wait or bpy.app.background)
-    return handle
-
-
-def _begin(
-    handle: Handle, links: Iterable[names.Link], options: dict[str, Any], *, wait: bool
-) -> None:
-    handle.begin(links, wait=wait, **options)
+    wait = wait or bpy.app.background
+    handle.begin(links.values(), wait=wait, directory=_folder(folder), if_exists=IfExists(if_exists))
     if wait:
         handle.tell()
     elif current().wants_run:
         watch.invoke()
+    return handle
 
 
 def _folder(folder: str | os.PathLike[str]) -> str:

@@ -183,7 +183,7 @@ def _identity(row: Download) -> tuple[str, str, str]:
 
 def part_names(row: Download) -> tuple[str, ...]:
     """What the partial files of a row are called: its own, and that of an earlier link."""
-    own = () if row.is_cut else (names.part_name(row.url, row.directory),)
+    own = () if row.is_cut else (row.part,)
     return (*own, row.partial) if row.partial else own
 
 

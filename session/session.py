@@ -186,7 +186,7 @@ class Session(Queue):
 
     def _delete_parts(self, row: Download) -> None:
         if not row.is_cut:
-            self._delete(row, names.part_name(row.url, row.directory))
+            self._delete(row, row.part)
         self._discard_earlier(row)
 
     def _delete(self, row: Download, name: str) -> None:
@@ -303,7 +303,7 @@ class Session(Queue):
             self.put(row, Status.QUEUED)
 
     def _relink(self, row: Download, link: names.Link) -> None:
-        old = names.part_name(row.url, row.directory)
+        old = row.part
         if not row.is_cut and old != row.partial and row.has_file(old):
             self._go_on_with_more(row, old)
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0

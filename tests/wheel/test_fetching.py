@@ -193,6 +193,29 @@ def test_nothing_to_fetch_is_told_in_a_window_too(fetching: Any, queue: Any, tmp
     assert calls == [handle]
 
 
+def test_a_row_that_is_removed_is_told_without_a_look_at_all_others(
+    fetching: Any, queue: Any, extension: Extension, tmp_path: Path
+) -> None:
+    names = importlib.import_module(f"{extension.package}.transfer.names")
+    links: dict[str, Any] = {}
+    entries = list(names.read([f"https://files.example/{name}.bin" for name in "abc"], links))
+    handle = fetching.Handle(queue, entries=entries)
+    handle.begin(links.values(), wait=False, directory=str(tmp_path))
+    handle._rows = Unwalked(handle._rows)
+    queue.remove(handle.rows[1], delete=False)
+    assert [result.status for result in handle.results] == ["QUEUED", "CANCELLED", "QUEUED"]
+    handle.cancel()
+    assert [result.status for result in handle.results] == ["CANCELLED"] * 3
+    assert handle.is_done
+
+
+class Unwalked(dict[Any, Any]):
+    """Knows where each is."""
+
+    def items(self) -> Any:
+        raise AssertionError("all were looked at")
+
+
 def test_without_a_window_it_waits_whatever_is_asked(fetching: Any, server: Server, tmp_path: Path) -> None:
     calls: list[Any] = []
     handle = fetching.fetch(server.add("/a.bin", body=DATA), tmp_path, done=calls.append, wait=False)

@@ -335,6 +335,20 @@ def test_the_earlier_part_stays_where_another_row_has_it(rows: List) -> None:
     assert rows.files() == [first]
 
 
+def test_whose_the_earlier_part_is_costs_no_name_for_each_row_again(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, other, *_ = rows.add(*(f"https://files.example/{number}.bin" for number in range(50)))
+    first = rows.leave_part(row.url)
+    rows.replace(row, NEW)
+    rows.session.job(row)
+    named, part_name = [], rows.names.part_name
+    monkeypatch.setattr(rows.names, "part_name", lambda *args: named.append(args) or part_name(*args))
+    assert (rows.session.job(row).partial, named) == (first, [])
+    rows.replace(other, "https://files.example/0.bin")
+    assert (rows.session.job(row).partial, len(named) < 5) == ("", True)
+
+
 def test_what_scripts_see_of_a_replaced_link_has_no_secrets(rows: List) -> None:
     (row,) = rows.add("https://files.example/a.bin?old=secret")
     rows.session.mirror.flush()
