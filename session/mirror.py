@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from ..transfer import names
 from ..workers import Download
 from .redraws import Redraws
 from .state import FIELDS, state_of
@@ -85,12 +84,6 @@ class Mirror:
         state.items.move(index, to)
         self._reindex(state)
         state.active_index = self._index.get(active, 0)
-
-    def relink(self, row: Download) -> None:
-        """A row has another link, which is not looked at again for each change of the others."""
-        state, index = state_of(bpy.context), self._index.get(row.uid)
-        if state and index is not None and index < len(state.items):
-            state.items[index].url = names.shown(row.url)
 
     def _reindex(self, state: Any) -> None:
         rows = self._rows.part(0, len(state.items))
@@ -235,7 +228,6 @@ def _uid_at(state: Any, index: int) -> int:
 
 def _fill(item: Any, row: Download) -> None:
     """Write a row into a copy that is new."""
-    item.uid, item.url = row.uid, names.shown(row.url)
     for name, value in _values(row).items():
         if value != _NEW[name]:
             setattr(item, name, value)
@@ -243,20 +235,19 @@ def _fill(item: Any, row: Download) -> None:
 
 def _copy(row: Download, item: Any) -> None:
     """Write a row into its copy; only what differs, since each write makes Blender look."""
-    if item.uid != row.uid:  # another row's until now; for a new link there is `relink`
-        item.uid, item.url = row.uid, names.shown(row.url)
     for name, value in _values(row).items():
         if getattr(item, name) != value:
             setattr(item, name, value)
 
 
-_NEW = {"name": "", "filepath": "", "status": "QUEUED", "error": "", "note": "", "progress": 0.0}
+_NEW = {"uid": 0, "name": "", "filepath": "", "status": "QUEUED", "error": "", "note": "", "progress": 0.0}
 """What a new copy says."""
 
 
 def _values(row: Download) -> dict[str, object]:
-    """What a copy says of a row, besides what never changes."""
+    """What a copy says of a row; its link is not copied."""
     return {
+        "uid": row.uid,
         "name": row.name,
         "filepath": row.filepath,
         "status": row.status.value,

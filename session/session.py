@@ -309,7 +309,6 @@ class Session(Queue):
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
         row.error = row.note = ""
         self._use(row.directory, [link.url])
-        self.mirror.relink(row)
         self.changed(row)
 
     def _go_on_with_more(self, row: Download, old: str) -> None:
