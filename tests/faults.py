@@ -148,20 +148,20 @@ REFUSED_WITH = {
     425: "The server is not ready yet (425)",
     429: "The server asks for fewer downloads at a time (429)",
     451: "The server may not offer this file for legal reasons (451)",
-    500: "The server has a problem of its own (500)",
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
     511: "This network asks you to sign in first (511). Open any web page in your browser",
-    520: "The server has a problem of its own (520)",
-    522: "The server cannot be reached from the one that speaks for it (522)",
+    **dict.fromkeys((521, 522, 523), "The server cannot be reached from the one that speaks for it ({code})"),
+    **dict.fromkeys((500, 520, 525, 530, 599), "The server has a problem of its own ({code})"),
     524: "The server did not answer the one that speaks for it (524)",
 }
 
 
 def error(code: int) -> str:
     """What is said of a status."""
-    return REFUSED_WITH.get(code, f"The server answered with an error ({code}). {LATER}")
+    text = REFUSED_WITH.get(code, f"The server answered with an error ({code}). {LATER}")
+    return text.replace("{code}", str(code))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -949,14 +949,12 @@ def _statuses() -> Iterator[Fault]:
         505,
         507,
         511,
-        521,
-        523,
-        599,
+        526,
         600,
         999,
     ):
         yield fails(f"status {code}", error(code), status(code))
-    for code in (202, 408, 425, 429, 500, 502, 503, 504, 520, 522, 524):
+    for code in (202, 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 530, 599):
         yield from both(f"status {code}", error(code) + TRIED, status(code))
     for code in (201, 203, 218, 226, 299):
         yield whole(f"status {code}", status=code)
@@ -1115,7 +1113,7 @@ def _encodings() -> Iterator[Fault]:
     yield fails("bare deflate that is none", DAMAGED, coded("deflate", b"\xff" * SIZE))
     for coding in ("br", "zstd", "compress", "nonsense", "gzip, br", "br, gzip", ", ".join(["gzip"] * 6)):
         yield fails(f"encoding {coding}", ENCODED, with_headers({"Content-Encoding": coding}))
-    for word in ("none", "utf-8", "UTF-8", "binary", "aws-chunked", "None, Identity", ","):
+    for word in ("none", "utf-8", "UTF-8", "binary", "base64", "aws-chunked", "None, Identity", ","):
         yield whole(f"no encoding, {word}", with_headers({"Content-Encoding": word}))
         yield resumed(f"no encoding, {word}", with_headers({"Content-Encoding": word}))
     yield whole("encoding identity", with_headers({"Content-Encoding": "identity"}))

@@ -312,13 +312,14 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 
 def refusal(head: Head) -> TransferError:
     """What to say of a status that brings no file."""
-    status = head.status
-    sentence = _REFUSALS.get(status, f"The server answered with an error ({status}). {LATER}")
+    status, passes = head.status, retry.retryable(head.status)
+    unknown = "has a problem of its own ({})" if passes else f"answered with an error ({{}}). {LATER}"
+    sentence = _REFUSALS.get(status, f"The server {unknown}".format(status))
     if any(name in head.headers for name in _CHALLENGED):
         return TransferError(f"The server wants to be sure that a person asks ({status}). Use your browser")
     if status in logins.WANTED:
         sentence = logins.wanted(status, head.url, head.login, head.headers.get("www-authenticate", ""))
-    if not retry.retryable(status):
+    if not passes:
         return TransferError(sentence)
     now = max(time.time(), timestamp(head.headers.get("date", "")) or 0.0)  # its clock may be ahead of ours
     wait = retry.retry_after(head.headers.get("retry-after", ""), now)
@@ -340,12 +341,12 @@ _REFUSALS = {
     425: "The server is not ready yet (425)",
     429: "The server asks for fewer downloads at a time (429)",
     451: "The server may not offer this file for legal reasons (451)",
-    500: "The server has a problem of its own (500)",
     502: "A server on the way has a problem (502)",
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
     511: "This network asks you to sign in first (511). Open any web page in your browser",
-    520: "The server has a problem of its own (520)",
+    521: "The server cannot be reached from the one that speaks for it (521)",
     522: "The server cannot be reached from the one that speaks for it (522)",
+    523: "The server cannot be reached from the one that speaks for it (523)",
     524: "The server did not answer the one that speaks for it (524)",
 }

@@ -106,6 +106,8 @@ _MESSAGE = rb"""(?s)(?:\xef\xbb\xbf)?\s*(?:\{\s*["}]|\[\s*[{"\]]|<\?xml\s|<Error
 # Possessive and atomic: a page full of comments would else cost exponential time.
 _BEFORE_HTML = rb"(?is)(?:\xef\xbb\xbf)?(?>\s+|<!--.*?-->|<\?.*?\?>)*+"
 _TAGS = rb"html|head|body|title|meta|link|script|style|iframe|div|center|table|font|h1|p|a|b|br"
+_WIDE = (b"\xff\xfe", b"\xfe\xff")  # how UTF-16 begins
+_BINARY = rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]"  # in no text (WHATWG MIME Sniffing, section 3)
 _HTML = _BEFORE_HTML + rb"<(?:!doctype\s+html|" + _TAGS + rb")(?:[\s/>]|\Z)"
 
 
@@ -120,11 +122,14 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
     """
     if not head:
         return "The file is empty"
+    if head.startswith(_WIDE):
+        head = head.decode("utf-16", "ignore").encode()
     extension = os.path.splitext(name)[1][1:].lower()
     pattern = _FIRST_BYTES.get(extension)
     fits = pattern is not None and re.match(pattern, head, re.DOTALL) is not None
     is_known = pattern is not None or extension in _NO_FIRST_BYTES
-    if _is_page(head, fits, content_type):
+    may_be_words = pattern is not None or not (is_known or asked)
+    if _is_page(head, content_type, fits=fits, may_be_words=may_be_words):
         if is_known or asked in _FIRST_BYTES or asked in _NO_FIRST_BYTES:
             raise TransferError(PAGE)
         return "" if asked in _MAY_BE_HTML else PAGE_NOTE
@@ -145,7 +150,7 @@ def codings(header: str, name: str) -> list[str]:
     """What was done to a body that has to be undone, first things first (RFC 9110, section 8.4).
 
     Servers use words here that name no coding; they mean nothing. And they say of a .tar.gz that it
-    is gzip, which it is by itself.
+    is gzip, of a .tar.xz that it is xz, which they are by themselves.
 
     :param header: ``Content-Encoding``, empty if there was none.
     :param name: the file's.
@@ -154,8 +159,8 @@ def codings(header: str, name: str) -> list[str]:
     if not header:
         return []
     words = [word.strip().lower().removeprefix("x-") for word in header.split(",")]
-    found = [word for word in words if word not in _NO_CODINGS]
-    if found[:1] == ["gzip"] and name.lower().endswith((".gz", ".tgz", ".svgz")):
+    found = [word for word in words if not re.fullmatch(_NO_CODING, word)]
+    if found and name.lower().endswith(_BY_ITSELF.get(found[0], ())):
         found = found[1:]
     if len(found) > MAX_CODINGS or not _CODINGS.issuperset(found):
         raise TransferError("The server packed the file in a way that Blender cannot open. Use your browser")
@@ -164,18 +169,30 @@ def codings(header: str, name: str) -> list[str]:
 
 MAX_CODINGS = 5  # one around the other, as curl has it
 _CODINGS = frozenset(("gzip", "deflate"))
-_NO_CODINGS = frozenset(
-    # "aws-chunked" is how it was once sent to where it is kept.
-    ("", "identity", "none", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "aws-chunked")
+# Character sets, types, how it was sent in a mail, or ("aws-chunked") once to where it is kept.
+_NO_CODING = (
+    r"|identity|none|no|off|null|undefined|default|raw|text|plain|unicode|binary|[78]bit|base64"
+    r"|(?:aws-)?chunked|(?:text|image|model|application|binary)/.*|(?:charset=)?(?:utf|iso|us|ascii|latin|windows|cp)-?[\w-]*"
 )
+_BY_ITSELF = {
+    "gzip": (".gz", ".tgz", ".svgz"),
+    "bzip2": (".bz2", ".tbz", ".tbz2"),
+    "xz": (".xz", ".txz"),
+    "compress": (".z",),
+    "zstd": (".zst",),
+    "br": (".br",),
+}
+"""Codings by the extensions of files that are so packed."""
 
 
-def _is_page(head: bytes, fits: bool, content_type: str) -> bool:
+def _is_page(head: bytes, content_type: str, *, fits: bool, may_be_words: bool) -> bool:
     """Whether this is HTML (the tags are those of WHATWG's MIME Sniffing, section 7.1)."""
     if re.match(_HTML, head):
         return True
-    # Known only by what the server says: such as a page whose first comment is longer than `head`.
-    return is_html(content_type) and not fits and head.lstrip().startswith(b"<")
+    # Known only by what the server says: such as a page whose first comment is longer than `head`, or, where
+    # no text was to come, nothing but words. Programs say so of what is no text, too.
+    begins = head.lstrip().startswith(b"<") or (may_be_words and not re.search(_BINARY, head))
+    return is_html(content_type) and not fits and begins
 
 
 _PAGES = {"text/html": b"<html>", "application/xhtml+xml": b"<html>"}

@@ -16,10 +16,13 @@ LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128}
 """The algorithms a link may name, with the length of their digests in hexadecimal digits."""
 # "sha256=", "sha-256:", and as subresource integrity has it (W3C SRI, section 3.5) "sha256-".
 _KNOWN = r"(?is)(md5|sha-?(?:1|256|384|512))[=:-](.*)"
-# Whoever writes one of these wants the file to be checked; "#sha256" alone may be a heading of a page.
+# Whoever writes one of these wants the file to be checked, and so does who writes as many digits alone;
+# "#sha256" alone may be a heading of a page.
+_DIGITS = r"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{56}|[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})"
 _UNKNOWN = (
-    r"(?is)(?:sha(?:-?[0-9]|ke)|md-?[0-9]|crc-?[0-9]|blake-?[0-9]|xxh|ripemd|rmd[0-9]|adler|keccak|whirlpool"
-    r"|tiger|checksum|digest|integrity)[\w./-]*[=:].*|sha[0-9]+-[a-z0-9+/]{20,}=*"
+    r"(?is)(?:\w+-)?(?:sha(?:-?[0-9]|ke)|md-?[0-9]|crc-?[0-9]|blake-?[0-9]|b[23](?:sum)?(?=[=:])|xxh|ripemd"
+    r"|rmd[0-9]|adler|keccak|whirlpool|tiger|checksum|digest|integrity)[\w./-]*[=:].*"
+    rf"|sha[0-9]+-[a-z0-9+/]{{20,}}=*|(?:(?:sha|md5|hash|\w*sum)[\w-]*?[^0-9a-z]+(?:\w+[=:])?)?{_DIGITS}"
 )
 
 

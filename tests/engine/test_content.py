@@ -25,6 +25,7 @@ PAGES = [
     b"<script>location='/login'</script>",
     b"<h1>403</h1>",
     b"<html",
+    "<!DOCTYPE html>ü".encode("utf-16"),
 ]
 GOOD = [
     ("a.blend", b"BLENDER-v405"),
@@ -165,6 +166,21 @@ def test_the_content_type_tells_where_the_first_bytes_do_not() -> None:
     assert content.judge(head, "a.blend", "") == "This does not look like a .blend file"
 
 
+WORDS = [b"Please sign in", b'{"error": 1}', "für Mitglieder".encode("latin-1"), "sign in".encode("utf-16")]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_words_are_a_page_where_the_server_says_so_and_no_text_was_to_come(words: bytes) -> None:
+    for name in ("a.html", "download"):
+        assert content.judge(words, name, "text/html") == content.PAGE_NOTE
+        assert content.judge(words, name, "text/plain") == ""
+    for name in ("a.obj", "a.csv", "a.cfg"):
+        assert content.judge(words, name, "text/html", asked=name[2:]) != content.PAGE_NOTE
+    with pytest.raises(TransferError):
+        content.judge(words, "a.blend", "text/html")
+    assert content.judge(b"PK\x03\x04\0\0", "download", "text/html") == ""  # as programs say it of anything
+
+
 def test_a_wrong_content_type_alone_is_no_error() -> None:
     assert content.judge(b"BLENDER-v405", "a.blend", "text/html") == ""
     assert content.judge(b"<svg>", "a.svg", "text/html") == ""
@@ -219,6 +235,8 @@ def test_judge_raises_nothing_but_the_sentence(head: bytes, name: str, content_t
         ("None", []),
         ("UTF-8, binary", []),
         ("aws-chunked", []),
+        ("ISO-8859-1, base64, application/octet-stream", []),
+        ("null, undefined, raw", []),
         ("gzip", ["gzip"]),
         ("X-GZip", ["gzip"]),
         ("deflate , gzip", ["deflate", "gzip"]),
@@ -246,3 +264,16 @@ def test_a_gzip_file_stays_one(name: str, header: str, codings: list[str]) -> No
     assert content.codings(header, name) == codings
     with pytest.raises(TransferError):
         content.codings("br", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        *(("a.tar.bz2", "bzip2"), ("a.tbz2", "x-bzip2"), ("a.tar.xz", "xz"), ("A.Z", "x-compress")),
+        *(("a.tar.zst", "zstd"), ("a.br", "br")),
+    ],
+)
+def test_a_packed_file_stays_one(name: str, header: str) -> None:
+    assert content.codings(header, name) == []
+    with pytest.raises(TransferError):
+        content.codings(header, "a.blend")

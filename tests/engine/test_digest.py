@@ -49,6 +49,7 @@ def test_a_digest_may_be_written_in_several_forms(algorithm: str, data: bytes) -
     [
         *("", "top", "sha256", "page=2", "xsha256=12", "&&=", "share=1", "shape:cube", "mdx=1", "md=1"),
         *("sha-what-it-is", "checksums", "crcs=1", "L10-L20", "egg=a&subdirectory=b", ":~:text=sha256"),
+        *("a" * 63, "b3", "hash", "hash=top", "key=" + "a" * 64, "summary-of-b2", "p" + "a" * 32),
     ],
 )
 def test_other_fragments_mean_nothing(fragment: str) -> None:
@@ -98,7 +99,10 @@ def test_a_digest_that_cannot_be_read_is_an_error(text: str) -> None:
         ),
         *("blake2b=aa", "blake3:aa", "xxh64=1", "md4=aa", "sha512/256=aa", "sha512_256=aa", "adler32=1"),
         *("checksum=sha256:aa", "digest=sha-256=aa", "integrity=sha384-aa", "sha224-" + "a" * 38),
-        "egg=a&crc32=1",
+        *("egg=a&crc32=1", "sha256/" + "a" * 64, "sha-" + "a" * 64, "sha256_" + "a" * 64),
+        *("sha256%20" + "a" * 64, "sha256+" + "a" * 64),
+        *("a" * 64, "B" * 128, "1" * 40, "hash=" + "a" * 32, "hash=sha256:" + "a" * 64, "b2sum=" + "a" * 128),
+        *("repr-digest=sha-256=:aa:", "content-md5=aa==", "sha:" + "a" * 40, "sum-" + "a" * 96),
     ],
 )
 def test_a_digest_of_an_unknown_kind_is_an_error(fragment: str) -> None:
