@@ -20,7 +20,7 @@ from downloading import Downloads  # isort: skip
 
 ROWS = 10_000
 SECONDS = 10.0  # of each turn
-DRAWN = 2.5  # seconds between two redraws where one takes long, as without a GPU: `session.redraws.SLOWEST`
+DRAWN = 5.0  # seconds between two redraws where one takes long, as without a GPU: `session.redraws.SLOWEST`
 SETTLED = 2.0  # seconds until a run is in full swing, or over and drawn
 FILE = File("big.bin", 256 * MIB)
 LINES = {

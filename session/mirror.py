@@ -95,10 +95,10 @@ class Mirror:
         """How far the run is; None while none goes on."""
         return self._redraws.pace
 
-    def tick(self, now: float) -> None:
+    def tick(self) -> None:
         """`flush` for whoever does it all the time."""
         self._ticks = (self._ticks + 1) % MOVES
-        self.flush(IN_A_TICK, pause=self._redraws.tick(now), with_moves=not self._ticks)
+        self.flush(IN_A_TICK, pause=self._redraws.pause, with_moves=not self._ticks)
 
     def flush(self, most: int | None = AT_ONCE, *, pause: float = 0.0, with_moves: bool = True) -> None:
         """Copy what changed, of `most` rows or all, and have it drawn once `pause` is over.

@@ -319,11 +319,11 @@ class Queue:
         """All that may be at work."""
         return [self.host] if self.host else []
 
-    def show(self, now: float) -> None:
-        """A run goes on: have people see what changed. `now`: seconds of `time.monotonic`."""
+    def show(self) -> None:
+        """A run goes on: have people see what changed."""
 
     def keep(self, now: float) -> None:
-        """A run goes on: have the disk know what changed."""
+        """A run goes on: have the disk know what changed. `now`: seconds of `time.monotonic`."""
 
     def rest(self, now: float) -> None:
         """No run goes on: both, a few times a second."""

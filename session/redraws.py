@@ -15,23 +15,22 @@ if TYPE_CHECKING:
     from .tally import Tally
 
 REDRAWS = 0.1  # seconds between two redraws, at least
-REDRAW_SHARE = 100  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
-SLOWEST = 2.5  # seconds between two redraws, at most: less than one in a hundred of somebody's ticks is late
+REDRAW_SHARE = 200  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
+SLOWEST = 5.0  # seconds between two redraws, at most: less than one in a hundred of somebody's ticks is late
 RENDER_REDRAWS = 1.0  # likewise while Blender renders: see `calm`
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 
 
 class Redraws:
-    """Paces redraws by what one takes here: that is seen by how late the tick after it comes."""
+    """Paces redraws by what one takes here: Blender goes through its timers before it and right after it."""
 
     def __init__(self, rows: Rows, tally: Tally) -> None:
         self._rows = rows
         self._tally = tally
         self._drawn_at = 0.0
-        self._is_tagged = False  # since the last tick
-        self._ticked = 0.0  # when that was
-        self._gap = 0.025  # seconds between two ticks without a redraw
         self._cost = 0.0  # seconds that a redraw takes
+        self._learning = self._learn  # one object, by which Blender knows it
+        self._is_before = False  # Blender has not gone through its timers since
         self._paced = 0.0
         self._said: Pace | None = None  # in the status bar; None while no run goes on
 
@@ -48,16 +47,10 @@ class Redraws:
     def _now(self) -> Pace:
         return pace(self._tally, self._rows.counts, self._rows.running.values())
 
-    def tick(self, now: float) -> float:
-        """Seconds that are to be between two redraws, for whoever looks all the time and says when."""
-        gap, self._ticked = now - self._ticked, now
-        if gap < SLOWEST:  # else nobody ticked meanwhile
-            if self._is_tagged:
-                self._cost += (max(0.0, gap - self._gap) - self._cost) / 2
-            else:
-                self._gap += (gap - self._gap) / 8
-        self._is_tagged = False
-        return min(SLOWEST, REDRAW_SHARE * self._cost)
+    @property
+    def pause(self) -> float:
+        """Seconds that are to be between two redraws, for whoever looks all the time."""
+        return REDRAW_SHARE * self._cost
 
     def draw(self, pause: float) -> bool:
         """Have all drawn that shows downloads. False: it is not the time for it yet."""
@@ -68,9 +61,20 @@ class Redraws:
         if not is_due:
             return False
         self._drawn_at = now
-        self._is_tagged = True
         tag_redraw()
+        self._is_before = True
+        if not bpy.app.timers.is_registered(self._learning):
+            bpy.app.timers.register(self._learning)
         return True
+
+    def _learn(self) -> float | None:
+        """What a redraw has taken, once Blender comes here for the second time after it was asked for."""
+        if self._is_before:
+            self._is_before = False
+            return 0.0
+        cost = min(time.monotonic() - self._drawn_at, SLOWEST / REDRAW_SHARE)
+        self._cost += (cost - self._cost) / 2
+        return None
 
     def _draw_pace(self, now: float, *, is_due: bool) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""

@@ -86,12 +86,12 @@ class Run:
         if self._submitted or not self._queue.rows.is_waiting:  # else a click was just now
             self._queue.take_in(IN_A_TICK)
         if self.is_interrupted or self._is_autosave_late(now):
-            return self._interrupt(now)
+            return self._interrupt()
         self._feed()
         if not self._submitted:
             return self._leave(now)
         self._ticking.hasten(bool(self._stopping))
-        self._queue.show(now)
+        self._queue.show()
         self._queue.keep(now)
         return True
 
@@ -109,13 +109,13 @@ class Run:
             self.is_interrupted = True
             self.host.dismiss(keep=True)
 
-    def _interrupt(self, now: float) -> bool:
+    def _interrupt(self) -> bool:
         if not self.is_interrupted:
             self.step_aside()
             for copy in watch.copies():
                 copy.step_aside()
         if not self.host.is_quiet():
-            self._queue.show(now)
+            self._queue.show()
             return True
         self.close(keep=True)
         return False
@@ -155,7 +155,7 @@ class Run:
             self.host.dismiss()
             self._ticking.hasten(True)
         elif not self.host.is_quiet():
-            self._queue.show(now)
+            self._queue.show()
         elif self._queue.is_waiting:  # somebody added downloads meanwhile
             self._is_leaving = False
         else:

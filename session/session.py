@@ -407,8 +407,8 @@ class Session(Queue):
 
     # -- A run's life.
 
-    def show(self, now: float) -> None:
-        self.mirror.tick(now)
+    def show(self) -> None:
+        self.mirror.tick()
 
     def keep(self, now: float) -> None:
         self.store.flush(now, self.host)

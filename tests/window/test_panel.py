@@ -702,9 +702,38 @@ def test_while_blender_renders_the_list_is_drawn_once_a_second(b: Blender, serve
     download(b, url)
     b.wait(f"state().items[0].progress == {HELD / SIZE}")
     assert b.eval("[redraws(0.5) + redraws(0.4), redraws(0.2), redraws(0.9), redraws(0.2)]") == [0, 1, 0, 1]
-    b.run("drawing.time, drawing.is_rendering, drawing.tag_redraw = kept")
+    b.run("drawing.time, drawing.is_rendering, drawing.tag_redraw = kept; paced._drawn_at = 0.0")
     gate.open()
     wait_statuses(b, "FINISHED")
+
+
+def test_what_a_redraw_takes_is_learned_from_blenders_own_loop(b: Blender, server: Server) -> None:
+    url, gate = add_held(server)
+    download(b, url)
+    b.wait(f"state().items[0].progress == {HELD / SIZE}")
+    b.run(SLOW_PANEL)
+    b.steps(f"show_tab(view3d(), {TAB!r})")
+    b.wait("changed() and paced._cost > 0.01")
+    b.run("panel.draw = quick_draw")
+    gate.open()
+    wait_statuses(b, "FINISHED")
+
+
+SLOW_PANEL = """
+import time
+paced, panel = part("session").current().mirror._redraws, bpy.types.DOWNLOADS_PT_panel
+quick_draw = panel.draw
+
+def slow_draw(self, context):
+    quick_draw(self, context)
+    time.sleep(0.05)
+
+panel.draw = slow_draw
+
+def changed():
+    part("session").current().mirror.touch(state().items[0].uid)
+    return True
+"""
 
 
 STOPPED_CLOCK = """
