@@ -38,6 +38,7 @@ texts = Lazy(".session.links", __package__)
 wired = Lazy(".session.wired", __package__)
 words = Lazy(".session.words", __package__)
 
+NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
@@ -139,10 +140,8 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             session.take_in(intake.AT_ONCE)
             self._empty_field(context)
             session.mirror.flush()
-        is_told = self.tell_problems()
+        self.ticked()
         result = self.begin(context)
-        if result == {"CANCELLED"} and not is_told:
-            self.report({"WARNING"}, texts.NOT_FOUND)
         if self._has_dialog:
             dialog.leave()
         return result
@@ -158,16 +157,11 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if self._has_dialog:  # what was chosen from lists comes in the place of those, each in its folder
             dialog.choose(session.ahead)
             batches, known = session.ahead.batches(links), session.ahead.known()
+            if not batches and not problems:
+                session.intake.complain([NONE_CHOSEN if session.ahead.listed else texts.NOT_FOUND])
         for subfolder, batch in batches.items():
             where = os.path.normpath(os.path.join(directory, subfolder))
             session.intake.add(intake.Batch(batch, where, options, known))
-
-    def tell_problems(self) -> bool:
-        """Say what could not be added, once it is known of all; whether something was said."""
-        problems = current().intake.problems()
-        if problems:
-            self.report({"WARNING"}, _shortened(problems))
-        return bool(problems)
 
     def _empty_field(self, context: Any) -> None:
         """The panel's button started with what its field says, and that is in the list now."""
@@ -176,7 +170,9 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             state.urls = ""
 
     def ticked(self) -> None:
-        self.tell_problems()
+        """Say what could not be added, once it is known of all."""
+        if problems := current().intake.problems():
+            self.report({"WARNING"}, _shortened(problems))
 
     def over(self, tally: "Tally") -> None:
         current().mirror.flush()
@@ -228,16 +224,43 @@ def links_of(text: str) -> "tuple[list[Link], list[str]]":
     return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [texts.NOT_FOUND])
 
 
+# -- What most operators have in common.
+
+
+class _Acting:
+    """Does what `act` does, and reports in a sentence why that cannot be."""
+
+    bl_options = {"INTERNAL"}
+
+    def act(self, context: Any) -> None:
+        """Do it. Raises TransferError in a sentence where it cannot be done."""
+        raise NotImplementedError
+
+    def execute(self, context: Any) -> set[str]:
+        if not is_enabled():  # a dialog can outlive its add-on
+            return {"CANCELLED"}
+        try:
+            self.act(context)
+        except job.TransferError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+def _description(items: list[tuple[str, str, str]], chosen: str) -> str:
+    """The tooltip of a button that has chosen one of several for its operator."""
+    return next(text for name, _, text in items if name == chosen)
+
+
 # -- Operators on rows.
 
 
-class _OnRows:
+class _OnRows(_Acting):
     """`uid` wins over `index`; neither means every row, or the active one, as the operator says."""
 
     # No limits: a number that is not there must not be bent into the one that means "all".
     uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE"})
     index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE"})
-    bl_options = {"INTERNAL"}
     for_all = ""
     """The tooltip where no row is named: it does something else then than its docstring says."""
 
@@ -250,25 +273,22 @@ class _OnRows:
         """Whether no row is named."""
         return not self.uid and self.index == -1
 
-    def one(self, context: Any) -> "Download | None":
-        """The row that is meant, or the active one; reports where there is none."""
-        session = current()
-        if self.are_all:
-            return self._at(session, context.window_manager.downloads.active_index)
-        return session.rows.find(self.uid) or self._missing() if self.uid else self._at(session, self.index)
+    def find(self, context: Any) -> "Download | None":
+        """The row that is meant, or the active one; None where there is none."""
+        rows = current().rows
+        if self.uid:
+            return rows.find(self.uid)
+        return rows.at(context.window_manager.downloads.active_index if self.are_all else self.index)
 
-    def _at(self, session: "Session", index: int) -> "Download | None":
-        return session.rows.at(index) or self._missing()
+    def one(self, context: Any) -> "Download":
+        """The same. Raises TransferError where there is none."""
+        if row := self.find(context):
+            return row
+        raise job.TransferError("There is no such download in the list")
 
-    def _missing(self) -> None:
-        self.report({"ERROR"}, "There is no such download in the list")
-
-    def each(self, action: "Callable[[Download], None]", *statuses: str) -> "list[Download] | None":
-        """Do it to the row that is meant, or to all, where it has one of `statuses`. None: there is none."""
-        row = None if self.are_all else self.one(bpy.context)
-        if not row and not self.are_all:
-            return None
-        rows = current().act(action, statuses, row)
+    def each(self, context: Any, action: "Callable[[Download], None]", *statuses: str) -> "list[Download]":
+        """Do it to the row that is meant, or to all, where it has one of `statuses`. Raises TransferError."""
+        rows = current().act(action, statuses, None if self.are_all else self.one(context))
         current().flush()
         return rows
 
@@ -276,19 +296,23 @@ class _OnRows:
 class _OnOne(_OnRows):
     """On the row that is meant, or the active one."""
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         """Do it. Raises TransferError in a sentence where it cannot be done."""
         raise NotImplementedError
 
-    def execute(self, context: Any) -> set[str]:
-        if not (is_enabled() and (row := self.one(context))):
-            return {"CANCELLED"}
-        try:
-            self.act(context, row)
-        except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def act(self, context: Any) -> None:
+        self.act_on(context, self.one(context))
+
+    def invoke(self, context: Any, event: Any) -> set[str]:
+        row = self.find(context)
+        if not row:
+            return self.execute(context)  # which says so
+        self.uid = row.uid  # whichever is active when a dialog is done
+        return self.ask(context, row)
+
+    def ask(self, context: Any, row: "Download") -> set[str]:
+        """Open a dialog, where one is needed."""
+        return self.execute(context)
 
 
 class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
@@ -311,8 +335,8 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
             confirm_text="Cancel Downloads",
         )
 
-    def execute(self, context: Any) -> set[str]:
-        return {"CANCELLED"} if self.each(current().cancel, *queue.UNDER_WAY) is None else {"FINISHED"}
+    def act(self, context: Any) -> None:
+        self.each(context, current().cancel, *queue.UNDER_WAY)
 
 
 class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
@@ -322,8 +346,8 @@ class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
     bl_label = "Pause"
     for_all = "Stop every download for now, keeping what was received"
 
-    def execute(self, context: Any) -> set[str]:
-        return {"CANCELLED"} if self.each(current().pause, "QUEUED", "RUNNING") is None else {"FINISHED"}
+    def act(self, context: Any) -> None:
+        self.each(context, current().pause, "QUEUED", "RUNNING")
 
 
 class _Restarts(_OnRows):
@@ -333,14 +357,11 @@ class _Restarts(_OnRows):
     def poll(cls, context: Any) -> bool:
         return online.is_online(cls)
 
-    def restart(self, *statuses: str) -> set[str]:
-        rows = self.each(current().queue, *statuses)
-        if rows is None:
-            return {"CANCELLED"}
+    def restart(self, context: Any, *statuses: str) -> None:
+        rows = self.each(context, current().queue, *statuses)
         if cut := next((row for row in rows if row.is_cut), None):
             self.report({"WARNING"}, f"{cut.name}: {cut.error}")
         self.start_run()
-        return {"FINISHED"}
 
     def start_run(self) -> None:
         """Have what is QUEUED run, unless a run goes on that takes it."""
@@ -357,8 +378,8 @@ class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):
     bl_label = "Resume"
     for_all = "Go on with every download that is paused"
 
-    def execute(self, context: Any) -> set[str]:
-        return self.restart("PAUSED")
+    def act(self, context: Any) -> None:
+        self.restart(context, "PAUSED")
 
 
 class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
@@ -368,8 +389,8 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
     bl_label = "Retry"
     for_all = "Try all downloads again that failed or were cancelled, using what was received"
 
-    def execute(self, context: Any) -> set[str]:
-        return self.restart("FAILED", "CANCELLED")
+    def act(self, context: Any) -> None:
+        self.restart(context, "FAILED", "CANCELLED")
 
 
 class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
@@ -384,13 +405,9 @@ class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
         options={"SKIP_SAVE"},
     )
 
-    def invoke(self, context: Any, event: Any) -> set[str]:
+    def ask(self, context: Any, row: "Download") -> set[str]:
         if self.url.strip() or bpy.app.background:
             return self.execute(context)
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
-        self.uid = row.uid  # whichever is active when the dialog is done
         self.url = next(iter(texts.find_links(context.window_manager.clipboard)), "")
         return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
 
@@ -401,7 +418,7 @@ class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
         self.layout.use_property_split = True
         self.layout.prop(self, "url")
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         current().replace_link(row, self._link())
         self.start_run()
 
@@ -424,54 +441,60 @@ class DOWNLOADS_OT_change_folder(_OnOne, _Restarts, bpy.types.Operator):
     directory: bpy.props.StringProperty(name="Folder", subtype="DIR_PATH", options={"SKIP_SAVE"})
     filter_folder: bpy.props.BoolProperty(default=True, options={"HIDDEN", "SKIP_SAVE"})
 
-    def invoke(self, context: Any, event: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
-        self.uid = row.uid  # whichever is active when the folder is chosen
+    def ask(self, context: Any, row: "Download") -> set[str]:
         self.directory = os.path.join(row.directory, "")
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         current().change_folder(row, settings.folder(self.directory))
         self.start_run()
 
 
-class DOWNLOADS_OT_remove(_OnOne, bpy.types.Operator):
+class _Removing:
+    """Takes rows out of the list; asks what is to become of what was received, where there is any."""
+
+    delete_partial: bpy.props.BoolProperty(
+        name="Delete Partial Files", description="Delete what was received", options={"SKIP_SAVE"}
+    )
+
+    def rows(self, context: Any) -> "list[Download]":
+        """Those that are there yet."""
+        raise NotImplementedError
+
+    def ask_about(self, context: Any, rows: "list[Download]") -> set[str]:
+        """Open a dialog, where one is needed."""
+        if bpy.app.background or not queue.received_by(rows):
+            return self.execute(context)
+        return context.window_manager.invoke_props_dialog(
+            self, width=CONFIRM_WIDTH, title="Remove from List", confirm_text="Remove"
+        )
+
+    def draw(self, context: Any) -> None:
+        popup.drawn(context)
+        if peek() and (rows := self.rows(context)):
+            drawing.partial(self, rows)
+
+    def remove(self, *rows: "Download") -> None:
+        current().remove(*rows, delete=self.delete_partial)
+        current().flush()
+
+
+class DOWNLOADS_OT_remove(_OnOne, _Removing, bpy.types.Operator):
     """Take the download out of the list, cancelling it first; a finished file stays"""
 
     bl_idname = "downloads.remove"
     bl_label = "Remove from List"
 
-    delete_partial: bpy.props.BoolProperty(
-        name="Delete Partial File", description="Delete what was received", options={"SKIP_SAVE"}
-    )
+    def ask(self, context: Any, row: "Download") -> set[str]:
+        return self.ask_about(context, [row])
 
-    def invoke(self, context: Any, event: Any) -> set[str]:
-        row = self.one(context)
-        if not row:
-            return {"CANCELLED"}
-        self.uid = row.uid  # whichever is active when the dialog is done
-        return _ask_about_partial(self, context, [row])
+    def act_on(self, context: Any, row: "Download") -> None:
+        self.remove(row)
 
-    def draw(self, context: Any) -> None:
-        popup.drawn(context)
-        if (session := peek()) and (row := session.rows.find(self.uid)):
-            drawing.partial(self, [row])
-
-    def act(self, context: Any, row: "Download") -> None:
-        current().remove(row, delete=self.delete_partial)
-        current().flush()
-
-
-def _ask_about_partial(operator: Any, context: Any, rows: "list[Download]") -> set[str]:
-    """Ask what is to become of what was received, where there is any."""
-    if bpy.app.background or not queue.received_by(rows):
-        return operator.execute(context)
-    return context.window_manager.invoke_props_dialog(
-        operator, width=CONFIRM_WIDTH, title="Remove from List", confirm_text="Remove"
-    )
+    def rows(self, context: Any) -> "list[Download]":
+        row = self.find(context)
+        return [row] if row else []
 
 
 REMOVED = [
@@ -482,68 +505,53 @@ REMOVED = [
 ]
 
 
-class DOWNLOADS_OT_remove_all(bpy.types.Operator):
+class DOWNLOADS_OT_remove_all(_Acting, _Removing, bpy.types.Operator):
     """Take several downloads out of the list, cancelling them first; finished files stay"""
 
     bl_idname = "downloads.remove_all"
     bl_label = "Remove All"
-    bl_options = {"INTERNAL"}
 
     which: bpy.props.EnumProperty(name="Which", items=REMOVED, options={"SKIP_SAVE"})
-    delete_partial: bpy.props.BoolProperty(
-        name="Delete Partial Files", description="Delete what was received", options={"SKIP_SAVE"}
-    )
-
-    @classmethod
-    def description(cls, context: Any, properties: Any) -> str:
-        return next(text for which, _, text in REMOVED if which == properties.which)
 
     _asked_of: "frozenset[int] | None" = None
     """The uids of the rows that a dialog told of: what comes or fails while it is open was not agreed to."""
 
+    @classmethod
+    def description(cls, context: Any, properties: Any) -> str:
+        return _description(REMOVED, properties.which)
+
     def invoke(self, context: Any, event: Any) -> set[str]:
         current().take_in()
-        rows = self._rows()
+        rows = self.rows(context)
         self._asked_of = frozenset(row.uid for row in rows)
-        return _ask_about_partial(self, context, rows)
+        return self.ask_about(context, rows)
 
-    def draw(self, context: Any) -> None:
-        popup.drawn(context)
-        if peek():
-            drawing.partial(self, self._rows())
-
-    def execute(self, context: Any) -> set[str]:
-        if not is_enabled():
-            return {"CANCELLED"}
+    def act(self, context: Any) -> None:
         current().take_in()
-        current().remove(*self._rows(), delete=self.delete_partial)
-        current().flush()
-        return {"FINISHED"}
+        self.remove(*self.rows(context))
 
-    def _rows(self) -> "list[Download]":
+    def rows(self, context: Any) -> "list[Download]":
         rows, asked_of = current().rows.of(self.which), self._asked_of
         return rows if asked_of is None else [row for row in rows if row.uid in asked_of]
 
 
-class DOWNLOADS_OT_clear(bpy.types.Operator):
+class DOWNLOADS_OT_clear(_Acting, bpy.types.Operator):
     """Take finished and skipped downloads out of the list; their files stay"""
 
     bl_idname = "downloads.clear"
     bl_label = "Clear Finished"
-    bl_options = {"INTERNAL"}
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         current().clear()
         current().flush()
-        return {"FINISHED"}
 
 
-MOVES = {
-    "TOP": "Have this download start first",
-    "UP": "Have this download start one earlier",
-    "DOWN": "Have this download start one later",
-    "BOTTOM": "Have this download start last",
-}
+MOVES = [
+    ("TOP", "To Top", "Have this download start first"),
+    ("UP", "Up", "Have this download start one earlier"),
+    ("DOWN", "Down", "Have this download start one later"),
+    ("BOTTOM", "To Bottom", "Have this download start last"),
+]
 
 
 class DOWNLOADS_OT_move(_OnOne, bpy.types.Operator):
@@ -552,23 +560,13 @@ class DOWNLOADS_OT_move(_OnOne, bpy.types.Operator):
     bl_idname = "downloads.move"
     bl_label = "Move"
 
-    direction: bpy.props.EnumProperty(
-        name="Direction",
-        items=[
-            ("TOP", "To Top", ""),
-            ("UP", "Up", ""),
-            ("DOWN", "Down", ""),
-            ("BOTTOM", "To Bottom", ""),
-        ],
-        default="UP",
-        options={"SKIP_SAVE"},
-    )
+    direction: bpy.props.EnumProperty(name="Direction", items=MOVES, default="UP", options={"SKIP_SAVE"})
 
     @classmethod
     def description(cls, context: Any, properties: Any) -> str:
-        return MOVES[properties.direction]
+        return _description(MOVES, properties.direction)
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         current().move(row, self.direction, context.window_manager.downloads.show)
         current().flush()  # which keeps the active row active
 
@@ -579,7 +577,7 @@ class DOWNLOADS_OT_open_folder(_OnOne, bpy.types.Operator):
     bl_idname = "downloads.open_folder"
     bl_label = "Show in Folder"
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         folder = os.path.dirname(row.filepath) or row.directory
         where = words.readable(folder)
         if not os.path.isdir(folder):
@@ -594,7 +592,7 @@ class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
     bl_idname = "downloads.import_file"
     bl_label = "Import"
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         from .session.unpacking import ImportProblem
 
         try:
@@ -691,7 +689,7 @@ class DOWNLOADS_OT_copy_path(_OnOne, bpy.types.Operator):
     bl_idname = "downloads.copy_path"
     bl_label = "Copy Path"
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         context.window_manager.clipboard = words.readable(row.filepath or row.directory)
 
 
@@ -701,7 +699,7 @@ class DOWNLOADS_OT_copy_message(_OnOne, bpy.types.Operator):
     bl_idname = "downloads.copy_message"
     bl_label = "Copy Message"
 
-    def act(self, context: Any, row: "Download") -> None:
+    def act_on(self, context: Any, row: "Download") -> None:
         context.window_manager.clipboard = f"{names.shown(row.url)}: {row.error or row.note}"
 
 
@@ -713,7 +711,8 @@ class DOWNLOADS_OT_show_list(bpy.types.Operator):
     bl_options = {"INTERNAL"}  # in a menu it would be what F3 finds first for "download"
 
     def execute(self, context: Any) -> set[str]:
-        areas = [area for area in context.window.screen.areas if area.type == "VIEW_3D"]
+        areas = context.window.screen.areas if context.window else ()
+        areas = [area for area in areas if area.type == "VIEW_3D"]
         if not areas:
             self.report({"WARNING"}, "The list is in the sidebar of a 3D View: open one in this window first")
             return {"CANCELLED"}
@@ -734,12 +733,11 @@ def _choose_tab(address: int) -> None:
             region.tag_redraw()
 
 
-class DOWNLOADS_OT_add_token(bpy.types.Operator):
+class DOWNLOADS_OT_add_token(_Acting, bpy.types.Operator):
     """Keep an access token that a server wants to see before it gives a file. It goes nowhere else"""
 
     bl_idname = "downloads.add_token"
     bl_label = "Add Access Token"
-    bl_options = {"INTERNAL"}
 
     host: bpy.props.StringProperty(
         name="Server", description="The server's name, as example.org", options={"SKIP_SAVE"}
@@ -760,18 +758,11 @@ class DOWNLOADS_OT_add_token(bpy.types.Operator):
         self.layout.prop(self, "host", placeholder="example.org")
         self.layout.prop(self, "token")
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         token, self.token = self.token, ""  # nothing remembers it
-        if not is_enabled():
-            return {"CANCELLED"}
-        try:
-            host = settings.tokens.add(self.host, token)
-        except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+        host = settings.tokens.add(self.host, token)
         _tell_tokens()
         self.report({"INFO"}, f"The token for {host} is kept. Press Retry where it was missing")
-        return {"FINISHED"}
 
 
 def _tell_tokens() -> None:
@@ -780,43 +771,34 @@ def _tell_tokens() -> None:
         host.set_tokens(settings.tokens.pairs)
 
 
-class DOWNLOADS_OT_remove_token(bpy.types.Operator):
+class DOWNLOADS_OT_remove_token(_Acting, bpy.types.Operator):
     """Forget this server's access token"""
 
     bl_idname = "downloads.remove_token"
     bl_label = "Remove Access Token"
-    bl_options = {"INTERNAL"}
 
     host: bpy.props.StringProperty(name="Server", options={"SKIP_SAVE"})
 
-    def execute(self, context: Any) -> set[str]:
-        try:
-            settings.tokens.remove(self.host)
-        except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+    def act(self, context: Any) -> None:
+        settings.tokens.remove(self.host)
         _tell_tokens()
-        return {"FINISHED"}
 
 
-class DOWNLOADS_OT_find_leftovers(bpy.types.Operator):
+class DOWNLOADS_OT_find_leftovers(_Acting, bpy.types.Operator):
     """Look for partial files in the folders that were used, which no list of downloads has any more"""
 
     bl_idname = "downloads.find_leftovers"
     bl_label = "Find Partial Files"
-    bl_options = {"INTERNAL"}
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         current().look_for_leftovers()
-        return {"FINISHED"}
 
 
-class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
+class DOWNLOADS_OT_delete_leftovers(_Acting, bpy.types.Operator):
     """Delete this partial file"""
 
     bl_idname = "downloads.delete_leftovers"
     bl_label = "Delete Partial Files"
-    bl_options = {"INTERNAL"}
 
     directory: bpy.props.StringProperty(name="Folder", options={"SKIP_SAVE"})
     name: bpy.props.StringProperty(
@@ -839,9 +821,8 @@ class DOWNLOADS_OT_delete_leftovers(bpy.types.Operator):
             confirm_text="Delete",
         )
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         current().discard_leftovers(*self._meant())
-        return {"FINISHED"}
 
     def _meant(self) -> "list[Lying]":
         one = self.directory, self.name
@@ -863,12 +844,11 @@ class DOWNLOADS_UL_listed(bpy.types.UIList):
         said.label(text=item.facts, translate=False)
 
 
-class DOWNLOADS_OT_choose_listed(bpy.types.Operator):
+class DOWNLOADS_OT_choose_listed(_Acting, bpy.types.Operator):
     """Choose all files of the list, or none"""
 
     bl_idname = "downloads.choose_listed"
     bl_label = "Choose"
-    bl_options = {"INTERNAL"}
 
     is_chosen: bpy.props.BoolProperty(options={"SKIP_SAVE"})
 
@@ -876,10 +856,9 @@ class DOWNLOADS_OT_choose_listed(bpy.types.Operator):
     def description(cls, context: Any, properties: Any) -> str:
         return "Choose all files of the list" if properties.is_chosen else "Choose no file of the list"
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         for item in context.window_manager.downloads.listed:
             item.is_chosen = self.is_chosen
-        return {"FINISHED"}
 
 
 class DOWNLOADS_OT_paste(bpy.types.Operator):

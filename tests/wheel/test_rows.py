@@ -611,6 +611,12 @@ def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, h
     assert str(caught.value).count("There is no such download") == 1
 
 
+def test_a_script_without_a_window_has_no_sidebar_to_open(extension: Extension) -> None:
+    """A timer, say."""
+    with bpy.context.temp_override(window=None):
+        assert bpy.ops.downloads.show_list() == {"CANCELLED"}
+
+
 def test_what_is_said_of_all_is_never_behind_the_list(rows: List, tmp_path: Path) -> None:
     session, (one, _) = rows.session, rows.add(URL, "https://files.example/b.bin")
     session.tally.began = 1.0  # a run goes on
@@ -637,10 +643,11 @@ def test_what_fails_while_a_dialog_asks_about_others_stays(
     rows: List, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operators = importlib.import_module(f"{rows.package}.operators")
-    monkeypatch.setattr(operators, "_ask_about_partial", lambda *args: {"RUNNING_MODAL"})
+    monkeypatch.setattr(operators._Removing, "ask_about", lambda *args: {"RUNNING_MODAL"})
     its_own = vars(operators.DOWNLOADS_OT_remove_all).items()
     methods = {name: value for name, value in its_own if "bl_" not in name}
-    dialog = type("Dialog", (), {**methods, "which": "FAILED", "delete_partial": True})()
+    bases = operators._Acting, operators._Removing
+    dialog = type("Dialog", bases, {**methods, "which": "FAILED", "delete_partial": True})()
     failed(rows)
     dialog.invoke(bpy.context, None)
     other = failed(rows, "https://files.example/b.bin")

@@ -373,6 +373,22 @@ def test_what_a_list_names_is_chosen_and_fetched_under_its_name_from_the_next_mi
     assert server.requests_for("/tree.bin") == []
 
 
+@pytest.mark.parametrize("runs", [False, True], ids=["alone", "beside a run"])
+def test_ok_where_no_file_of_a_list_is_chosen_says_so(b: Blender, server: Server, runs: bool) -> None:
+    link = metalink(server, first=server.url("/real.bin"))
+    held, gate = add_held(server)
+    if runs:
+        b.run(f"with in_view3d(): bpy.ops.downloads.start('INVOKE_DEFAULT', urls={held!r}, directory=FOLDER)")
+    opened(b, link)
+    b.wait("'2 of 2 files chosen' in shown()")
+    b.run("bpy.ops.downloads.choose_listed(is_chosen=False); take_reports()")
+    b.wait("'0 of 2 files chosen' in shown()")
+    b.key("RET")
+    b.wait("any('No file of the list was chosen' in line for line in take_reports())")
+    gate.open()
+    b.wait(f"statuses() == {['FINISHED'] if runs else []}")
+
+
 def test_a_file_of_a_list_that_is_another_one_is_not_kept(b: Blender, server: Server, tmp_path: Path) -> None:
     sums = f"{hashlib.sha256(DATA).hexdigest()}  rock.bin\n".encode()
     server.add("/rock.bin", body=b"another one")
