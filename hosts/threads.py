@@ -311,7 +311,7 @@ class ThreadHost:
 
     def _call_back_helper(self) -> None:
         """A download waits for a worker: one that helps another comes first to it."""
-        if len(self._workers) > len(self._taken):  # else none does
+        if len(self._workers) - self._idle > len(self._taken):  # else none does
             any(self._transfers[uid].call_back() for uid in self._taken)
 
     def wait(self, seconds: float) -> None:

@@ -52,7 +52,7 @@ SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` m
 class _Current(threading.local):
     control: Control  # whose request this thread is sending
     target: str  # what it asks for, as it stands in the request line
-    connection: _Interruptible  # over which it goes
+    connection: _AsWritten  # over which it goes
 
 
 _current = _Current()
@@ -89,7 +89,7 @@ class Client:
         self._hosts: dict[str, _Host] = {}
         self._lock = threading.Lock()  # guards the two below
         self._route = ""
-        self._idle: _Interruptible | None = None
+        self._idle: _AsWritten | None = None
 
     def learn(self, tokens: tuple[tuple[str, str], ...]) -> None:
         """Have these access tokens from now on. Its worker's thread, between two downloads."""
@@ -128,7 +128,7 @@ class Client:
         control.reused = idle is not None
         try:
             with control.guarding():
-                message = _ask(idle, fields) if idle else self._ask_first(url, host, fields)
+                message = idle.ask(fields) if idle else self._ask_first(url, host, fields)
             answer = Answer(host.route, _current.connection, message, url, fields)
             if control.was_cut:  # just when the headers had come: there is no body to go on with
                 answer.close()
@@ -173,7 +173,7 @@ class Client:
             self._hosts[key] = host
         return host
 
-    def _claim(self, route: str) -> _Interruptible | None:
+    def _claim(self, route: str) -> _AsWritten | None:
         """The idle connection, if it leads there and nothing has come over it that nobody asked for."""
         if route != self._route:
             self.hang_up()
@@ -185,7 +185,7 @@ class Client:
             return None
         return idle
 
-    def take_back(self, connection: _Interruptible, route: str) -> None:
+    def take_back(self, connection: _AsWritten, route: str) -> None:
         """An answer was read to its end. Its worker's thread, whoever asked."""
         self.hang_up()
         with self._lock:
@@ -223,7 +223,7 @@ class Client:
         self._session.close()
 
 
-def _is_spoilt(connection: _Interruptible) -> bool:
+def _is_spoilt(connection: _AsWritten) -> bool:
     """Whether it is closed, or something has come over it that nobody asked for."""
     sock = connection.sock
     return sock is None or bool(portable.poll([sock.fileno()], [], 0.0))
@@ -239,25 +239,7 @@ def _request(url: str, fields: Mapping[str, str]) -> requests.PreparedRequest:
 def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
     """What of a jar goes along."""
     request.prepare_cookies(jar)
-    return request.headers.get("Cookie", "")
-
-
-def _ask(connection: _Interruptible, fields: Mapping[str, str]) -> _Response:
-    """Send one request more over a connection, as `http.client` does it."""
-    plain: Any = connection
-    library = http.client.HTTPConnection  # past what urllib3 puts before its methods
-    try:
-        connection.begin_request()
-        library.putrequest(plain, "GET", _current.target, skip_accept_encoding=True)
-        for name, value in fields.items():
-            library.putheader(plain, name, value)
-        plain.endheaders()
-        _current.control.turn.expect(plain.sock)
-        answer: _Response = library.getresponse(plain)  # type: ignore[assignment]
-        return answer
-    except BaseException:
-        connection.close()
-        raise
+    return _unfolded(request.headers.get("Cookie", ""))
 
 
 _FIRST = frozenset(("content-disposition", "content-type", "location"))
@@ -265,6 +247,10 @@ _FIRST = frozenset(("content-disposition", "content-type", "location"))
 _SAID_ONCE = frozenset(("content-range", "etag", "last-modified"))
 """Fields that are no lists: servers behind servers say them twice, but then they must be the same."""
 _BLANK = " \t\r\n"  # and not what else Python takes for white space, which may be part of a letter in UTF-8
+
+
+def _unfolded(text: str) -> str:
+    return re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
 
 
 class Headers(dict[str, str]):
@@ -277,7 +263,7 @@ class Headers(dict[str, str]):
         for name, value in fields:
             key, text = name.lower(), value.strip(_BLANK)
             if "\n" in text:
-                text = re.sub(rf"[{_BLANK}]*\n[{_BLANK}]*", " ", text)
+                text = _unfolded(text)
             known = self.get(key)
             if known is None:
                 self[key] = text
@@ -291,7 +277,7 @@ class Answer:
     def __init__(
         self,
         route: str,
-        connection: _Interruptible,
+        connection: _AsWritten,
         message: _Response,
         url: str,
         asked: Mapping[str, str],
@@ -555,17 +541,62 @@ class _AsWritten:
     """A connection that asks for what the link says, whatever the libraries would make of it."""
 
     response_class: Callable[..., _Response] = _Response
+    sock: socket.socket | None
+    wire: Wire | None = None
+    _said = b""  # the last that was sent over it: all of a head
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        _current.connection = self  # type: ignore[assignment]
+        self._begin_request()
         super().putrequest(method, _current.target, *args, **options)  # type: ignore[misc]
+
+    def _begin_request(self) -> None:
+        """A request is about to go over it; one that was kept has not been attached yet."""
+        _current.connection = self
+        if self.wire:
+            _current.control.enter(Phase.REQUEST)
+            _current.control.attach(self.wire)
+
+    def send(self, data: bytes) -> None:
+        self._said = data
+        super().send(data)  # type: ignore[misc]
+
+    def ask(self, fields: Mapping[str, str]) -> _Response:
+        """Send one request more, to the host of the first one, as the library has named it there.
+
+        By hand: it would look at each field again, which takes as long as all that a disk has to do.
+        """
+        answer = None
+        try:
+            self._begin_request()
+            host = self._said.split(b"\r\n", 2)[1].decode("latin-1")
+            lines = [f"GET {_current.target} HTTP/1.1", host, *map(": ".join, fields.items()), "\r\n"]
+            head = "\r\n".join(lines)
+            if not head.count("\r") == head.count("\n") == len(lines):
+                raise ValueError("more lines than are to be said")
+            self.send(head.encode("latin-1"))
+            assert self.sock
+            _current.control.turn.expect(self.sock)
+            answer = _Response(self.sock, method="GET")
+            answer.begin()
+            return answer
+        except BaseException:
+            if answer:
+                answer.close()
+            self.close()
+            raise
+
+    def close(self) -> None:
+        try:
+            super().close()  # type: ignore[misc]
+        finally:
+            if self.wire:
+                self.wire.close()
+                self.wire = None
 
 
 class _Interruptible(_AsWritten):
     """What our connections add to urllib3's."""
 
-    wire: Wire | None = None
-    sock: socket.socket | None
     proxy_is_verified: bool | None
 
     def _new_conn(self) -> socket.socket:
@@ -610,25 +641,6 @@ class _Interruptible(_AsWritten):
             return context.wrap_socket(sock, server_hostname=hostname)
         except OSError as error:
             raise _ProxyFault from error
-
-    def begin_request(self) -> None:
-        """A request is about to go over it; one that was kept has not been attached yet."""
-        _current.connection = self
-        if self.wire:
-            _current.control.enter(Phase.REQUEST)
-            _current.control.attach(self.wire)
-
-    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
-        self.begin_request()
-        super().putrequest(method, url, *args, **options)
-
-    def close(self) -> None:
-        try:
-            super().close()  # type: ignore[misc]
-        finally:
-            if self.wire:
-                self.wire.close()
-                self.wire = None
 
 
 class _HTTPConnection(_Interruptible, HTTPConnection):  # type: ignore[misc]

@@ -613,10 +613,11 @@ def _skipped(job: Job, name: str, note: str) -> Skipped:
 
 def _already_there(job: Job, name: str) -> Skipped | None:
     """For SKIP: whether there is nothing to do. A folder of that name is not the file."""
+    if job.if_exists is not IfExists.SKIP:
+        return None
     path = portable.reach(_path(job, name))
-    if job.if_exists is IfExists.SKIP and os.path.lexists(path) and not os.path.isdir(path):
-        return _skipped(job, name, "Already there")
-    return None
+    is_there = os.path.lexists(path) and not os.path.isdir(path)
+    return _skipped(job, name, "Already there") if is_there else None
 
 
 def _conditions(job: Job, name: str) -> dict[str, str]:

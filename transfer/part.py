@@ -37,6 +37,9 @@ LEFTOVERS = 1000  # of a folder, at most
 _PART_NAME = r"[^/\\\0]+" + names.PART_TAIL
 
 
+_UNKNOWN = Validator()
+
+
 @dataclass(slots=True)
 class Received:
     """What is on the disk and what it is a part of: the sidecar's content. It holds no secrets."""
@@ -44,7 +47,7 @@ class Received:
     ranges: Ranges = field(default_factory=Ranges)
     size: int | None = None
     """Bytes of the whole file, where the server told."""
-    validator: Validator = field(default_factory=Validator)
+    validator: Validator = _UNKNOWN
     via: str = ""
     """The mark of the mirror that brought the first of it; empty: its server did."""
     encoded: bool = False
@@ -210,7 +213,7 @@ class File:
             self.take_name()
             portable.replace(self.path, target, wait)
             return target
-        for candidate in _candidates(self.folder, name, if_exists):
+        for candidate in _candidates(target, if_exists):
             with suppress(FileExistsError):
                 self.rename_new(candidate, wait)
                 return candidate
@@ -744,8 +747,9 @@ def _tell_of_scanners(path: Path, error: FileNotFoundError) -> NoReturn:
     raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
 
 
-def _candidates(folder: str, name: str, if_exists: IfExists) -> Iterator[str]:
-    yield os.path.join(folder, name)
+def _candidates(target: str, if_exists: IfExists) -> Iterator[str]:
+    yield target
+    folder, name = os.path.split(target)
     number = 1
     while if_exists is IfExists.RENAME:
         yield os.path.join(folder, names.numbered(name, number))

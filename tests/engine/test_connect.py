@@ -699,6 +699,41 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
     assert server.connections.accepted == 2
 
 
+@pytest.mark.parametrize("is_tunnel", [False, True])
+def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    fetch: Fetcher,
+    server: Server,
+    tmp_path: Path,
+    is_tunnel: bool,
+) -> None:
+    with Proxy() as proxy:
+        if is_tunnel:
+            server = over_tls(request, monkeypatch)
+            monkeypatch.setenv("all_proxy", proxy.url)
+        login = server.origin.replace("://", "://me:pw@")
+        for number in range(3):
+            server.add(f"/{number}.bin", body=DATA)
+            finished(fetch(f"{login}/{number}.bin", tmp_path))
+    first, *others = server.requests
+    assert first.headers["Host"] == server.origin.partition("://")[2]
+    assert first.headers["Authorization"]
+    assert [list(other.headers) for other in others] == [list(first.headers)] * 2
+    assert server.connections.accepted == 1
+
+
+def test_a_cookie_in_two_lines_goes_back_in_one(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    def behave(exchange: Exchange) -> None:
+        head = b"HTTP/1.1 302 Found\r\nLocation: /b.bin\r\nSet-Cookie: a=one\r\n two; Path=/\r\n"
+        exchange.send(head + b"Content-Length: 0\r\n\r\n")
+
+    server.add("/b.bin", body=DATA)
+    assert finished(fetch(server.add("/a.bin", behave), tmp_path)).read_bytes() == DATA
+    assert server.requests[-1].headers["Cookie"] == "a=one two"
+    assert server.connections.accepted == 1
+
+
 def test_one_that_was_asked_to_stop_just_before_leaves_no_connection_open(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
