@@ -56,6 +56,10 @@ _ENCODED = r"=[0-9A-F]{2}"  # quoted-printable (RFC 2045, section 6.7): all but 
 _NOT_ENCODED = r"=(?![0-9A-F]{2}|\r?\n|\Z)|=\r?\n(?:[Hh][Tt]{2}[Pp]|\r?\n|\Z)"
 _ESCAPED = r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|([nrt])|([^\w\s\\]|_))"  # JSON's, Markdown's, LaTeX's
 _ENTITY = r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
+_NAMES = r"""(?i)<!DOCTYPE[^<>]*+|(?<![\w:-])xmlns[\w:-]*+\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+')"""
+"""What a page's or a drawing's source has that looks like links, and names only what it is written in."""
+_SHORTCUT = r"(?m)^\ufeff?[ \t]*\[(?:InternetShortcut|Desktop Entry)\]"  # Windows', Linux'
+_SHORTCUTS_LINK = r"(?mi)^[ \t]*URL(?:\[[^\]\n]*\])?[ \t]*=(.*)$"  # not the icon's
 _BARE = (
     r"(?i)(?=[!-~]+\Z)https?://(?!.*(?:[^/?=:&#%]https?:|&amp;|,[\w-]+(?:\.[\w-]+)+/))"
     r"[^<>\"'`\\(){}\[\]]*[^<>\"'`\\(){}\[\],;.:!?*&|]"
@@ -70,6 +74,8 @@ def find_links(text: str) -> list[str]:
     words = text.split()
     if words and (_are_plain(text) or all(re.fullmatch(_BARE, word) for word in words)):
         return list(dict.fromkeys(words))  # a list that needs no reading: odd links stay as they are
+    if re.search(_SHORTCUT, text):
+        text = "\n".join(re.findall(_SHORTCUTS_LINK, text))
     text = _plain(_unwrapped(text))
     signed = _until(text, _SIGNATURE, 0, len(text))
     links: dict[str, None] = {}
@@ -225,6 +231,7 @@ def _plain(text: str) -> str:
 
     text = re.sub(_ESCAPED, _unescaped, text)
     text = re.sub(_ENTITY, lambda entity: html.unescape(entity[0]), text)
+    text = re.sub(_NAMES, " ", text)
     text = re.sub(rf"(?i){_INVISIBLE}(?=https?:)", " ", text)
     text = re.sub(_LONE_JOINER, "", re.sub(_INVISIBLE, "", text))
     text = re.sub(r"\[[^\[\]]*+\]\((?=\s{0,9}<?https?:)", "(", text)
@@ -291,18 +298,13 @@ def _goes_on(line: str, next_line: str) -> bool:
 
 
 def read_links(path: str) -> str:
-    """The links' text of a file: a text, an internet shortcut, a Mac's or a Linux desktop's link.
+    """The links of a file, each in a line: a text, an internet shortcut, a Mac's or a Linux desktop's link.
 
     :raises OSError: it cannot be read.
     """
     with open(path, "rb") as file:
         data = file.read(FILE_SIZE)
-    if path.lower().endswith(".webloc"):
-        return _from_webloc(data)
-    text = _decoded(data)
-    if path.lower().endswith((".url", ".desktop")):  # not the icon's link
-        text = "\n".join(re.findall(r"(?mi)^[ \t]*URL(?:\[[^\]\n]*\])?[ \t]*=(.*)$", text))
-    return text
+    return "\n".join(find_links(_from_webloc(data) if path.lower().endswith(".webloc") else _decoded(data)))
 
 
 def _from_webloc(data: bytes) -> str:

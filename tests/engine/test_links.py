@@ -331,6 +331,7 @@ HOSTILE = [
     "(", ")", "[", "[/", "{", "'", "|", "\\", "\\u", "&", "&amp", "&#1;", "<", "<a ", "<https://h", "[a](https://",
     "[url=https://h]", "href=", 'href="https://h\n', "=\n", "=3D=\n", "a/\n", "https://h/?=\na/", "> ", "漢",
     "\u200d", ".zip,", ".zip(", "https://h/.zip|", "( https://h/a", " ", "./a",
+    "<!DOCTYPE", "<!DOCTYPE ", 'xmlns="', "xmlns:", "xmlns", "\n[InternetShortcut]\nURL[", "\nURL[a]",
 ]  # fmt: skip
 
 
@@ -352,24 +353,41 @@ def test_a_text_file_is_read_in_its_encoding(tmp_path: Path) -> None:
 
 
 def test_an_internet_shortcut_gives_its_link_and_not_its_icon(tmp_path: Path) -> None:
+    text = "[InternetShortcut]\r\nIconFile=https://h/i.ico\r\nURL=https://h/a?b=c\r\n"
     path = tmp_path / "Rock.URL"
-    path.write_text("[InternetShortcut]\r\nIconFile=https://h/favicon.ico\r\nURL=https://h/a?b=c\r\n")
-    assert links.find_links(links.read_links(str(path))) == ["https://h/a?b=c"]
+    path.write_text(text)
+    assert links.read_links(str(path)) == "https://h/a?b=c"
+    assert links.find_links(f"\ufeff{text}{text}") == ["https://h/a?b=c"]  # copied from an editor
 
 
 def test_a_desktop_link_gives_its_link(tmp_path: Path) -> None:
     path = tmp_path / "rock.desktop"
-    path.write_text(
-        "[Desktop Entry]\nType=Link\nName=https://no\nURL[$e]=https://h/a\nIcon=https://h/i.png\n"
-    )
-    assert links.find_links(links.read_links(str(path))) == ["https://h/a"]
+    text = "[Desktop Entry]\nName=https://no\nURL[$e]=https://h/a\nIcon=https://h/i.png\n"
+    path.write_text(text)
+    assert links.read_links(str(path)) == "https://h/a"
+    assert links.find_links(f" {text}") == ["https://h/a"]
 
 
 @pytest.mark.parametrize("format", [plistlib.FMT_XML, plistlib.FMT_BINARY])
 def test_a_macs_link_gives_its_link(tmp_path: Path, format: plistlib.PlistFormat) -> None:
     path = tmp_path / "rock.webloc"
-    path.write_bytes(plistlib.dumps({"URL": "https://h/a?b=1&c=2"}, fmt=format))
-    assert links.find_links(links.read_links(str(path))) == ["https://h/a?b=1&c=2"]
+    path.write_bytes(data := plistlib.dumps({"URL": "https://h/a?b=1&c=2"}, fmt=format))
+    assert links.read_links(str(path)) == "https://h/a?b=1&c=2"
+    if format is plistlib.FMT_XML:
+        assert links.find_links(data.decode()) == ["https://h/a?b=1&c=2"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<!DOCTYPE html PUBLIC "-//W3C//DTD" "http://w3.org/x.dtd">\n<a href="LINK">',
+        "<!doctype svg\n'http://www.w3.org/svg11.dtd'\n><a href='LINK'/>",
+        '<html xmlns="http://www.w3.org/1999/xhtml" xmlns:x = \'http://www.w3.org/xlink\'><a href="LINK">',
+        '{"svg": "<svg xmlns=\\"http://www.w3.org/2000/svg\\">", "file": "LINK"}',
+    ],
+)
+def test_what_names_a_languages_rules_is_no_link(source: str) -> None:
+    assert links.find_links(source.replace("LINK", "https://h/a.zip")) == ["https://h/a.zip"]
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(b"bplist00".__add__))
