@@ -259,8 +259,9 @@ class _OnRows(_Acting):
     """`uid` wins over `index`; neither means every row, or the active one, as the operator says."""
 
     # No limits: a number that is not there must not be bent into the one that means "all".
-    uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE"})
-    index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE"})
+    # Hidden: a file browser would show them beside the folders.
+    uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE", "HIDDEN"})
+    index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE", "HIDDEN"})
     for_all = ""
     """The tooltip where no row is named: it does something else then than its docstring says."""
 

@@ -717,6 +717,12 @@ def test_what_a_worker_let_go_of_moves_before_it_is_made_durable_where_it_was(
     assert left == [[]]
 
 
+def test_where_a_folder_is_chosen_nothing_else_is_asked_for(rows: List) -> None:
+    """The file browser shows whatever an operator does not hide."""
+    properties = bpy.ops.downloads.change_folder.get_rna_type().properties
+    assert {each.identifier for each in properties if not each.is_hidden} <= {"rna_type", "directory"}
+
+
 def test_bytes_that_cannot_move_stay_where_they_are_and_do_not_come_back_as_a_download(
     rows: List, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
