@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -91,7 +91,7 @@ class Ledger(Generic[Place]):
     def progress(self, running: Mapping[int, Progress]) -> dict[int, Progress]:
         """How far those are that have begun; what does not run just now waits where it was."""
         for uid in self._begun.keys() - running.keys():
-            self._begun[uid] = replace(self._begun[uid], phase=Phase.IDLE, idle=0.0, text="")
+            self._begun[uid] = self._begun[uid]._replace(phase=Phase.IDLE, idle=0.0, text="")
         self._begun |= {uid: progress for uid, progress in running.items() if uid in self}
         return dict(self._begun)
 

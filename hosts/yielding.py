@@ -112,8 +112,8 @@ class YieldingHost:
         if progress.phase is not Phase.IDLE or not (entry := self._ledger.find(uid)):
             return progress
         if entry.place is _Place.CHILD:
-            return replace(progress, text=WAITING)
-        return replace(progress, text=HELD) if self._held.is_set() else progress
+            return progress._replace(text=WAITING)
+        return progress._replace(text=HELD) if self._held.is_set() else progress
 
     # -- What they tell.
 

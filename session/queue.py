@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack, assert_never
 
 from ..transfer import names
@@ -289,7 +289,7 @@ class Queue:
                 return Status.CANCELLED
             case Failed(error=error, kept=kept):
                 row.error = readable(error)
-                row.progress = replace(row.progress, received=row.received if kept is None else kept)
+                row.progress = row.progress._replace(received=row.received if kept is None else kept)
                 return Status.FAILED
             case Skipped(filepath=filepath, note=note):
                 row.filepath, row.note = filepath, readable(note)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from itertools import count
 
 from ..workers import Download, Status
@@ -145,6 +144,6 @@ class Rows:
             row.speed = row.measured = 0.0
         if status is Status.QUEUED:
             row.error = row.note = ""
-            row.progress = replace(row.progress, text="")
+            row.progress = row.progress._replace(text="")
             self._queued[row.uid] = row
             self._queue_is_sorted = False

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,7 @@ class Store:
         for place, row in records.claimed(row for row in rows if row.is_unfinished):
             there = lost.pop(place, None)
             if there and row.status is not Status.RUNNING:
-                row.progress = replace(row.progress, received=there[1].received, size=there[1].size)
+                row.progress = row.progress._replace(received=there[1].received, size=there[1].size)
                 self.touch(row)
         for place, _ in records.claimed(self._rows_of_others() if lost else ()):
             lost.pop(place, None)

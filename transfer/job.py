@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
 _ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
@@ -155,9 +156,8 @@ class Settings:
     """Seconds before the first try again; None: as `retry` has it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Counters of one transfer."""
+class Progress(NamedTuple):
+    """Counters of one transfer. Many are made and sent in each tick: a tuple takes a fifth of the time."""
 
     name: str = ""
     received: int = 0

@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ _uids = itertools.count(1)
 
 def record(**values: Any) -> Download:
     """A row of the list; what its worker told last may be given by itself."""
-    told = {each.name: values.pop(each.name) for each in fields(Progress) if each.name in values}
+    told = {each: values.pop(each) for each in Progress._fields if each in values}
     return Download(**{"uid": 1, "progress": Progress(**told)} | values)
 
 
