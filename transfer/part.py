@@ -243,11 +243,14 @@ class File:
             fd, self._fd, self.standing = self._fd, -1, Standing.CLOSED
             _delete(fd, self.path)
 
-    def close(self) -> None:
-        """Let it go; what has no name is gone."""
+    def close(self) -> bool:
+        """Let it go; what has no name is gone. False: the system tells only now that it could not write."""
         fd, self._fd, self.standing = self._fd, -1, Standing.CLOSED
-        if fd >= 0:
-            os.close(fd)
+        with suppress(OSError):
+            if fd >= 0:
+                os.close(fd)
+            return True
+        return False
 
 
 class Part:
@@ -352,10 +355,11 @@ class Part:
     def _take_over(self) -> None:
         """It fits: have it under our own name, after the new sidecar; cut anywhere it is ours, or can be."""
         with self._saving:
-            old, self.file.place = self.path, self.file.home
-            self._save()
+            old = self.path
+            self._save(Path(self.file.home))
             with self._let_go():
-                os.rename(old, self.path)
+                os.rename(old, self.file.home)
+                self.file.place = self.file.home
             portable.sync_folder(self.file.folder)
             disk.remove(_sidecar(old))
 
@@ -384,7 +388,10 @@ class Part:
         if self.file.is_open:
             with suppress(OSError, TransferError, Stopped):
                 self.file.take_name()
-                self._mark = () if self._lost else self.file.look()
+                if not self._lost:
+                    self._mark = self.file.look()
+                elif self.file.is_in_place():  # only what that says is sure
+                    self._read_sidecar(str(self.sidecar), None)
         self._unlock()
 
     def close(self) -> None:
@@ -419,7 +426,8 @@ class Part:
         self.received, self._mark = Received(), ()
 
     def _unlock(self) -> None:
-        self.file.close()
+        if not self.file.close():
+            self._mark = ()
         self._lost = None
 
     # -- Bytes.
@@ -572,19 +580,16 @@ class Part:
         return self.received.ranges.total() - self._saved[0]
 
     @property
-    def _checkpoint_in(self) -> float:
-        """Seconds until it is time to save them, however few they are."""
-        return max(0.0, self._saved[1] + CHECKPOINT_SECONDS - time.monotonic())
-
-    def checkpoint_due(self) -> bool:
-        """Whether it is time to save them."""
-        return not self._checkpoint_in or self.unsaved >= CHECKPOINT_BYTES
+    def checkpoint_in(self) -> float:
+        """Seconds until it is time to save them; 0: it is."""
+        are_many = self.unsaved >= CHECKPOINT_BYTES
+        return 0.0 if are_many else max(0.0, self._saved[1] + CHECKPOINT_SECONDS - time.monotonic())
 
     def save(self) -> None:
         """If it is time. One worker does it, the others go on, as long as not too much could be lost."""
-        if self.checkpoint_due() and self._saving.acquire(blocking=self.unsaved >= MOST_UNSAVED):
+        if not self.checkpoint_in and self._saving.acquire(blocking=self.unsaved >= MOST_UNSAVED):
             try:
-                if self.checkpoint_due():  # else another has done it meanwhile
+                if not self.checkpoint_in:  # else another has done it meanwhile
                     self.checkpoint()
             finally:
                 self._saving.release()
@@ -594,21 +599,21 @@ class Part:
         if not self.file.is_open or self.unsaved <= 0:
             return None
         self.save()
-        return max(SAVE_LOOK, self._checkpoint_in)
+        return max(SAVE_LOOK, self.checkpoint_in)
 
     def checkpoint(self) -> None:
         """Make what was received survive a power cut. Raises TransferError, OSError."""
         self.file.take_name()
         self._check_place()
-        self._save()
+        self._save(self.path)
 
-    def _save(self) -> None:
-        """First the bytes, then the sidecar that says so."""
+    def _save(self, path: Path) -> None:
+        """First the bytes, then the sidecar that says so of the file of this name."""
         about = _description(self._about, self.received)
         saved = self.received.ranges.total(), time.monotonic()
         self._sync(portable.sync_data)
         self._has_sidecar, self._written = True, None
-        disk.write_atomically(self.sidecar, json.dumps(about).encode())
+        disk.write_atomically(_sidecar(path), json.dumps(about).encode())
         self._saved, self._written = saved, about  # others go on writing meanwhile
 
     def _sync(self, sync: Callable[[int], None]) -> None:
