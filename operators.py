@@ -368,8 +368,8 @@ class _Restarts(_OnRows):
         """Have what is QUEUED run, unless a run goes on that takes it."""
         session = current()
         session.flush()
-        if session.wants_run:
-            watch.invoke()
+        if session.wants_run and (why := watch.invoke()):
+            self.report({"WARNING"}, f"Downloads were paused. {why}")
 
 
 class DOWNLOADS_OT_resume(_Restarts, bpy.types.Operator):

@@ -344,11 +344,18 @@ class Queue:
         self.give_up(why)
 
     def give_up(self, why: str = "") -> None:
-        """No run goes on, and none can: what is not finished has FAILED; a list can pause it instead."""
-        for row in list(self.rows):
-            row.error = why or UNFORESEEN
-            self.put(row, Status.FAILED)
+        """No run goes on, and none can: nobody stays connected, and what is not finished is let be."""
+        self._shut_host()
+        self.take_in()
+        self.let_be(why or UNFORESEEN)
         self.end_tally()
+        self.flush()
+
+    def let_be(self, why: str) -> None:
+        """What is not finished has FAILED; a list can pause it instead."""
+        for row in list(self.rows):
+            row.error = why
+            self.put(row, Status.FAILED)
 
     def end_tally(self) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""

@@ -421,13 +421,10 @@ class Session(Queue):
         if self.mirror.is_stale:
             self.mirror.flush()
         self.store.flush(now, None)
-        self.etags.save()
+        self.etags.flush(now)
 
-    def give_up(self, why: str = "") -> None:
-        self.take_in()
+    def let_be(self, why: str) -> None:
         self.interrupted(Status.PAUSED)
-        self.end_tally()
-        self.mirror.flush()
 
     def file_closing(self) -> None:
         self.take_in()  # what they bring was asked for in this file

@@ -421,7 +421,7 @@ class Folders:
     def held(self) -> Iterator[dict[str, list[str]] | None]:
         """What is known, for this Blender alone meanwhile; at the end it is written where it changed.
 
-        None: another Blender has it, or there is no folder for it.
+        None: another Blender has it, there is no folder for it, or the disk does not give it just now.
         """
         try:
             path = user_folder() / "folders.json"
@@ -429,11 +429,12 @@ class Folders:
         except (OSError, ValueError) as error:
             self._complain(error)
             lock = -1
-        if lock < 0:
+        before = _known_folders(path) if lock >= 0 else None
+        if before is None:
+            _unlock(lock)
             yield None
             return
         try:
-            before = _known_folders(path)
             known = self._with_changes(before)
             yield known
             with contextlib.suppress(OSError):  # a full disk, say: it is all here yet, for the next time
@@ -455,12 +456,15 @@ class Folders:
         return known
 
 
-def _known_folders(path: Path) -> dict[str, list[str]]:
+def _known_folders(path: Path) -> dict[str, list[str]] | None:
+    """None: they may be had the next time."""
     try:
         return records.decode_folders(read_regular(path, OTHERS_SIZE))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if may_be_right(error):
+            return None
         _set_aside(path)
         return {}
 
@@ -506,46 +510,49 @@ class Etags:
     """What servers said of finished files, for UPDATE. Links are kept as hashes: they may hold secrets."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[str, Any]] | None = None
-        self._is_changed = False
+        self._known: dict[str, dict[str, Any]] | None = None  # what the file has, once it was read
+        self._fresh: dict[str, dict[str, Any]] = {}  # what it does not have yet
         self._tried = float("-inf")
 
     def find(self, url: str, directory: str) -> Have | None:
         """What is known of the file that this link left in this folder."""
-        with contextlib.suppress(TypeError, KeyError):
-            have = Have(**self._load()[_key(url, directory)])
+        key = _key(url, directory)
+        with contextlib.suppress(OSError, TypeError, KeyError):
+            have = Have(**(self._fresh.get(key) or self._load()[key]))
             if isinstance(have.name, str) and isinstance(have.etag, str):
                 return have
         return None
 
     def keep(self, url: str, directory: str, have: Have) -> None:
         """Remember a finished file."""
-        known, key = self._load(), _key(url, directory)
-        known.pop(key, None)  # it comes last: it was used last
-        known[key] = asdict(have)
-        if len(known) > ETAGS:
-            del known[next(iter(known))]
-        self._is_changed = True
+        self._fresh[_key(url, directory)] = asdict(have)
 
     def flush(self, now: float) -> None:
         """Write down what changed, now and then: a run may have many thousands, which are written anew."""
-        if self._is_changed and now - self._tried >= ETAGS_INTERVAL:
+        if self._fresh and now - self._tried >= ETAGS_INTERVAL:
             self._tried = now
             self.save()
 
     def save(self) -> None:
         """Write down what changed, if that can be: without it a server is asked by date."""
-        if self._is_changed:
-            self._is_changed = False
-            with contextlib.suppress(OSError, ValueError):
-                write_atomically(user_folder() / "etags.json", json.dumps(self._known).encode(), PRIVATE)
+        if not self._fresh:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            known = {key: have for key, have in self._load().items() if key not in self._fresh}
+            known = dict([*known.items(), *self._fresh.items()][-ETAGS:])  # what was used last comes last
+            write_atomically(user_folder() / "etags.json", json.dumps(known).encode(), PRIVATE)
+            self._known, self._fresh = known, {}
 
     def _load(self) -> dict[str, dict[str, Any]]:
+        """Raises OSError where the file is there, and may be had the next time."""
         if self._known is None:
-            self._known = {}
-            with contextlib.suppress(OSError, ValueError, RecursionError):
+            try:
                 loaded = json.loads(read_regular(user_folder() / "etags.json", OTHERS_SIZE))
-                self._known = loaded if isinstance(loaded, dict) else {}
+            except (OSError, ValueError, RecursionError) as error:
+                if may_be_right(error):
+                    raise
+                loaded = None
+            self._known = loaded if isinstance(loaded, dict) else {}
         return self._known
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 calm = Lazy(".calm", __package__)
 online = Lazy(".online", __package__)
 popup = Lazy(".popup", __package__)
+queues = Lazy(".queue", __package__)
 
+NO_WINDOW = "Blender has no window that downloads could run in"
 WATCH_INTERVAL = 0.25  # seconds
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
@@ -201,20 +203,22 @@ def _is_ready() -> bool:
     return hasattr(bpy.context, "temp_override") and hasattr(bpy.types, _ours())
 
 
-def invoke() -> bool:
-    """Start a run for the rows that are QUEUED, in the first window. False, and PAUSED, where it cannot.
+def invoke() -> str:
+    """Start a run for the rows that are QUEUED, in the first window; in `register` a moment later.
 
-    In an add-on's `register` it starts a moment later.
+    Returns why it cannot, and they are given up; empty where it can.
     """
     if not _is_ready() or operator_lives():  # that of a run that was closed just now: it ends first
         start_again()
-        return True
+        return ""
     manager = bpy.context.window_manager
     try:
         with bpy.context.temp_override(window=manager.windows[0]):
             category, name = operator()
             getattr(getattr(bpy.ops, category), name)("INVOKE_DEFAULT")
-    except (IndexError, RuntimeError):  # no window, or its poll says no: offline
-        current().give_up(online.offline_reason() or "Blender has no window that downloads could run in")
-        return False
-    return True
+    except (IndexError, RuntimeError):  # no window, its poll says no, or a defect, which Blender has printed
+        is_defect = manager.windows and not bpy.app.background
+        why = online.offline_reason() or (queues.UNFORESEEN if is_defect else NO_WINDOW)
+        current().give_up(why)
+        return why
+    return ""

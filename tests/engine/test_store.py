@@ -381,18 +381,54 @@ def test_an_unreadable_list_is_set_aside_with_a_sentence(
         assert not os.path.lexists(user_folder / "queue-7.json")
 
 
+def unreadable_just_now(patch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, most: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    patch.setattr(store_module, "read_regular", fail)
+
+
 def test_a_list_that_the_disk_does_not_give_just_now_is_there_for_the_next_blender(
     new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
-
-    def fail(path: Path, most: int) -> bytes:
-        raise OSError(errno.EIO, "Input/output error")
-
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "read_regular", fail)
+        unreadable_just_now(patch)
         assert adopt(new_store()) == []
     assert adopt(new_store()) == [row(1).url]
+
+
+def test_folders_that_the_disk_does_not_give_just_now_are_there_the_next_time(
+    new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = new_store().folders
+    folders.use(TOP + "before", [URL])
+    folders.save()
+    with monkeypatch.context() as patch:
+        unreadable_just_now(patch)
+        folders.use(TOP + "meanwhile", [URL])
+        folders.save()
+    with folders.held() as known:
+        assert list(known or ()) == [TOP + "before", TOP + "meanwhile"]
+    assert [path.name for path in user_folder.glob("*.unreadable")] == []
+
+
+def test_etags_that_the_disk_does_not_give_just_now_are_there_the_next_time(
+    user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have = Have(name="a.bin", size=1, mtime=1.5, etag='"1"')
+    before, etags = store_module.Etags(), store_module.Etags()
+    before.keep(URL, TOP + "before", have)
+    before.save()
+    with monkeypatch.context() as patch:
+        unreadable_just_now(patch)
+        assert etags.find(URL, TOP + "before") is None
+        etags.keep(URL, TOP + "meanwhile", have)
+        etags.save()
+        assert etags.find(URL, TOP + "meanwhile") == have
+    etags.save()
+    found = store_module.Etags()
+    assert [found.find(URL, TOP + name) for name in ("before", "meanwhile")] == [have, have]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -278,7 +278,7 @@ def test_before_its_operator_is_there_a_run_is_put_off(
     """As in `register` while Blender starts, whose context is restricted, or beside another run."""
     watch = importlib.import_module(f"{extension.package}.session.watch")
     monkeypatch.setattr(watch, "_ours", lambda: "NOT_THERE_OT_yet")
-    assert watch.invoke()
+    assert watch.invoke() == ""
     assert bpy.app.timers.is_registered(watch._again)
     assert watch._again() == watch.AGAIN
     bpy.app.timers.unregister(watch._again)

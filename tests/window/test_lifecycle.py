@@ -190,6 +190,42 @@ def test_online_access_is_withdrawn(downloads: Downloads, server: Server, patche
     check_files(downloads, "held.bin")
 
 
+def test_online_access_is_withdrawn_while_the_run_is_aside_for_an_autosave(
+    downloads: Downloads, server: Server, patches: None
+) -> None:
+    _, gate = start_held(downloads, server)
+    downloads.b.run("watch = part('session.watch'); patch(watch, 'AGAIN', 100.0)")
+    downloads.b.run("session().run.step_aside()")
+    downloads.b.wait("session().run is None and modal() == []")
+    downloads.b.run("patch(part('session.online'), 'offline_reason', lambda: 'Online access required')")
+    downloads.b.run("bpy.app.timers.unregister(watch._again); watch.invoke()")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.b.run("setattr(*patched.pop()); setattr(*patched.pop())")
+    gate.open()
+    downloads.act("resume")
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    check_files(downloads, "held.bin")
+
+
+def test_exception_as_the_run_begins(downloads: Downloads, server: Server, patches: None) -> None:
+    _, gate = start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait("PAUSED")
+    downloads.wait_over()
+    downloads.b.run("patch(part('session.run').Run, '__init__', lambda *_: 1 / 0)")
+    why = downloads.b.eval("[session().resume_all(), part('session.watch').invoke()][1]")
+    downloads.b.run("setattr(*patched.pop())")
+    assert str(why).startswith("Something unforeseen went wrong")
+    downloads.wait("PAUSED")
+    assert "ZeroDivisionError" in downloads.b.console
+    gate.open()
+    downloads.act("resume")
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+
+
 def test_exception_in_a_worker_fails_only_its_download(
     blender: Blender, server: Server, patches: None, tmp_path: Path
 ) -> None:
