@@ -241,13 +241,12 @@ def item(layout: Any, context: Any, data: Any, item: Any, index: int, list_id: s
     view = _View(context, width - _margins(context, len(data.items)))
     line = layout.row(align=True)
     column = line.column(align=True)
-    name = column.row()
     is_active = index == data.active_index
-    name.alert = row.status is Status.FAILED and not is_active  # red on the theme's blue
-    name.label(text=row.name, icon=words.file_icon(row.name), translate=False)
+    column.alert = row.status is Status.FAILED and not is_active  # red on blue, or red and white
+    column.label(text=row.name, icon=words.file_icon(row.name), translate=False)
     low = column.row(align=True)
     low.scale_y = LOW
-    _draw_second(low, view, row)
+    _draw_second(low, view, row, is_active)
     operator, icon = _next_step(row)
     line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
 
@@ -273,15 +272,14 @@ def _margins(context: Any, count: int) -> float:
     return (ROW_MARGINS + (SCROLL_BAR if count > ROWS else 0.0)) * _scale(context)
 
 
-def _draw_second(low: Any, view: _View, row: Download) -> None:
-    """The second line of a row."""
+def _draw_second(low: Any, view: _View, row: Download, is_active: bool) -> None:
+    """The second line of a row; the active row's is in a light theme's white, on grey."""
     if row.status in (Status.RUNNING, Status.PAUSED):
         texts = words.line(row, view.room)
         low.progress(factor=row.fraction, text=words.fitting(texts, view.width, view.measure))
         return
     message = row.error if row.status is Status.FAILED else row.note if not row.is_unfinished else ""
-    low.alert = row.status is Status.FAILED
-    low.active = bool(message)
+    low.active = is_active or bool(message)
     icon = "INFO" if message and not row.error else ICONS[row.status]
     texts = (words.first_sentence(message),) if message else words.line(row, view.room)
     width = view.width - LABEL_ICON * view.scale
