@@ -87,7 +87,7 @@ class Worker(threading.Thread):
         assert self.control
         try:
             self._client = self._client or self._host.new_client()
-            self._client.learn(self._host.settings.tokens)
+            self._client.tokens = self._host.settings.tokens
             return transfer.run(self.control, self._client, buffer, helps=self.helps)
         except Stopped:
             return Halted()
@@ -177,6 +177,8 @@ class ThreadHost:
         """One more, unless that would be too many."""
         if len(self._workers) >= self.connections.limit:
             return False
+        if self._trust and not self._workers:  # proxies and passwords may be others by now
+            self._trust.hosts.clear()
         with ExitStack() as undo:
             try:
                 worker = Worker(self, self._number + 1)

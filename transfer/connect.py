@@ -83,19 +83,13 @@ class Client:
         self.timeout = settings.timeout
         """Seconds for which libraries wait."""
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
-        self._session = requests.Session()
+        self.tokens = settings.tokens
+        """As in `Settings`. Its worker changes them between two downloads."""
         self._adapter = _Adapter(trust)
-        self._tokens = settings.tokens
-        self._hosts: dict[str, _Host] = {}
+        self._hosts = trust.hosts
         self._lock = threading.Lock()  # guards the two below
         self._route = ""
         self._idle: _AsWritten | None = None
-
-    def learn(self, tokens: tuple[tuple[str, str], ...]) -> None:
-        """Have these access tokens from now on. Its worker's thread, between two downloads."""
-        if tokens != self._tokens:
-            self._tokens = tokens
-            self._hosts.clear()
 
     def get(
         self,
@@ -165,11 +159,10 @@ class Client:
         return message
 
     def _host(self, url: str) -> _Host:
-        key = _place(url)
+        key = _place(url), self.tokens
         host = self._hosts.get(key)
         if not host:
-            is_mirror = self.mirror.owns(url)
-            host = _Host(self._session, self._adapter, url, dict(self._tokens), is_mirror=is_mirror)
+            host = _Host(self._adapter, url, dict(self.tokens), is_mirror=self.mirror.owns(url))
             self._hosts[key] = host
         return host
 
@@ -204,7 +197,7 @@ class Client:
 
     def _is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
-        host = self._hosts.get(_place(answer.url))
+        host = self._hosts.get((_place(answer.url), self.tokens))
         if not (host and host.asks_proxy):
             return False
         return not re.search("no-store|private", answer.headers.get("cache-control", "").lower())
@@ -220,7 +213,6 @@ class Client:
         """Release everything."""
         self.hang_up()
         self._adapter.close()
-        self._session.close()
 
 
 def _is_spoilt(connection: _AsWritten) -> bool:
@@ -332,17 +324,9 @@ _NETWORK_ERRORS = (
 class _Host:
     """What the environment says about a host, looked up once: it is what makes small requests slow."""
 
-    def __init__(
-        self,
-        session: requests.Session,
-        adapter: _Adapter,
-        url: str,
-        tokens: Mapping[str, str],
-        *,
-        is_mirror: bool,
-    ) -> None:
+    def __init__(self, adapter: _Adapter, url: str, tokens: Mapping[str, str], *, is_mirror: bool) -> None:
         self.is_mirror = is_mirror
-        merged = session.merge_environment_settings(url, {}, None, None, None)
+        merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
         proxy = requests.utils.select_proxy(url, self.proxies)
@@ -368,6 +352,8 @@ class Trust:
     """The certificates that servers are verified against; read on first use, once for all workers."""
 
     def __init__(self) -> None:
+        self.hosts: dict[tuple[str, tuple[tuple[str, str], ...]], _Host] = {}
+        """What is known of those likewise, by the beginning of a link and the access tokens used."""
         self._lock = threading.Lock()
         self._server: ssl.SSLContext | None = None
         self._proxy: ssl.SSLContext | None = None

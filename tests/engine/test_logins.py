@@ -6,12 +6,13 @@ import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from driving import Fetcher, failed, finished
+from driving import Driver, Fetcher, failed, finished, new_job
 from hypothesis import given
 from hypothesis import strategies as st
-from server import Server, basic_auth, pattern, redirect
+from server import Server, basic_auth, pattern, redirect, stall_before_headers
 
 from background_downloads.transfer import logins
 from background_downloads.transfer.logins import Login
@@ -98,6 +99,38 @@ def test_a_redirect_may_bring_a_user_of_its_own(
 
 
 # -- Of a netrc.
+
+
+def test_what_a_netrc_says_of_a_server_is_read_once_for_all_workers_and_anew_for_the_next(
+    thread_driver: Driver, server: Server, tmp_path: Path, netrc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    header = logins.header
+
+    def counted(url: str, *args: Any, **options: Any) -> str:
+        asked.append(url)
+        return header(url, *args, **options)
+
+    monkeypatch.setattr(logins, "header", counted)
+    gate, host = server.gate(), thread_driver.host
+    jobs = [
+        new_job(server.add(f"/{n}.bin", stall_before_headers(gate), body=DATA), tmp_path) for n in range(3)
+    ]
+    thread_driver.submit(jobs[0])
+    thread_driver.until_reached(gate)
+    thread_driver.submit(*jobs[1:])
+    thread_driver.until_reached(gate, 3)
+    gate.open()
+    for job in jobs:
+        assert finished(thread_driver.outcome(job)).read_bytes() == DATA
+    assert (len(asked), sent(server)) == (1, None)
+    host.dismiss()
+    thread_driver.until(host.is_quiet, "all workers' end")
+    netrc.write_text(OURS)
+    netrc.chmod(0o600)
+    last = new_job(server.add("/last.bin", body=DATA), tmp_path)
+    assert finished(thread_driver.run(last)).read_bytes() == DATA
+    assert sent(server) == b"me:p4ss"
 
 
 @pytest.mark.parametrize(
