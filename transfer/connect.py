@@ -823,6 +823,7 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
     return TryAgain("The connection to {host} failed".format(**words))
 
 
+_OF_WHO_SPEAKS = (ssl.SSLError, CertificateError, http.client.HTTPException, ConnectionError)
 _NO_HTTPS = "If the link is to begin with http://, write that before it"
 
 
@@ -836,8 +837,8 @@ def _unreached(error: TransferError, host: _Host, *, is_late: bool) -> TransferE
 
 
 def _is_of_proxy(chain: list[BaseException], url: str) -> bool:
-    """Whether the proxy itself went wrong, and no server behind it: for http it alone speaks TLS."""
-    kinds = (_ProxyFault, ssl.SSLError, CertificateError) if url.startswith("http:") else _ProxyFault
+    """Whether the proxy itself went wrong, and no server behind it: for http it is the one that speaks."""
+    kinds = (_ProxyFault, *_OF_WHO_SPEAKS) if url.startswith("http:") else _ProxyFault
     return any(isinstance(cause, kinds) for cause in chain)
 
 

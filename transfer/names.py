@@ -370,7 +370,7 @@ _FILE_EXTENSION = r"(?is).*[^.\s]\.{1,2}([a-z][a-z0-9]{0,14}|3(?:dm|ds|gp|mf)|7z
 _SCRIPT = "action ashx asmx asp aspx axd cfm cgi dll do fcgi jsf jsp jspx php php3 php4 php5 php7 phtml pl"
 _SCRIPTS = frozenset(_SCRIPT.split())
 """Extensions that say nothing about the file which such a program sends."""
-_NAMING = frozenset(("file", "filename", "name"))
+_NAMING = "(?i)file|name|file[_-]?name"
 """What programs call the file that they shall send."""
 
 
@@ -416,7 +416,7 @@ def _file_in_query(url: str) -> str:
         fields = parse_qsl(_split(url).query, errors="strict")
     except (ValueError, TransferError):
         return ""
-    values = (_last_component(value) for key, value in fields if key.lower() in _NAMING)
+    values = (_last_component(value) for key, value in fields if re.fullmatch(_NAMING, key))
     return next(filter(_file_extension, values), "")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from urllib.parse import urlsplit
 
 from . import retry
 from .job import TransferError, TryAgain
 
 CHECK = "Check the proxy settings of this computer"
+_NOT_IN_PLACES = r"[\s\x00-\x20]|:\Z"  # a port that is missing may be a scheme of which half is missing
 _WEB, _SOCKS = ("http", "https"), ("socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -21,9 +23,10 @@ def checked(proxy: str) -> str:
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as whoever looks it up does
     except ValueError:
         host, port = None, 0
-    if not host or port == 0:
+    if not host or port == 0 or re.search(_NOT_IN_PLACES, proxy + parts.netloc):
         raise TransferError(f"The address of this computer's proxy cannot be read. {CHECK}")
     shown = parts.netloc.rpartition("@")[2]
     if parts.scheme not in (*_WEB, *_SOCKS):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from driving import Clock, Driver, Fetcher, Halted, Phase, Settings, failed, finished, names, new_job
+from faults import says
 from server import (
     Certificates,
     Connection,
@@ -303,15 +304,16 @@ FAR = ["http://files.example/a.bin", "https://files.example/a.bin"]
             "The proxy p.example:21 is of an unknown kind, neither HTTP nor SOCKS. ",
         ),
         ("quic://p.example:21", "The proxy p.example:21 is of an unknown kind, neither HTTP nor SOCKS. "),
-        ("http://u:s3cret@p.example:99999", "The address of this computer's proxy cannot be read. "),
-        ("http://u:s3cret@p.example:http", "The address of this computer's proxy cannot be read. "),
-        ("http://u:s3cret@p.example:0", "The address of this computer's proxy cannot be read. "),
-        ("p.example:-1", "The address of this computer's proxy cannot be read. "),
-        ("http://", "The address of this computer's proxy cannot be read. "),
-        ("http://:3128", "The address of this computer's proxy cannot be read. "),
-        ("http://u:s3cret@", "The address of this computer's proxy cannot be read. "),
-        ("http://[::1", "The address of this computer's proxy cannot be read. "),
-        ("https://", "The address of this computer's proxy cannot be read. "),
+        *(
+            (setting, "The address of this computer's proxy cannot be read. ")
+            for setting in (
+                *("http://u:s3cret@p.example:99999", "http://u:s3cret@p.example:http", "p.example:-1", "https://"),
+                *("http://u:s3cret@p.example:0", "http://", "http://:3128", "http://u:s3cret@", "http://[::1"),
+                *("http:/p.example:1", "http:p.example:1", "p.example:", " ", "http:// p.example", "p "),
+                *("http://p.example :1", "\thttp://p.example", "PROXY p.example:1", "p.exam\x01ple", "http://."),
+                *("http://" + "a" * 64, "http://p.example;https://p.example", "://p.example", "http://u:s3/ret@p"),
+            )
+        ),
     ],
 )
 def test_a_proxy_setting_that_cannot_be_used_is_said_of_the_proxy_at_once(
@@ -324,6 +326,17 @@ def test_a_proxy_setting_that_cannot_be_used_is_said_of_the_proxy_at_once(
     assert said.startswith(sentence)
     assert "s3cret" not in said
     assert said.endswith(CHECK) or "Set an HTTP proxy" in said
+
+
+@pytest.mark.parametrize("url", FAR)
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9\r\n", b"\x05\xff", b"HTTP/1.1 999999 x\r\n\r\n"])
+def test_what_is_no_proxy_is_said_of_the_proxy(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, answer: bytes
+) -> None:
+    server.hijack = says(answer)
+    monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.0)
+    assert failed(fetch(url, tmp_path)).startswith(f"The proxy 127.0.0.1:{server.port} ")
 
 
 @pytest.mark.parametrize("url", FAR)

@@ -627,6 +627,8 @@ def test_name_in_url(url: str, expected: str) -> None:
         ("", "https://h/get?name=..%2F..%2Fetc%2Fa.zip", "https://h/get", "", "a.zip"),
         ("", "https://h/get?file=a.php&name=b.png", "https://h/get", "", "b.png"),
         ("", "https://h/get?file=&filename=b.png", "https://h/get", "", "b.png"),
+        ("", "https://h/get?File_Name=b.png", "https://h/get", "", "b.png"),
+        ("", "https://h/get?profile=a.png&file-name=b.png&files=c.png", "https://h/get", "", "b.png"),
         ("", "https://h/get?profile=a.zip&id=b.zip", "https://h/get", "image/png", "get.png"),
         ("", "https://h/get?file=%FF.zip", "https://h/get", "image/png", "get.png"),
         # an extension from the content type
