@@ -98,24 +98,24 @@ class Mirror:
     def tick(self) -> None:
         """`flush` for whoever does it all the time."""
         self._ticks = (self._ticks + 1) % MOVES
-        self.flush(IN_A_TICK, pause=self._redraws.pause, with_moves=not self._ticks)
+        self.flush(IN_A_TICK, is_asked=False)
 
-    def flush(self, most: int | None = AT_ONCE, *, pause: float = 0.0, with_moves: bool = True) -> None:
-        """Copy what changed, of `most` rows or all, and have it drawn once `pause` is over.
+    def flush(self, most: int | None = AT_ONCE, *, is_asked: bool = True) -> None:
+        """Copy what changed, of `most` rows or all, and have it drawn. Cheap when nothing did.
 
-        Cheap when nothing did. `with_moves`: also how far rows are that only got on.
+        `is_asked`: somebody did something just now, and waits to see it.
         """
         if not (self.is_stale or self._redraws.is_over) or not (state := state_of(bpy.context)):
             return
         if not self._is_ordered or len(state.items) != len(self._index):  # a script may have changed it
             self._rebuild(state)
-        if with_moves:
+        if is_asked or not self._ticks:
             self._changed |= self._moved
             self._moved.clear()
         self._copy_changed(state, most)
         self._append(state, most)
         self._keep_in_sight(state)
-        self.is_stale = not self._redraws.draw(pause) or self.is_stale
+        self.is_stale = not self._redraws.draw(is_asked=is_asked) or self.is_stale
 
     def clear(self) -> None:
         """Disabled: Blender would show the copy again, as it is, once the add-on is enabled again."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 REDRAWS = 0.1  # seconds between two redraws, at least
 REDRAW_SHARE = 200  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
 SLOWEST = 5.0  # seconds between two redraws, at most: less than one in a hundred of somebody's ticks is late
+ATTENTION = 1.0  # seconds for which all is drawn soon, however long that takes: somebody did something
 RENDER_REDRAWS = 1.0  # likewise while Blender renders: see `calm`
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 
@@ -28,6 +29,7 @@ class Redraws:
         self._rows = rows
         self._tally = tally
         self._drawn_at = 0.0
+        self._asked_at = 0.0
         self._cost = 0.0  # seconds that a redraw takes
         self._learning = self._learn  # one object, by which Blender knows it
         self._is_before = False  # Blender has not gone through its timers since
@@ -47,15 +49,15 @@ class Redraws:
     def _now(self) -> Pace:
         return pace(self._tally, self._rows.counts, self._rows.running.values())
 
-    @property
-    def pause(self) -> float:
-        """Seconds that are to be between two redraws, for whoever looks all the time."""
-        return REDRAW_SHARE * self._cost
+    def draw(self, *, is_asked: bool) -> bool:
+        """Have all drawn that shows downloads. False: it is not the time for it yet.
 
-    def draw(self, pause: float) -> bool:
-        """Have all drawn that shows downloads. False: it is not the time for it yet."""
+        `is_asked`: somebody waits to see what came of what he did.
+        """
         now = time.monotonic()
-        pause = RENDER_REDRAWS if is_rendering() else max(REDRAWS, pause)
+        if is_asked:
+            self._asked_at = now
+        pause = RENDER_REDRAWS if is_rendering() else self._pause(now)
         is_due = now - self._drawn_at >= pause
         self._draw_pace(now, is_due=is_due)  # together with the list: one redraw is cheaper than two
         if not is_due:
@@ -75,6 +77,10 @@ class Redraws:
         cost = min(time.monotonic() - self._drawn_at, SLOWEST / REDRAW_SHARE)
         self._cost += (cost - self._cost) / 2
         return None
+
+    def _pause(self, now: float) -> float:
+        """Seconds that are to be between two redraws."""
+        return REDRAWS if now - self._asked_at < ATTENTION else max(REDRAWS, REDRAW_SHARE * self._cost)
 
     def _draw_pace(self, now: float, *, is_due: bool) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""

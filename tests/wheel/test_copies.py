@@ -144,7 +144,7 @@ class Ticks:
         self._timers: list[Callable[[], float | None]] = []
         self.app = SimpleNamespace(timers=self)
         self.context, self.msgbus, self.types = bpy.context, bpy.msgbus, bpy.types
-        self._redraws = redraws.Redraws(session.rows, session.tally)
+        self.redraws = redraws.Redraws(session.rows, session.tally)
         self.cost = 0.0  # seconds
 
     def monotonic(self) -> float:
@@ -164,7 +164,7 @@ class Ticks:
         times, end = 0, self.clock + seconds
         while self.clock < end:
             self.clock += 0.025
-            is_drawn = self._redraws.draw(self._redraws.pause)
+            is_drawn = self.redraws.draw(is_asked=False)
             self._go_through_timers()
             times += is_drawn
             self.clock += self.cost * is_drawn
@@ -196,3 +196,11 @@ def test_a_window_that_stood_still_once_is_no_slow_one(ticks: Ticks) -> None:
     ticks.cost = 0.0
     ticks.drawn(30.0)
     assert ticks.drawn(20.0) >= 140
+
+
+def test_who_does_something_sees_at_once_what_comes_of_it(ticks: Ticks) -> None:
+    ticks.cost = 0.1
+    ticks.drawn(20.0)
+    assert ticks.redraws.draw(is_asked=True)
+    assert ticks.drawn(1.0) >= 5
+    assert ticks.drawn(4.0) == 0
