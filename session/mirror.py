@@ -119,6 +119,7 @@ class Mirror:
 
     def clear(self) -> None:
         """Disabled: Blender would show the copy again, as it is, once the add-on is enabled again."""
+        self._redraws.close()
         if state := state_of(bpy.context):
             state.items.clear()
 

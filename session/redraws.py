@@ -69,6 +69,11 @@ class Redraws:
             bpy.app.timers.register(self._learning)
         return True
 
+    def close(self) -> None:
+        """Nothing of it is drawn any more."""
+        if bpy.app.timers.is_registered(self._learning):
+            bpy.app.timers.unregister(self._learning)
+
     def _learn(self) -> float | None:
         """What a redraw has taken, once Blender comes here for the second time after it was asked for."""
         if self._is_before:
