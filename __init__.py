@@ -14,7 +14,7 @@ with uncollected():
     from . import operators, session, ui
     from .session import state, watch
 
-wired = Lazy(".session.wired", __package__)
+adopting = Lazy(".session.adopting", __package__)
 
 ADOPT_AFTER = 0.3  # seconds after enabling
 
@@ -56,7 +56,7 @@ def let_go() -> bool:
 
 def _adopt() -> float | None:
     """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
-    return None if bpy.app.background else wired.adopt()
+    return None if bpy.app.background else adopting.adopt()
 
 
 def _take_over() -> None:

@@ -35,7 +35,6 @@ queue = Lazy(".session.queue", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
-wired = Lazy(".session.wired", __package__)
 words = Lazy(".session.words", __package__)
 
 NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
@@ -597,7 +596,7 @@ class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
         from .session.unpacking import ImportProblem
 
         try:
-            wired.imports().import_now(row)
+            current().imports.import_now(row)
         except ImportProblem as problem:
             raise job.TransferError(f"{row.name}: {problem}") from problem
         current().mirror.flush()

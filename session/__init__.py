@@ -49,9 +49,9 @@ def open_session(make: Callable[[], Any] | None = None, idname: str = OPERATOR) 
 
 
 def _session() -> Any:
-    from .wired import session
+    from .session import Session
 
-    return session()
+    return Session()
 
 
 def close_session() -> None:

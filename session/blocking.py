@@ -18,15 +18,11 @@ from .terminal import Counter, Teller
 LOOK = 0.05  # seconds between two looks of the executed path at its workers
 
 
-def _counter(rows: list[Download]) -> Teller:
-    return Counter(len(rows))
-
-
 def download(
     queue: Queue,
     rows: list[Download],
     *,
-    teller: Callable[[list[Download]], Teller] = _counter,
+    teller: Callable[[list[Download]], Teller] | None = None,
     settings: Settings | None = None,
     apart: bool = False,
     cancelled: Callable[[], bool] = bool,
@@ -35,50 +31,50 @@ def download(
 
     Each record holds how it ended. Threads do it, in a child process where they are to be `apart` from
     this one, and while Blender renders on a thread of its own. They end when it is `cancelled`. Returns
-    whether nobody pressed Ctrl-C.
+    False where Ctrl-C cancelled them, which is heard in background mode.
     """
     new = [row for row in rows if row.uid]
     kind = ProcessHost if apart or preferred.is_rendering() else ThreadHost
-    goes_on = run_blocking(queue, new, kind(settings or preferred.settings()), teller(new), cancelled)
+    host = kind(settings or preferred.settings())
+    told = teller(new) if teller else Counter(len(new))
+    with _interrupts() as interrupted:
+        outcomes = _run(queue, new, host, told, lambda: bool(interrupted) or cancelled())
+    for row in new:  # only now: keeping an ETag asks Blender for a folder
+        row.status = queue.settle(row, outcomes[row.uid])
     queue.waited(new)
-    return goes_on
+    return not interrupted
 
 
-def run_blocking(
+def _run(
     queue: Queue,
     rows: list[Download],
     host: ProcessHost | ThreadHost,
     teller: Teller,
-    cancelled: Callable[[], bool],
-) -> bool:
-    """Download `rows` with this thread waiting: the case that Blender's manual supports.
+    is_over: Callable[[], bool],
+) -> dict[int, Outcome]:
+    """How each row ended, by its uid: the case that Blender's manual supports.
 
-    Threads are started, joined, and gone when it returns; bpy is not touched in between. The rows are in
-    no list yet; each holds how it ended. Returns False where Ctrl-C cancelled them, which is heard in
-    background mode.
+    Threads are started, joined, and gone when it returns; bpy is not touched in between.
     """
     jobs = [queue.job(row) for row in rows]
     outcomes: dict[int, Outcome] = {}
-    with _interrupts() as interrupted:
-        try:
+    try:
+        share([*queue.hosts, host])
+        for job in jobs:
+            host.submit(job)
+        while len(outcomes) < len(jobs):
+            report = host.poll()
+            teller.show(report, time.monotonic())
+            outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
+            if is_over():
+                host.dismiss()
             share([*queue.hosts, host])
-            for job in jobs:
-                host.submit(job)
-            while len(outcomes) < len(jobs):
-                report = host.poll()
-                teller.show(report, time.monotonic())
-                outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
-                if interrupted or cancelled():
-                    host.dismiss()
-                share([*queue.hosts, host])
-                if len(outcomes) < len(jobs):
-                    host.wait(LOOK)
-        finally:
-            host.shut()
-            share(queue.hosts)
-    for row in rows:  # only now: keeping an ETag asks Blender for a folder
-        row.status = queue.settle(row, outcomes[row.uid])
-    return not interrupted
+            if len(outcomes) < len(jobs):
+                host.wait(LOOK)
+    finally:
+        host.shut()
+        share(queue.hosts)
+    return outcomes
 
 
 @contextmanager

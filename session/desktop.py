@@ -14,16 +14,12 @@ def show(filepath: str, folder: str) -> bool:
 
     False: this system has nothing to show a folder with.
     """
-    target = filepath if os.path.exists(filepath) else ""
+    command = portable.file_manager(filepath if os.path.exists(filepath) else "", folder)
+    if isinstance(command, list) and not shutil.which(command[0]):
+        return False
+    null = subprocess.DEVNULL
     try:
-        _start(portable.file_manager(target, folder))
+        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
     except OSError:
         return False
     return True
-
-
-def _start(command: list[str] | str) -> None:
-    if isinstance(command, list) and not shutil.which(command[0]):
-        raise FileNotFoundError(command[0])
-    null = subprocess.DEVNULL
-    subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)

@@ -73,7 +73,7 @@ ICONS = {
 def prepare() -> None:
     """Import what drawing may need. Any thread."""
     from ..transfer import mirrors  # noqa: F401
-    from . import importers, links, wired  # noqa: F401
+    from . import importers, importing, links  # noqa: F401
     from .session import Session  # noqa: F401
 
 
@@ -179,7 +179,7 @@ def _draw_overall(layout: Any, view: _View) -> None:
     if pace := session.mirror.pace:
         line.progress(factor=pace.share, text=pace.text(text_width, view.measure))
     else:
-        line.label(text=words.clipped(words.idle(counts), text_width, view.measure), translate=False)
+        line.label(text=words.clipped(words.totals(counts), text_width, view.measure), translate=False)
     if counts[Status.RUNNING] + counts[Status.QUEUED]:
         line.operator("downloads.pause", text="", icon="PAUSE")
     elif counts[Status.PAUSED]:

@@ -40,24 +40,10 @@ OPERATORS = {
 }
 """Blender's own for each type, the best first; in an archive the first type is the one that is taken."""
 OPTIONS = {"set_frame_range": False}  # of those that have them: the user's scene keeps its frames
-IMAGES = frozenset(
-    (
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".tga",
-        ".bmp",
-        ".jp2",
-        ".psd",
-        ".dds",
-        ".exr",
-        ".hdr",
-    )
-)
 WORLDS = frozenset((".exr", ".hdr"))  # where they are twice as wide as high: a whole sphere
+IMAGES = WORLDS.union(
+    (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".tga", ".bmp", ".jp2", ".psd", ".dds")
+)
 CODE = frozenset(
     (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".js")
 )
@@ -65,14 +51,12 @@ OFFERS_KEPT = 5.0  # seconds; add-ons with importers may be enabled at any time
 UNREADABLE = "Blender could not read the file; it may be damaged"
 NOTHING = "Blender found nothing in the file to import"
 WINDOWS_OWN = frozenset(("screens", "window_managers", "workspaces"))
-NOT_APPENDED = frozenset(
-    ("libraries", "scenes", "screens", "texts", "version", "window_managers", "workspaces")
-)
+NOT_APPENDED = WINDOWS_OWN | {"libraries", "scenes", "texts", "version"}
 
 
 def can_import(path: str) -> bool:
     """Whether something imports files of this type here. Cheap: a draw method may ask for each row."""
-    return _can_import(os.path.splitext(path)[1].lower(), int(time.monotonic() / OFFERS_KEPT))
+    return _can_import(_extension(path), int(time.monotonic() / OFFERS_KEPT))
 
 
 @lru_cache(maxsize=64)
@@ -96,17 +80,13 @@ def pick(folder: str) -> str:
     models = [path for path in found if _is_model(path)]
     images = [path for path in found if _extension(path) in IMAGES]
     worlds = [path for path in images if _extension(path) in WORLDS]
+    unpacked = f"Unpacked into “{os.path.basename(folder)}”, which holds"
     for paths in (models, worlds, images):  # beside a model, images are its textures
         if best := _best(paths):
             return best
         if paths:
-            name = os.path.basename(folder)
-            raise ImportProblem(
-                f"Unpacked into “{name}”, which holds {len(paths):,} files to import: choose one there"
-            )
-    raise ImportProblem(
-        f"Unpacked into “{os.path.basename(folder)}”, which holds nothing that can be imported"
-    )
+            raise ImportProblem(f"{unpacked} {len(paths):,} files to import: choose one there")
+    raise ImportProblem(f"{unpacked} nothing that can be imported")
 
 
 def _best(paths: list[str]) -> str:

@@ -24,7 +24,7 @@ from .settings import preferences
 from .unpacking import ImportProblem, unpack
 
 if TYPE_CHECKING:
-    from .session import Session
+    from .queue import Queue
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Pending:
 class Importing:
     """The files that wait to be imported."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Queue) -> None:
         self._session = session
         self._asked: dict[int, int] = {}  # collections, by the uids of rows that were asked for in this file
         self._pending: list[Pending] = []
@@ -71,12 +71,11 @@ class Importing:
     # -- What is asked for.
 
     def asked(self, row: Download) -> None:
-        """A new row: what it brings goes where things go now."""
-        if row.when_done == "IMPORT":
-            self._asked[row.uid] = _active_collection()
+        """A new row that is to be imported: what it brings goes where things go now."""
+        self._asked[row.uid] = _active_collection()
 
     def finished(self, row: Download) -> None:
-        """A row's file is there. Does what was asked for, at once where nothing else goes on, else soon."""
+        """A row is FINISHED or SKIPPED. Does what was asked for, at once where it can, else soon."""
         collection = self._place_for(row)
         is_catalogued = bool(row.catalog) and row.status is Status.FINISHED
         if not is_catalogued:

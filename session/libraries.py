@@ -28,18 +28,16 @@ SOON = 0.5  # seconds: files that arrive together are looked at together
 def arrived(path: str) -> None:
     """A file, or a folder of them, is there; where it brings assets to a library, browsers show them soon."""
     may_hold_assets = path.lower().endswith(".blend") or os.path.isdir(path)
-    if bpy.app.background or not may_hold_assets or not library_of(path):
+    if bpy.app.background or not may_hold_assets or not _is_in_library(path):
         return
     if not bpy.app.timers.is_registered(refresh):
         bpy.app.timers.register(refresh, first_interval=SOON, persistent=True)
 
 
-def library_of(path: str) -> Any:
-    """The asset library that a path lies in, or None."""
-    for library in bpy.context.preferences.filepaths.asset_libraries:
-        if library.path and _is_below(path, library.path):
-            return library
-    return None
+def _is_in_library(path: str) -> bool:
+    """Whether a path lies in an asset library, by whichever name."""
+    libraries = bpy.context.preferences.filepaths.asset_libraries
+    return any(library.path and _is_below(path, library.path) for library in libraries)
 
 
 def library_meant(directory: str) -> str:
@@ -121,10 +119,9 @@ def library_folder(directory: str) -> str:
 
 
 def _is_below(path: str, folder: str) -> bool:
+    folder = os.path.realpath(folder)
     try:
-        return os.path.commonpath((os.path.realpath(path), os.path.realpath(folder))) == os.path.realpath(
-            folder
-        )
+        return os.path.commonpath((os.path.realpath(path), folder)) == folder
     except ValueError:  # another drive
         return False
 

@@ -361,6 +361,9 @@ class Queue:
         """The counts of the run that has ended; the next one counts anew."""
         return self.tally.end(self.rows.counts[Status.PAUSED])
 
+    def file_changed(self, row: Download) -> None:
+        """A finished file is another by our own doing."""
+
     def file_closing(self) -> None:
         """Blender is about to open another file, or tries to."""
 

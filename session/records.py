@@ -39,25 +39,12 @@ def encode_list(lines: Iterable[str]) -> bytes:
     return "\n".join([json.dumps({"version": VERSION}), *lines, ""]).encode()
 
 
-_DEFAULTS: dict[str, Any] = {
-    "if_exists": IfExists.RENAME.value,
-    "when_done": "NOTHING",
-    "catalog": "",
-    "wanted": "",
-    "mirrors": [],
-    "digest": None,
-    "name": "",
-    "error": "",
-    "received": 0,
-    "size": None,
-    "partial": "",
-    "is_cut": False,
-}  # left out: ten thousand rows that wait are kept in memory as lines, too
+_ALWAYS = ("uid", "url", "directory", "status")
 
 
-def encode_row(row: Download) -> str:
-    """A row as a line. What changes all the time is left out while it does."""
-    values = {
+def _values(row: Download) -> dict[str, Any]:
+    """What a line says. What changes all the time is left out while it does."""
+    return {
         "uid": row.uid,
         "url": row.url,
         "directory": row.directory,
@@ -75,7 +62,17 @@ def encode_row(row: Download) -> str:
         "partial": row.partial,
         "is_cut": row.is_cut,
     }
-    told = {key: value for key, value in values.items() if key not in _DEFAULTS or value != _DEFAULTS[key]}
+
+
+_NEW = _values(Download(uid=0, url="", directory=""))
+_DEFAULTS = {key: value for key, value in _NEW.items() if key not in _ALWAYS}
+"""Left out: ten thousand rows that wait are kept in memory as lines, too."""
+
+
+def encode_row(row: Download) -> str:
+    """A row as a line."""
+    values = _values(row).items()
+    told = {key: value for key, value in values if key in _ALWAYS or value != _DEFAULTS[key]}
     return json.dumps(told, separators=(",", ":"))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ..transfer import names
 from ..transfer.disk import prepare_folder
@@ -24,6 +24,9 @@ from .intake import AT_ONCE, Batch, Finder, Intake
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
+
+if TYPE_CHECKING:
+    from .importing import Importing
 
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
@@ -45,14 +48,16 @@ class Session(Queue):
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
         self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
-        self.on_asked: Callable[[Download], None] = _nobody
-        """Told of each new row, before it is in the list: what is active in Blender now is what was meant."""
-        self.on_finished: Callable[[Download], None] = _nobody
-        """Told of each row that became FINISHED or SKIPPED, invoked or executed; may write its `note`."""
-        self.on_opened: Callable[[], None] = _nothing
-        """Told when Blender has another file open."""
-        self.on_closed: Callable[[], None] = _nothing
-        """Told at the end, after the last files that became finished."""
+        self._importing: Importing | None = None
+
+    @property
+    def imports(self) -> Importing:
+        """What imports finished files; begins with the first one."""
+        if self._importing is None:
+            from .importing import Importing
+
+            self._importing = Importing(self)
+        return self._importing
 
     # -- Changing the list.
 
@@ -125,7 +130,8 @@ class Session(Queue):
             if old and not old.is_cut:
                 row.partial = old.partial
             row.uid = self.rows.new_uid()
-            self.on_asked(row)
+            if row.when_done == "IMPORT":  # what is active in Blender now is what was meant
+                self.imports.asked(row)
         self.drop(*old_rows)
         for old in old_rows:
             self.tally.forget(old.uid)
@@ -148,7 +154,7 @@ class Session(Queue):
         self.adopt(rows)
         for row in rows:
             if not row.is_unfinished:
-                self.on_finished(row)
+                self.imports.finished(row)
         self.etags.save()
         self.mirror.flush(None)
 
@@ -384,7 +390,7 @@ class Session(Queue):
         if isinstance(outcome, Halted):
             return
         if not row.is_unfinished:
-            self.on_finished(row)
+            self.imports.finished(row)
             self._discard_earlier(row)
         if intent.status is None:
             self.tally.forget(row.uid)
@@ -433,7 +439,8 @@ class Session(Queue):
     def file_opened(self) -> None:
         self.mirror.rebuild()
         self.mirror.restore_fields()
-        self.on_opened()
+        if self._importing:
+            self._importing.opened()
 
     def job(self, row: Download) -> Job:
         have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
@@ -507,7 +514,8 @@ class Session(Queue):
         self.etags.save()
         self.store.close()
         self.mirror.clear()
-        self.on_closed()
+        if self._importing:  # after the last files that became finished
+            self._importing.close()
 
 
 def _received(row: Download, name: str) -> int:
@@ -522,11 +530,3 @@ def _is_same(directory: str, other: str) -> bool:
         return os.path.samefile(directory, other)
     except OSError:  # one is gone
         return False
-
-
-def _nobody(row: Download) -> None:
-    """Nobody wants to be told."""
-
-
-def _nothing() -> None:
-    """Likewise."""

@@ -102,14 +102,8 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
         options=BLEND_RELATIVE,
         update=_forget_catalog,
     )
-    if_exists: bpy.props.EnumProperty(
-        name="If It Exists",
-        items=IF_EXISTS,
-    )
-    when_done: bpy.props.EnumProperty(
-        name="When Done",
-        items=WHEN_DONE,
-    )
+    if_exists: bpy.props.EnumProperty(name="If It Exists", items=IF_EXISTS)
+    when_done: bpy.props.EnumProperty(name="When Done", items=WHEN_DONE)
     catalog: bpy.props.StringProperty(name="Catalog", description=CATALOG, search=catalogs)
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
 

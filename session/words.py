@@ -187,11 +187,6 @@ def totals(counts: Mapping[Status, int]) -> str:
     return ", ".join(f"{counts[status]:,} {name}" for status, name in NAMES.items() if counts.get(status))
 
 
-def idle(counts: Mapping[Status, int]) -> str:
-    """The same while nothing is under way: first what there is to do."""
-    return sentence(totals(counts))
-
-
 def sentence(text: str) -> str:
     """With a capital at its beginning."""
     return text[:1].upper() + text[1:]

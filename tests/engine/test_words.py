@@ -166,7 +166,7 @@ def test_every_record_has_words(
 def test_totals_count_what_there_is_and_nothing_else() -> None:
     counts = {Status.RUNNING: 1, Status.PAUSED: 0, Status.FINISHED: 4}
     assert words.totals(counts) == "1 running, 4 finished"
-    assert words.idle({Status.PAUSED: 2, Status.FAILED: 1}) == "2 paused, 1 failed"
+    assert words.totals({Status.PAUSED: 2, Status.FAILED: 1}) == "2 paused, 1 failed"
 
 
 def test_the_pace_of_a_run_counts_ended_running_and_waiting() -> None:

@@ -108,6 +108,6 @@ def test_what_cannot_be_read_is_said_once_at_the_end(downloads: Downloads, serve
 def test_the_extension_is_disabled_in_the_middle(downloads: Downloads, server: Server) -> None:
     click(downloads, server, "part('session').close_session()")
     downloads.b.run("part('session').open_session()")
-    downloads.b.run("part('session.wired').adopt()")
+    downloads.b.run("part('session.adopting').adopt()")
     check_all(downloads, "PAUSED")
     downloads.b.move(5, 5)  # with its class still there the operator ends with an event; no timer brings one
