@@ -632,9 +632,9 @@ def test_the_preferences_say_what_automatic_means(b: Blender) -> None:
 DRAWN = """
 drawn_names = []
 
-def note_drawn(low, view, row):
+def note_drawn(low, view, row, is_active):
     drawn_names.append((view.width, row.name))
-    return draw_second(low, view, row)
+    return draw_second(low, view, row, is_active)
 
 draw_second, part("session.drawing")._draw_second = part("session.drawing")._draw_second, note_drawn
 
