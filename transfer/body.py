@@ -64,6 +64,7 @@ class Body:
         self._framed = message.chunked or self.length is not None
         if not self._framed:
             self._stream.insist_on_end()
+        self._ahead = b""  # what was looked at already
         self._reader: Reader = self._plain
         for coding in reversed(codings):
             self._reader = _Decoded(self._reader, coding)
@@ -73,11 +74,23 @@ class Body:
 
         Only what belongs to the file counts as something that moved.
         """
+        if self._ahead:
+            count = min(len(view), len(self._ahead))
+            view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+            return count
         if control.asked:  # little that is encoded may give much to write
             control.check()
         count = self._reader.read(view, control)
         control.touch()
         return count
+
+    def begins(self, control: Control) -> bytes:
+        """Its first bytes, as many as `content.judge` wants to see; `read` gives them again. Raises as it."""
+        view, size = memoryview(bytearray(content.HEAD_SIZE)), 0
+        while size < len(view) and (count := self.read(view[size:], control)):
+            size += count
+        self._ahead = bytes(view[:size])
+        return self._ahead
 
     def finish(self, client: Client) -> None:
         """Let a client send another request over the connection, if all was read; else end it."""

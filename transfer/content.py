@@ -135,15 +135,25 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
         return "" if asked in _MAY_BE_HTML else PAGE_NOTE
     if head.startswith(_POINTER):
         return "This is only a pointer to the file (Git LFS). Copy the link of the download button"
-    is_other = not fits if pattern else is_known and extension not in _TEXTS and re.match(_MESSAGE, head)
+    is_other = not fits if pattern else is_known and extension not in _TEXTS and is_message(head)
     return f"This does not look like a .{extension} file" if is_other else ""
+
+
+def is_text(head: bytes) -> bool:
+    """Whether words may be all that it is."""
+    return not re.search(_BINARY, head)
+
+
+def is_message(head: bytes) -> bool:
+    """Whether it is what servers say where something went wrong."""
+    return re.match(_MESSAGE, head) is not None
 
 
 def is_doubtful(head: bytes, remark: str | TransferError) -> bool:
     """Whether what `judge` remarks may be what only this one server sent: nothing, a message, a page."""
     if isinstance(remark, TransferError):
         return True
-    return bool(remark) and (not head or remark == PAGE_NOTE or re.match(_MESSAGE, head) is not None)
+    return bool(remark) and (not head or remark == PAGE_NOTE or is_message(head))
 
 
 def codings(header: str, name: str) -> list[str]:
@@ -191,29 +201,10 @@ def _is_page(head: bytes, content_type: str, *, fits: bool, may_be_words: bool) 
         return True
     # Known only by what the server says: such as a page whose first comment is longer than `head`, or, where
     # no text was to come, nothing but words. Programs say so of what is no text, too.
-    begins = head.lstrip().startswith(b"<") or (may_be_words and not re.search(_BINARY, head))
+    begins = head.lstrip().startswith(b"<") or (may_be_words and is_text(head))
     return is_html(content_type) and not fits and begins
-
-
-_PAGES = {"text/html": b"<html>", "application/xhtml+xml": b"<html>"}
-_MESSAGES = _PAGES | {
-    "application/json": b'{"',
-    "application/problem+json": b'{"',
-    "application/xml": b"<?xml ",
-    "text/xml": b"<?xml ",
-}
-"""Types in which servers say what went wrong, and how that begins."""
 
 
 def is_html(content_type: str) -> bool:
     """Whether the server says that it is a web page."""
-    return _type(content_type) in _PAGES
-
-
-def message(content_type: str) -> bytes:
-    """How it begins, if it is of a type in which servers say what went wrong; else empty."""
-    return _MESSAGES.get(_type(content_type), b"")
-
-
-def _type(header: str) -> str:
-    return header.partition(";")[0].strip().lower()
+    return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")

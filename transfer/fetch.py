@@ -372,7 +372,7 @@ class Transfer:
             response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
         try:
             segment.is_sole |= response.status_code in answers.WHOLE and client.wants_whole(response)
-            if skipped := self._heed(response, segment, asked):
+            if skipped := self._heed(response, segment, asked, control):
                 skip(response, client)
             return skipped
         except BaseException:
@@ -390,7 +390,7 @@ class Transfer:
             self._begin_anew()
         return _range(segment, received, with_if_range=self._asking.how is not Ask.BARE)
 
-    def _heed(self, response: Answer, segment: Segment, asked: Asked) -> Skipped | None:
+    def _heed(self, response: Answer, segment: Segment, asked: Asked, control: Control) -> Skipped | None:
         """Do what an answer means: the segment gets its body, unless there is nothing to fetch."""
         head = Head.of(response)
         # A range says nothing new of a file that has its name; the whole file may be another one.
@@ -401,6 +401,8 @@ class Transfer:
         match verdict:
             case Verdict.RANGE | Verdict.WHOLE | Verdict.SAME:
                 body = _body(response, name)
+                if verdict is Verdict.WHOLE and self.received:
+                    _refuse_message(self._part, head, body.begins(control), self.name, self.job.url)
                 if verdict is Verdict.RANGE:
                     self._continue(head, name, segment)
                 elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
@@ -423,8 +425,6 @@ class Transfer:
     def _begin(self, head: Head, name: str, segment: Segment, *, is_same: bool) -> Skipped | None:
         """The whole file comes, or as much of its beginning as the server sends at once."""
         self._decide()
-        if self.received:
-            _refuse_message(self.name, self._content_type, head)
         self.name, self._content_type = name, head.content_type
         if skipped := _already_there(self.job, self.name):
             self._part.discard()
@@ -550,7 +550,8 @@ class Transfer:
         """All bytes are there: look at them, then give the file its name."""
         self.hang_up()
         self._verify(control, buffer)
-        head, remark = _remark(self._part, self.name, self._content_type or "", self.job.url)
+        head = self._part.read(0, content.HEAD_SIZE)
+        remark = _remark(head, self.name, self._content_type or "", self.job.url)
         if content.is_doubtful(head, remark) and self._asking.leave_mirror("sent something else"):
             self._clear()
             raise _AskAgain
@@ -576,13 +577,12 @@ class Transfer:
 _DAMAGED = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
 
 
-def _remark(part: Part, name: str, content_type: str, url: str) -> tuple[bytes, str | TransferError]:
-    """How it begins, and what `content.judge` says or raises."""
-    head = part.read(0, content.HEAD_SIZE)
+def _remark(head: bytes, name: str, content_type: str, url: str) -> str | TransferError:
+    """What `content.judge` says or raises of a file that begins so."""
     try:
-        return head, content.judge(head, name, content_type, asked=names.extension_in(url))
+        return content.judge(head, name, content_type, asked=names.extension_in(url))
     except TransferError as error:
-        return head, error
+        return error
 
 
 def _activity(controls: list[Control], now: float) -> tuple[Phase, float]:
@@ -722,18 +722,21 @@ def _range(
     return Asked(segment.offset, new_from, if_range, stop=stop), headers
 
 
-def _refuse_message(name: str, known_type: str | None, head: Head) -> None:
+def _refuse_message(part: Part, head: Head, begins: bytes, name: str, url: str) -> None:
     """Give up nothing that was received for a page to sign in, or what says that something went wrong.
 
     Nor for nothing at all, of which the server does not say which version it is. Raises TransferError.
     """
-    if head.size == 0 and not head.validator:
+    if not begins and not head.validator:
         raise TryAgain("The server sent nothing in place of the rest of the file")
-    if not (begins := content.message(head.content_type)):
-        return
-    is_page, remark = content.is_html(head.content_type), content.judge(begins, name, head.content_type)
-    if (remark and not is_page) or (known_type is not None and not content.message(known_type)):
-        raise TransferError(content.PAGE if is_page else content.MESSAGE)
+    there, now = part.read(0, content.HEAD_SIZE), _remark(begins, name, head.content_type, url)
+    if isinstance(now, TransferError):
+        raise now
+    is_worse = now and not _remark(there, name, "", url)
+    is_message = content.is_message(begins) and not content.is_message(there)
+    is_less = (head.size or 0) < part.received.ranges.total() and content.is_text(begins)
+    if begins and is_less and (is_worse or is_message):
+        raise TransferError(content.PAGE if now == content.PAGE_NOTE else content.MESSAGE)
 
 
 def _body(response: Answer, name: str) -> Body:

@@ -495,8 +495,28 @@ MESSAGES = {
     "application/json": b'{"error": "try later"}',
     "application/problem+json; charset=utf-8": b'{"title": "try later"}',
     "text/xml": b"<Error>try later</Error>",
+    "text/plain": b'{"error": "try later"}',
     "application/octet-stream": b"",
 }
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "text/html", "application/octet-stream"])
+@pytest.mark.parametrize("name", ["a.blend", "download"])
+def test_words_cost_nothing_that_was_received(
+    fetch: Fetcher, server: Server, tmp_path: Path, content_type: str, name: str
+) -> None:
+    """In pieces, too, so that nobody knows how many: not the head tells, but what comes."""
+    data = b"BLENDER" + DATA
+    url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, status(403)), body=data)
+    assert "403" in failed(fetch(url, tmp_path))
+    words = b"Try later" if name == "a.blend" else b'{"error": "try later"}'
+    for said in (words, b""):
+        options = {"etag": None, "last_modified": None, "content_type": content_type}
+        server.add(f"/{name}", body=said, chunked=True, **options)
+        assert "The server sent" in failed(fetch(url, tmp_path))
+    server.add(f"/{name}", body=data)
+    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert server.requests[-1].range_start == 200_000 - OVERLAP
 
 
 @pytest.mark.parametrize("content_type", MESSAGES)
@@ -527,7 +547,8 @@ def test_a_file_that_is_of_the_type_of_messages_may_change(
 ) -> None:
     kind, new = ("image/svg+xml", b"<svg/>") if name == "a.svg" else ("application/json", b"{}")
     cut = first(1, cut_after(200_000))
-    url = server.add(f"/{name}", cut, changed(body=new), body=DATA, content_type=kind)
+    old = (b"<svg>" if name == "a.svg" else b'{"') + DATA
+    url = server.add(f"/{name}", cut, changed(body=new), body=old, content_type=kind)
     assert finished(fetch(url, tmp_path)).read_bytes() == new
 
 
