@@ -141,8 +141,9 @@ class ThreadHost:
             self._ledger.open(job, _Place.PENDING)
             self._state = State.OPEN
             self.adopt(job, carried)
-            if self._idle < len(self._pending) and not self._start_worker():
-                self._call_back_helper()
+            idle = self._idle
+            if idle < len(self._pending) and not self._start_worker():
+                self._call_back_helper(len(self._workers) - idle)
             self._changed.notify()
 
     def adopt(self, job: Job, carried: Carried | None = None) -> None:
@@ -311,9 +312,9 @@ class ThreadHost:
         if self._helped:
             self._changed.notify_all()
 
-    def _call_back_helper(self) -> None:
-        """A download waits for a worker: one that helps another comes first to it."""
-        if len(self._workers) - self._idle > len(self._taken):  # else none does
+    def _call_back_helper(self, busy: int) -> None:
+        """A download waits, all workers being `busy`: one that helps another comes first to it."""
+        if busy > len(self._taken):  # else none does
             any(self._transfers[uid].call_back() for uid in self._taken)
 
     def wait(self, seconds: float) -> None:

@@ -229,18 +229,18 @@ class Queue:
 
     # -- What workers tell.
 
-    def job(self, row: Download) -> Job:
-        """What a worker is told of a row."""
+    def job(self, row: Download, **known: Any) -> Job:
+        """What a worker is told of a row, and what else is `known`."""
         return Job(
             uid=row.uid,
             url=row.url,
             directory=row.directory,
             if_exists=row.if_exists,
             digest=row.digest,
-            partial=row.partial,
             name=row.wanted,
             called=row.progress.name,
             size=row.size,
+            **{"partial": row.partial, **known},
         )
 
     def started(self, uid: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from ..transfer import names
 from ..transfer.disk import prepare_folder
@@ -442,11 +442,11 @@ class Session(Queue):
         if self._importing:
             self._importing.opened()
 
-    def job(self, row: Download) -> Job:
+    def job(self, row: Download, **known: Any) -> Job:
         have = self.etags.find(row.url, row.directory) if row.if_exists is IfExists.UPDATE else None
         partial = "" if row.partial and self._is_shared(row, row.partial) else row.partial
         done = self.store.done if row in self.rows else ""
-        return replace(super().job(row), have=have, done=done, partial=partial)
+        return super().job(row, have=have, done=done, partial=partial)
 
     # -- The ends.
 
