@@ -215,8 +215,7 @@ def _draw_rows(layout: Any, state: Any, name: str = "") -> None:
 
 def _active(state: Any) -> Download | None:
     """The active row, where the list shows it."""
-    index = state.active_index
-    row = current().rows.find(state.items[index].uid) if 0 <= index < len(state.items) else None
+    row = current().mirror.row(state, state.active_index)
     return row if row and state.show in ("ALL", row.status) else None
 
 

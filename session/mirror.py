@@ -14,7 +14,7 @@ import bpy
 
 from ..workers import Download
 from .redraws import Redraws
-from .state import FIELDS, state_of
+from .state import state_of
 from .words import Pace
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ class Mirror:
         self._ticks = 0  # since that was copied
         self._is_ordered = False  # rows may be there from before the add-on was disabled
         self._redraws = Redraws(rows, tally)
-        self._fields: dict[str, str] = {}
         self._active = 0  # the uid of the active row
         self._next_active = 0  # the uid of the row that is to be active once it is copied
         self._followed = 0  # the uid of the row that became active by itself: nobody chose another
@@ -65,8 +64,8 @@ class Mirror:
 
     def drop(self, uid: int) -> None:
         """One row was removed; cheaper than `reorder`."""
-        state, index = state_of(bpy.context), self._index.get(uid)
-        if not state or not self._is_ordered or index is None:
+        state = state_of(bpy.context)
+        if (index := self._place(state, uid)) is None:
             self.reorder()
             return
         state.items.remove(index)
@@ -76,14 +75,24 @@ class Mirror:
 
     def move(self, uid: int, to: int) -> None:
         """One row was moved; cheaper than `reorder`. It stays active if it was."""
-        state, index = state_of(bpy.context), self._index.get(uid)
-        if not state or not self._is_ordered or index is None or to >= len(state.items):
+        state = state_of(bpy.context)
+        if (index := self._place(state, uid)) is None or to >= len(state.items):
             self.reorder()
             return
         active = _uid_at(state, state.active_index)
         state.items.move(index, to)
         self._reindex(state)
         state.active_index = self._index.get(active, 0)
+
+    def row(self, state: Any, index: int) -> Download | None:
+        """The row whose copy is there. To look at one of thousands of copies takes a walk to it."""
+        row = self._rows.at(index)
+        return row if row and self._place(state, row.uid) == index else self._rows.find(_uid_at(state, index))
+
+    def _place(self, state: Any, uid: int) -> int | None:
+        """Where the copy of a row is, as far as that is known: a script may have changed the copies."""
+        is_known = state and self._is_ordered and len(state.items) == len(self._index)
+        return self._index.get(uid) if is_known else None
 
     def _reindex(self, state: Any) -> None:
         rows = self._rows.part(0, len(state.items))
@@ -198,19 +207,16 @@ class Mirror:
             self._flags = key, [SHOWN * (row.status == show) for row in rows]
         return self._flags[1]
 
-    # -- The panel's fields and the active row survive a file load too.
+    # -- The active row survives a file load too.
 
-    def remember_fields(self) -> None:
+    def remember_active(self) -> None:
         """Before a file load."""
         if state := state_of(bpy.context):
-            self._fields = {name: getattr(state, name) for name in FIELDS}
             self._active = _uid_at(state, state.active_index)
 
-    def restore_fields(self) -> None:
+    def restore_active(self) -> None:
         """After it."""
         if state := state_of(bpy.context):
-            for name, value in self._fields.items():
-                setattr(state, name, value)
             state.active_index = self._index.get(self._active, 0)
 
 

@@ -434,11 +434,11 @@ class Session(Queue):
 
     def file_closing(self) -> None:
         self.take_in()  # what they bring was asked for in this file
-        self.mirror.remember_fields()
+        self.mirror.remember_active()
 
     def file_opened(self) -> None:
         self.mirror.rebuild()
-        self.mirror.restore_fields()
+        self.mirror.restore_active()
         if self._importing:
             self._importing.opened()
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import bpy
+from bpy.app.handlers import persistent
 
 from . import peek
 from .enabling import Lazy
@@ -108,11 +109,33 @@ class DOWNLOADS_PG_state(bpy.types.PropertyGroup):
     show: bpy.props.EnumProperty(name="Show", items=SHOW)
 
 
+_kept: dict[str, str] = {}  # what the panel's fields said before a file load
+
+
+@persistent
+def _keep(*_: Any) -> None:
+    """Blender opens a file, or disables the add-on: for a moment, if the file is of another template."""
+    if state := state_of(bpy.context):
+        _kept.update((name, getattr(state, name)) for name in FIELDS)
+
+
+@persistent
+def _restore(*_: Any) -> None:
+    """A file is open."""
+    if state := state_of(bpy.context):
+        for name, value in _kept.items():
+            setattr(state, name, value)
+    _kept.clear()
+
+
 def register(enabled: "Registered") -> None:
     """Make `window_manager.downloads`."""
+    enabled.handler(bpy.app.handlers.load_pre, _keep)
+    enabled.handler(bpy.app.handlers.load_post, _restore)
     enabled.classes(DOWNLOADS_PG_item, DOWNLOADS_PG_listed, DOWNLOADS_PG_state)
     bpy.types.WindowManager.downloads = bpy.props.PointerProperty(type=DOWNLOADS_PG_state)
     enabled.undo(delattr, bpy.types.WindowManager, "downloads")
+    enabled.callback(_keep)
 
 
 def state_of(context: Any) -> Any:

@@ -6,6 +6,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -609,6 +610,33 @@ def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, h
     with pytest.raises(RuntimeError) as caught:
         getattr(bpy.ops.downloads, operator)(how, uid=999_999)
     assert str(caught.value).count("There is no such download") == 1
+
+
+@pytest.mark.parametrize("change", ["clear()", "remove(2)", "remove(0)", "add()"])
+@pytest.mark.parametrize("operator", ["remove", "move"])
+def test_what_a_script_does_to_the_copies_is_in_no_operators_way(
+    rows: List, change: str, operator: str
+) -> None:
+    last = rows.add(*(f"https://files.example/{letter}" for letter in "abc"))[-1]
+    rows.session.mirror.flush()
+    exec(f"items.{change}", {"items": bpy.context.window_manager.downloads.items})
+    getattr(bpy.ops.downloads, operator)(uid=last.uid)
+    rows.session.mirror.flush()
+    said = [(item.uid, item.name) for item in bpy.context.window_manager.downloads.items]
+    assert said == [(row.uid, row.name) for row in rows.session.rows]
+
+
+def test_who_draws_the_active_row_walks_over_no_copies(rows: List) -> None:
+    these = rows.add(*(f"https://files.example/{letter}" for letter in "abc"))
+    rows.session.mirror.flush()
+
+    class Copies(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            raise AssertionError("a copy was looked up")
+
+    state = SimpleNamespace(items=Copies(these))
+    assert rows.session.mirror.row(state, 2) is these[2]
+    assert [rows.session.mirror.row(state, index) for index in (-1, 3)] == [None, None]
 
 
 def test_a_script_without_a_window_has_no_sidebar_to_open(extension: Extension) -> None:

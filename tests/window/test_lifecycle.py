@@ -576,9 +576,13 @@ def test_another_template_disables_the_addon_for_a_moment(rough: Downloads, serv
     said = len(rough.b.console)
     for template in ("Sculpting", ""):
         rough.b.run("opened = session()")
+        rough.b.run("state().urls, state().directory = 'http://kept.example/', '/kept'")
         rough.b.run(f"with in_view3d(): bpy.ops.wm.read_homefile(app_template={template!r})")
         rough.b.wait("session() is not opened and len(session().rows) == 2")
         rough.wait("RUNNING", "PAUSED")
+        kept = rough.b.eval("[state().urls, state().directory]")
+        assert kept == ["http://kept.example/", "/kept"]
+    rough.b.run("state().urls = state().directory = ''")
     assert OURS not in rough.b.console[said:]
     gate.open()
     other_gate.open()
