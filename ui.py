@@ -29,7 +29,7 @@ class DOWNLOADS_PT_panel(bpy.types.Panel):
 
 
 class DOWNLOADS_PT_popover(bpy.types.Panel):
-    """What a click on the status bar opens"""
+    """Show the list of downloads"""
 
     bl_label = "Downloads"
     bl_space_type = "TOPBAR"  # a region that draws panels only where they are asked for

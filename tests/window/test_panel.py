@@ -917,6 +917,7 @@ def test_a_click_on_the_status_bar_opens_the_list(b: Blender, server: Server) ->
     wait_statuses(b, "PAUSED")
     press(b, "downloads.resume")
     wait_statuses(b, "RUNNING")
+    assert b.eval("part('ui').DOWNLOADS_PT_popover.__doc__") == "Show the list of downloads"  # the tooltip
     b.run("opened, draw_rows = [], part('session.drawing')._draw_rows")
     b.run(
         "part('session.drawing')._draw_rows = lambda layout, state, name='':"
