@@ -16,6 +16,7 @@ from ..transfer.job import IfExists, TransferError
 from ..workers import Download, Status
 from . import current, terminal
 from .blocking import download
+from .links import decoded
 from .settings import folder, settings
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _settings(options: argparse.Namespace) -> Any:
 
 def _read(words: Sequence[str]) -> str:
     """The links as they were given; a dash stands for what is written to the command."""
-    return "\n".join(sys.stdin.read() if word == "-" else word for word in words)
+    return "\n".join(decoded(sys.stdin.buffer.read()) if word == "-" else word for word in words)
 
 
 def _complain(sentence: str) -> int:

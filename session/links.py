@@ -304,7 +304,7 @@ def read_links(path: str) -> str:
     """
     with open(path, "rb") as file:
         data = file.read(FILE_SIZE)
-    return "\n".join(find_links(_from_webloc(data) if path.lower().endswith(".webloc") else _decoded(data)))
+    return "\n".join(find_links(_from_webloc(data) if path.lower().endswith(".webloc") else decoded(data)))
 
 
 def _from_webloc(data: bytes) -> str:
@@ -318,6 +318,7 @@ def _from_webloc(data: bytes) -> str:
     return link if isinstance(link, str) else ""
 
 
-def _decoded(data: bytes) -> str:
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8"
+def decoded(data: bytes) -> str:
+    """The text of a file; what cannot be read spoils no more than its own word."""
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     return data.decode(encoding, "replace")

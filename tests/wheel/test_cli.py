@@ -67,14 +67,24 @@ def test_json_tells_each_end_in_a_line(
     assert "404" in ends["failed"]["error"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])  # the others as on Windows
 def test_a_dash_reads_links_from_the_input(
-    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     digest = hashlib.sha256(BODY).hexdigest()
     urls = [server.add("/a.bin", body=BODY) + f"#sha256={digest}", server.add("/b.bin", body=BODY)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(urls)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(urls).encode(encoding))))
     assert run("--directory", tmp_path, "-") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "b.bin"]
+
+
+def test_what_is_no_text_spoils_its_own_link_alone(
+    run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = f"{server.url('/')}r".encode() + b"\xf6ck.bin\n" + server.add("/a.bin", body=BODY).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given), encoding="utf-8"))
+    assert run("--directory", tmp_path, "-") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 
 def test_what_is_there_already_counts_as_there(run: Run, server: Server, tmp_path: Path) -> None:
