@@ -193,18 +193,16 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         are_cancelled = all(row.status == "CANCELLED" for row in handle.rows if row.uid)
         return {"CANCELLED"} if are_cancelled else {"FINISHED"}
 
-    def _catalog(self) -> str:
-        """Raises TransferError where the folder's asset library has none of this name."""
-        if self.catalog and self.catalog not in libraries.catalogs_of(settings.folder(self.directory)):
-            raise job.TransferError(f"The folder is in no asset library with a catalog “{self.catalog}”")
-        return self.catalog
-
     def _options(self) -> dict[str, Any]:
+        """Raises TransferError in a sentence where there is no such folder, or catalog."""
+        folder = settings.folder(self.directory)
+        if self.catalog and self.catalog not in libraries.catalogs_of(folder):
+            raise job.TransferError(f"The folder is in no asset library with a catalog “{self.catalog}”")
         return {
-            "directory": settings.folder(self.directory),
+            "directory": folder,
             "if_exists": job.IfExists(self.if_exists),
             "when_done": self.when_done,
-            "catalog": self._catalog(),
+            "catalog": self.catalog,
         }
 
 
@@ -914,9 +912,4 @@ def register(enabled: "Registered") -> None:
     """Register the operators."""
     _with_dialogs.register(enabled)
     enabled.classes(*_CLASSES)
-    enabled.command("downloads", _command)
-
-
-def _command(arguments: list[str]) -> int:
-    """`blender --command downloads …`"""
-    return cli.run(arguments)
+    enabled.command("downloads", lambda arguments: cli.run(arguments))  # imported when it is used

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, Protocol
 
 import bpy
@@ -63,7 +63,7 @@ def _have_tell(caller: Caller) -> None:
     """In the first window, if that can be had; what goes wrong is no other caller's."""
     try:
         with ExitStack() as stack:
-            with suppress(Exception):
+            with suppress(Exception):  # a timer has no window, which many operators want
                 stack.enter_context(_in_window())
             caller.tell()
     except Exception:
@@ -71,9 +71,7 @@ def _have_tell(caller: Caller) -> None:
 
 
 def _in_window() -> AbstractContextManager[Any]:
-    """A timer has no window, which many operators want."""
-    windows = bpy.context.window_manager.windows
-    return bpy.context.temp_override(window=windows[0]) if windows else nullcontext()
+    return bpy.context.temp_override(window=bpy.context.window_manager.windows[0])
 
 
 def guarded(function: Callable[[Any], object], argument: Any, complained: set[int]) -> None:

@@ -34,10 +34,6 @@ def run(arguments: Sequence[str]) -> int:
         options = _parser().parse_args(arguments)
     except SystemExit as leaving:  # it has said why
         return leaving.code if isinstance(leaving.code, int) else WRONG_USE
-    return _run(options)
-
-
-def _run(options: argparse.Namespace) -> int:
     import bpy
 
     if not bpy.app.online_access:

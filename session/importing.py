@@ -46,8 +46,13 @@ class Pending:
     """The session's uid of the collection that was active when it was asked for. None: not to be imported."""
     since: float
     """When it could have been imported, in seconds of `time.monotonic`."""
-    steps: Iterator[str] | None = None
+    steps: Generator[str, None, None] | None = None
     """What has to be done before it can be imported; its last one is the path."""
+
+    def stop(self) -> None:
+        """Leave no step half done."""
+        if self.steps:
+            self.steps.close()
 
 
 class Importing:
@@ -66,7 +71,7 @@ class Importing:
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
         for pending in self._pending:
-            _stop(pending)
+            pending.stop()
 
     # -- What is asked for.
 
@@ -127,7 +132,7 @@ class Importing:
         if not bpy.app.background and not bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.register(self._timer, first_interval=0.0, persistent=True)
 
-    def _steps(self, row: Download, is_imported: bool) -> Iterator[str]:
+    def _steps(self, row: Download, is_imported: bool) -> Generator[str, None, None]:
         """Unpack an archive that is to be imported, and put assets into the catalog that was chosen."""
         path = row.filepath
         _check_there(path)
@@ -141,7 +146,7 @@ class Importing:
 
     def _unpack(self, path: str) -> Generator[str, None, str]:
         """Once, however often it is imported. Returns the folder."""
-        key = _version(path)
+        key = path, os.stat(path).st_mtime_ns
         if not os.path.isdir(self._unpacked.get(key, "")):
             for folder in unpack(path):
                 self._unpacked[key] = folder
@@ -262,7 +267,7 @@ class Importing:
     def _drop(self, pending: Pending, *, stop: bool = True) -> None:
         self._pending.remove(pending)
         if stop:
-            _stop(pending)
+            pending.stop()
 
     def _say(self, row: Download, more: str) -> None:
         """Add this to what a row says; empty: it says again what it said before."""
@@ -302,16 +307,6 @@ def _check_there(path: str) -> None:
 
 def _is_archive(row: Download) -> bool:
     return row.filepath.lower().endswith(".zip")
-
-
-def _version(path: str) -> tuple[str, int]:
-    return path, os.stat(path).st_mtime_ns
-
-
-def _stop(pending: Pending) -> None:
-    close = getattr(pending.steps, "close", None)
-    if close:
-        close()
 
 
 # -- Where, and whether now.

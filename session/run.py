@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from itertools import islice
 from typing import Any
 
 import bpy
 
-from ..workers import Download, Ended, ProcessHost, Report, Started, YieldingHost
+from ..workers import Ended, ProcessHost, Report, Started, YieldingHost
 from . import watch
 from .queue import Host, Queue
 from .settings import connections, is_rendering, settings, wants_process
@@ -144,7 +144,7 @@ class Run:
         if room <= 0 or self._is_leaving or not self._queue.rows.is_waiting:
             return
         waiting = (row for row in self._queue.rows.queued() if row.uid not in self._submitted)
-        for row in list(_first(waiting, room)):
+        for row in list(islice(waiting, room)):
             self._submitted.add(row.uid)
             self.host.submit(self._queue.job(row))
 
@@ -175,11 +175,6 @@ class Run:
         if isinstance(self.host, ProcessHost) and not self.is_interrupted:
             self._queue.host = None
         self._queue.flush()
-
-
-def _first(rows: Iterable[Download], count: int) -> Iterator[Download]:
-    for _, row in zip(range(count), rows, strict=False):
-        yield row
 
 
 class _Timers:

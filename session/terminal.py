@@ -28,12 +28,12 @@ class Teller(Protocol):
 class Counter:
     """Progress for whoever started Blender in a terminal: one line, written over; silent elsewhere."""
 
-    def __init__(self, count: int, *, is_on: bool = True) -> None:
+    def __init__(self, count: int) -> None:
         self._count = count
         self._ended = 0
         self._shown = 0.0
         self._overwrites = _is_terminal(sys.stderr)
-        self._is_on = is_on and (self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ)
+        self._is_on = self._overwrites or "BACKGROUND_DOWNLOADS_PROGRESS" in os.environ
 
     def show(self, report: Report, now: float) -> None:
         """Write a line over the last one, a few times a second."""

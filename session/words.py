@@ -259,6 +259,11 @@ def _left_of(row: Download) -> float | None:
 # -- What fits.
 
 
+def _fits(text: str, width: float, measure: Measure, rest: str = "") -> int:
+    """How many characters of a text that is too wide have room, and `rest` after them."""
+    return bisect_right(range(1, len(text)), width, key=lambda end: measure(text[:end] + rest))
+
+
 def clipped(text: str, width: float, measure: Measure) -> str:
     """A text, or as many of its words as fit and an ellipsis: Blender's own would be in the middle.
 
@@ -266,7 +271,7 @@ def clipped(text: str, width: float, measure: Measure) -> str:
     """
     if not text or measure(text) <= width:
         return text
-    end = bisect_right(range(1, len(text)), width, key=lambda end: measure(f"{text[:end]}…"))
+    end = _fits(text, width, measure, "…")
     between = end if text[end] == " " else text.rfind(" ", 0, end)
     if between > 0 and measure(f"{text[:between]}…") >= width * FILLED:
         end = between
@@ -303,9 +308,7 @@ def wrapped(text: str, width: float, measure: Measure) -> list[str]:
 def _cut(word: str, width: float, measure: Measure) -> list[str]:
     pieces = []
     while measure(word) > width and len(word) > 1:
-        end = max(1, int(len(word) * width / measure(word)))
-        while end > 1 and measure(word[:end]) > width:
-            end -= 1
+        end = max(1, _fits(word, width, measure))
         pieces.append(word[:end])
         word = word[end:]
     return [*pieces, word]
