@@ -255,8 +255,7 @@ def _description(items: list[tuple[str, str, str]], chosen: str) -> str:
 class _OnRows(_Acting):
     """`uid` wins over `index`; neither means every row, or the active one, as the operator says."""
 
-    # No limits: a number that is not there must not be bent into the one that means "all".
-    # Hidden: a file browser would show them beside the folders.
+    # No limits: none is to be bent into the one that means "all". Hidden: a file browser would show them.
     uid: bpy.props.IntProperty(name="UID", options={"SKIP_SAVE", "HIDDEN"})
     index: bpy.props.IntProperty(name="Index", default=-1, options={"SKIP_SAVE", "HIDDEN"})
     for_all = ""
