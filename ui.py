@@ -168,7 +168,7 @@ CLASSES = (
 def register(enabled: "Registered") -> None:
     """Show it."""
     enabled.classes(*CLASSES)
-    enabled.drawing(bpy.types.TOPBAR_MT_file_import, draw_import_menu)
-    enabled.drawing(bpy.types.UI_MT_list_item_context_menu, draw_row_menu)
-    enabled.drawing(bpy.types.STATUSBAR_HT_header, draw_status_bar)
+    enabled.handler(bpy.types.TOPBAR_MT_file_import, draw_import_menu)
+    enabled.handler(bpy.types.UI_MT_list_item_context_menu, draw_row_menu)
+    enabled.handler(bpy.types.STATUSBAR_HT_header, draw_status_bar)
     enabled.handler(bpy.app.handlers.render_init, _render_init)

@@ -14,7 +14,7 @@ from .store import RETRY
 
 def adopt() -> float | None:
     """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be tried again."""
-    _ = tokens.hosts  # reads them: what draws may not
+    _ = tokens.pairs  # reads them: what draws may not
     looked_into = []
     with suppress(TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(folder(""))
@@ -22,8 +22,8 @@ def adopt() -> float | None:
         session.mirror.flush()
         return RETRY
     if getattr(preferences(), "resume_at_start", False) and bpy.app.online_access:
-        session.resume_all()
-    session.go_on(watch.cut_off())
+        session.resume()
+    session.resume(watch.cut_off())  # what Blender paused, and nobody else
     session.mirror.flush()
     if session.wants_run:
         watch.invoke()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..transfer import names
 from ..transfer.job import IfExists, TransferError
-from ..workers import Download, Status
 from . import current, terminal
 from .blocking import download
 from .links import decoded
@@ -54,11 +53,7 @@ def _download(links: list[names.Link], options: argparse.Namespace, directory: s
     rows = current().new_rows(links, directory=directory, if_exists=if_exists)
     if not download(current(), rows, teller=teller, settings=_settings(options)):
         return INTERRUPTED
-    return ALL_THERE if is_all and all(map(_is_there, rows)) else NOT_ALL
-
-
-def _is_there(row: Download) -> bool:
-    return row.status in (Status.FINISHED, Status.SKIPPED)
+    return NOT_ALL if not is_all or any(row.is_unfinished for row in rows) else ALL_THERE
 
 
 def _settings(options: argparse.Namespace) -> Any:

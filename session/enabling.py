@@ -52,15 +52,10 @@ class Registered(ExitStack):
             bpy.utils.register_class(cls)
             self.undo(bpy.utils.unregister_class, cls)
 
-    def handler(self, handlers: list[Any], function: Callable[..., None]) -> None:
-        """Add to one of Blender's lists of handlers."""
+    def handler(self, handlers: Any, function: Callable[..., None]) -> None:
+        """Add to one of Blender's lists of handlers, or draw in one of its menus or headers too."""
         handlers.append(function)
         self.undo(handlers.remove, function)
-
-    def drawing(self, where: Any, draw: Callable[..., None]) -> None:
-        """Draw in one of Blender's menus or headers too."""
-        where.append(draw)
-        self.undo(where.remove, draw)
 
     def timer(self, function: Callable[[], float | None], first_interval: float) -> None:
         """Have it called now and then, over file loads too."""

@@ -132,10 +132,17 @@ class Mirror:
         if state := state_of(bpy.context):
             state.items.clear()
 
+    def remember(self) -> None:
+        """A file load is about to drop the copy."""
+        if state := state_of(bpy.context):
+            self._active = _uid_at(state, state.active_index)
+
     def rebuild(self) -> None:
-        """Make the copy anew: a file load has dropped it."""
+        """Make the copy anew: a file load has dropped it. The same row is active as before."""
         self.reorder()
         self.flush(None)
+        if state := state_of(bpy.context):
+            state.active_index = self._index.get(self._active, 0)
 
     def _rebuild(self, state: Any) -> None:
         """Have all rows written anew, in their order, over what is there; the active row stays active."""
@@ -206,18 +213,6 @@ class Mirror:
             rows = self._rows.part(0, len(self._index))
             self._flags = key, [SHOWN * (row.status == show) for row in rows]
         return self._flags[1]
-
-    # -- The active row survives a file load too.
-
-    def remember_active(self) -> None:
-        """Before a file load."""
-        if state := state_of(bpy.context):
-            self._active = _uid_at(state, state.active_index)
-
-    def restore_active(self) -> None:
-        """After it."""
-        if state := state_of(bpy.context):
-            state.active_index = self._index.get(self._active, 0)
 
 
 def _stretches(places: list[int]) -> Iterator[tuple[int, int]]:

@@ -434,11 +434,10 @@ class Session(Queue):
 
     def file_closing(self) -> None:
         self.take_in()  # what they bring was asked for in this file
-        self.mirror.remember_active()
+        self.mirror.remember()
 
     def file_opened(self) -> None:
         self.mirror.rebuild()
-        self.mirror.restore_active()
         if self._importing:
             self._importing.opened()
 
@@ -480,16 +479,11 @@ class Session(Queue):
                 discard_leftover(each.directory, each.name)
         self.look_for_leftovers()
 
-    def resume_all(self) -> None:
-        """Put what is paused back into the queue."""
+    def resume(self, those: Collection[tuple[str, str]] | None = None) -> None:
+        """Put what is paused back into the queue: all of it, or `those` rows, by their links and folders."""
         for row in [row for row in self.rows if row.status is Status.PAUSED]:
-            self.queue(row)
-
-    def go_on(self, cut_off: Collection[tuple[str, str]]) -> None:
-        """Put back what Blender paused, and nobody else: rows with these links and folders."""
-        paused = [row for row in self.rows if row.status is Status.PAUSED]
-        for row in (row for row in paused if (row.url, row.directory) in cut_off):
-            self.queue(row)
+            if those is None or (row.url, row.directory) in those:
+                self.queue(row)
 
     def _take_up(self, rows: list[Download]) -> None:
         fresh = records.unknown(rows, self.rows)

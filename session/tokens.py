@@ -29,21 +29,16 @@ class Tokens:
         self._known: dict[str, str] | None = None  # not read yet
 
     def __repr__(self) -> str:
-        return f"Tokens({', '.join(self.hosts)})"
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The servers that have one; the file is read once."""
-        return tuple(sorted(self._read()))
+        return f"Tokens({', '.join(self.known)})"
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The same for what draws, which reads no file: none until somebody has read it."""
+        """The servers that have one, for what draws, which reads no file: none until somebody has read it."""
         return tuple(sorted(self._known or ()))
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
-        """For the workers: server, token. Never show it."""
+        """For the workers: server, token; the file is read once. Never show it."""
         return tuple(sorted(self._read().items()))
 
     def add(self, host: str, token: str) -> str:
