@@ -137,7 +137,9 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         self._add(session, **options)
         if session.intake.is_waiting:
             session.take_in(intake.AT_ONCE)
-            self._empty_field(context)
+            state = context.window_manager.downloads
+            if state.urls == self.urls:  # the panel's button started with them
+                state.urls = ""
             session.mirror.flush()
         self.ticked()
         result = self.begin(context)
@@ -161,12 +163,6 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         for subfolder, batch in batches.items():
             where = os.path.normpath(os.path.join(directory, subfolder))
             session.intake.add(intake.Batch(batch, where, options, known))
-
-    def _empty_field(self, context: Any) -> None:
-        """The panel's button started with what its field says, and that is in the list now."""
-        state = context.window_manager.downloads
-        if state.urls == self.urls:
-            state.urls = ""
 
     def ticked(self) -> None:
         """Say what could not be added, once it is known of all."""
@@ -911,4 +907,5 @@ def register(enabled: "Registered") -> None:
     """Register the operators."""
     _with_dialogs.register(enabled)
     enabled.classes(*_CLASSES)
-    enabled.command("downloads", lambda arguments: cli.run(arguments))  # imported when it is used
+    command = bpy.utils.register_cli_command("downloads", lambda arguments: cli.run(arguments))  # imports it
+    enabled.undo(bpy.utils.unregister_cli_command, command)

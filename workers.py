@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from .hosts.record import Download
     from .hosts.room import share
     from .hosts.threads import ThreadHost
-    from .hosts.vocabulary import Ended, Event, Host, Report, Started
-    from .hosts.yielding import HELD, WAITING, YieldingHost
+    from .hosts.vocabulary import Ended, Host, Report, Started
+    from .hosts.yielding import YieldingHost
 
 __all__ = [
-    "HELD",
-    "WAITING",
     "Download",
     "Ended",
-    "Event",
     "Host",
     "ProcessHost",
     "Report",
@@ -42,8 +39,8 @@ _ROOMS = {
     "record": ("Download",),
     "room": ("share",),
     "threads": ("ThreadHost",),
-    "vocabulary": ("Ended", "Event", "Host", "Report", "Started"),
-    "yielding": ("HELD", "WAITING", "YieldingHost"),
+    "vocabulary": ("Ended", "Host", "Report", "Started"),
+    "yielding": ("YieldingHost",),
 }
 
 

@@ -154,11 +154,8 @@ def _draw_room(column: Any, ahead: Ahead) -> None:
         return
     if ahead.is_too_much:
         column.alert = True
-        _text(
-            column,
-            f"This does not fit: {ahead.room}. Make room, or choose another folder",
-            icon="ERROR",
-        )
+        text = f"This does not fit: {ahead.room}. Make room, or choose another folder"
+        _text(column, text, icon="ERROR")
     elif ahead.room:
         _text(column, ahead.room, icon="DISK_DRIVE")
 

@@ -62,10 +62,6 @@ class Registered(ExitStack):
         bpy.app.timers.register(function, first_interval=first_interval, persistent=True)
         self.undo(bpy.app.timers.unregister, function)
 
-    def command(self, name: str, run: Callable[[list[str]], int]) -> None:
-        """Have `blender --command NAME …` call it with what follows; it returns the exit code."""
-        self.undo(bpy.utils.unregister_cli_command, bpy.utils.register_cli_command(name, run))
-
     def undo(self, function: Callable[..., None], *args: Any) -> None:
         """Call it at the end; it may find that a script or another copy of the extension was there before."""
         self.callback(_quietly, function, *args)

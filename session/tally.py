@@ -46,11 +46,6 @@ class Tally:
         return self.finished + self.skipped + self.cancelled + self.failed
 
     @property
-    def last_error(self) -> str:
-        """What failed last, and why."""
-        return next(filter(None, reversed(self.stopped.values())), "")
-
-    @property
     def sentence(self) -> str:
         """The report at the end of a run."""
         counts = {
@@ -61,7 +56,8 @@ class Tally:
             "failed": self.failed,
         }
         text = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-        return f"{text}: {self.last_error}" if self.last_error else text or "Nothing left to download"
+        last_error = next(filter(None, reversed(self.stopped.values())), "")
+        return f"{text}: {last_error}" if last_error else text or "Nothing left to download"
 
     def count(self, row: Download) -> None:
         """A download has another status; one that is tried again counts once."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from server import DEADLINE, Gate
 
+from background_downloads.hosts.vocabulary import Event
 from background_downloads.transfer.connect import Client, Trust
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.fetch import BUFFER, Carried, Transfer
@@ -32,7 +33,7 @@ from background_downloads.transfer.job import (
     TransferError,
 )
 from background_downloads.transfer.part import Part
-from background_downloads.workers import Download, Ended, Event, Host, Started
+from background_downloads.workers import Download, Ended, Host, Started
 
 PATIENT = Settings(timeout=90.0, connections=4)
 """With a time-out far beyond any test's deadline: what ends was not waited out."""

@@ -27,8 +27,8 @@ from server import (
 )
 from test_thread_host import Calls
 
+from background_downloads.hosts.yielding import HELD, WAITING, YieldingHost
 from background_downloads.transfer import part
-from background_downloads.workers import HELD, WAITING, YieldingHost
 
 DATA = pattern(600_000)
 HALF = 300_000
