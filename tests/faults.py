@@ -837,7 +837,8 @@ def _ranges() -> Iterator[Fault]:
     yield resumed("a smaller size in Content-Range", other_size_on_range(-100_000))
     yield resumed("another range than the one asked for", on_range(from_elsewhere(100)))
     yield resumed("the range from 0", on_range(from_elsewhere(0)))
-    yield resumed("at most 100 kB of a range", only_part(100_000))
+    for most in (1000, 64 << 10, 70_000, 100_000, 200_000):
+        yield resumed(f"at most {most} bytes of a range", only_part(most))
     yield resumed("other bytes", garble_overlap())
     yield resumed("other bytes, the first only", garble_overlap(1))
     yield resumed("416 to each range", status_416)

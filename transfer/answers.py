@@ -177,7 +177,7 @@ class Verdict(Enum):
     ASK_BARE = auto()
     """The range did not come, it seems only because of If-Range."""
     ASK_WHOLE = auto()
-    """Ranges are refused, bring nothing, or are of another version, or nobody can be sure."""
+    """Ranges are refused, bring less than they repeat, or are of another version, or nobody can be sure."""
 
 
 def judge(head: Head, asked: Asked, known: Received, *, name: str, has_digest: bool) -> Verdict:
@@ -215,8 +215,9 @@ def _of_range(head: Head, asked: Asked, known: Received, name: str, has_digest: 
     if not _is_of_known(head, asked, known, span[2], has_digest):
         return Verdict.ASK_WHOLE
     is_all_there = known.is_whole or span[2] == asked.new_from  # only the end had not been heard of
-    brings_nothing = span[1] <= asked.new_from and not is_all_there
-    return Verdict.ASK_WHOLE if brings_nothing else Verdict.RANGE
+    repeats = asked.new_from - span[0] if span[1] < (asked.stop or span[2] or 0) else 0  # where it is cut
+    brings_little = span[1] - asked.new_from < max(1, repeats) and not is_all_there
+    return Verdict.ASK_WHOLE if brings_little else Verdict.RANGE
 
 
 def _begins_it(head: Head, name: str) -> bool:

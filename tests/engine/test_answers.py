@@ -85,6 +85,9 @@ RANGES: list[tuple[Asked, Validator, dict[str, str], Verdict]] = [
     # It brings nothing that is not there.
     (RANGE, STRONG, span(end=KEPT) | SAID, Verdict.ASK_WHOLE),
     (RANGE, STRONG, span(end=KEPT - 1) | SAID, Verdict.ASK_WHOLE),
+    # It is cut, and brings less than it repeats; one that was asked for may be as short.
+    (RANGE, STRONG, span(end=699) | SAID, Verdict.ASK_WHOLE),
+    (Asked(START, KEPT, '"1"', stop=650), STRONG, span(end=650) | SAID, Verdict.RANGE),
     # If-Range was left out: an overlap is compared, or the validator is the very same.
     (BARE, STRONG, span(), Verdict.RANGE),
     (BARE, STRONG, span() | SAID, Verdict.RANGE),
