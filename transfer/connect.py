@@ -761,7 +761,7 @@ class _Race:
                 return sock
         if isinstance(self._error, PermissionError):
             raise _ForbiddenError from self._error
-        raise self._error
+        raise OSError from self._error  # whose number urllib3 may take for a request that has gone out
 
     def _start(self, address: Any) -> None:
         family, kind, protocol, _, target = address

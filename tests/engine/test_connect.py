@@ -14,6 +14,7 @@ import pytest
 from driving import Clock, Driver, Fetcher, Halted, Phase, Settings, failed, finished, names, new_job
 from faults import says
 from server import (
+    DEADLINE,
     Certificates,
     Connection,
     Exchange,
@@ -517,6 +518,39 @@ def test_a_name_without_addresses(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
     assert failed(fetch("http://files.example/a.bin", tmp_path))
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_connection_that_is_reset_as_soon_as_it_is_made(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """As by a network that is just coming back: urllib3 would go on, with no socket."""
+    url, handle, start = server.add("/file.bin", body=DATA), server.handle, connect._Race._start
+    resets = [threading.Event() for _ in range(times)]
+    left = iter(resets)
+
+    def reset(connection: Connection) -> None:
+        if is_over := next(left, None):
+            connection.reset()
+            is_over.set()
+        else:
+            handle(connection)
+
+    waited_for = iter(resets)
+
+    def start_and_be_reset(race: connect._Race, address: Any) -> None:
+        start(race, address)
+        if is_over := next(waited_for, None):
+            assert is_over.wait(DEADLINE)
+
+    monkeypatch.setattr(server, "handle", reset)
+    monkeypatch.setattr(connect._Race, "_start", start_and_be_reset)
+    done = fetch(url, tmp_path)
+    if times == 1:
+        assert finished(done).read_bytes() == DATA
+    else:
+        assert "The connection to 127.0.0.1 was reset. Tried 5 times" in failed(done)
 
 
 def test_a_family_that_the_machine_does_not_have(
