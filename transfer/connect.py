@@ -665,6 +665,8 @@ class _Adapter(HTTPAdapter):
         super().close()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
         if proxy.lower().startswith("https"):
             # The first is for a proxy that makes a tunnel, the others for one that is asked itself.
             options["proxy_ssl_context"] = self._trust.proxy_context()

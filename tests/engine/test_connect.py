@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -327,6 +330,32 @@ def test_a_proxy_setting_that_cannot_be_used_is_said_of_the_proxy_at_once(
     assert said.startswith(sentence)
     assert "s3cret" not in said
     assert said.endswith(CHECK) or "Set an HTTP proxy" in said
+
+
+def test_where_pysocks_is_there_several_files_come_through_it(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def create_connection(target: tuple[str, int], **options: Any) -> socket.socket:
+        asked.append(target[0])
+        return socket.create_connection(("127.0.0.1", server.port), options["timeout"])
+
+    socks: Any = ModuleType("socks")
+    socks.__spec__ = ModuleSpec("socks", None)
+    socks.PROXY_TYPE_SOCKS4, socks.PROXY_TYPE_SOCKS5 = 1, 2
+    socks.ProxyError, socks.create_connection = OSError, create_connection
+    monkeypatch.setitem(sys.modules, "socks", socks)
+    monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", None)
+    del sys.modules["urllib3.contrib.socks"]  # made anew, and gone afterwards
+    manager = importlib.import_module("urllib3.contrib.socks").SOCKSProxyManager
+    monkeypatch.setattr("requests.adapters.SOCKSProxyManager", manager)
+    monkeypatch.setenv("all_proxy", "socks5h://p.example:1080")
+    for number, host in enumerate(["one.example", "one.example", "two.example", "one.example"]):
+        server.add(f"/{number}.bin", body=DATA)
+        assert finished(fetch(f"http://{host}/{number}.bin", tmp_path)).read_bytes() == DATA
+        assert server.requests[-1].headers["Host"] == host
+    assert asked == ["one.example", "two.example", "one.example"]
 
 
 @pytest.mark.parametrize("url", FAR)
