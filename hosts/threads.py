@@ -12,6 +12,7 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from ..transfer import portable
 from ..transfer.ahead import Look
 from ..transfer.connections import Connections
 from ..transfer.control import Control, Waker
@@ -70,6 +71,8 @@ class Worker(threading.Thread):
         return self.control is not None and self.control.phase is Phase.LOOKUP
 
     def run(self) -> None:
+        if self._host.gives_way:
+            portable.give_way()
         buffer = memoryview(bytearray(BUFFER))
         try:
             while transfer := self._host.take(self):
@@ -115,6 +118,9 @@ class _Place(Enum):
 
 class ThreadHost:
     """Worker threads in this process. See `Host`."""
+
+    gives_way = False
+    """Whether the threads come after all others: nobody waits for them alone."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -30,6 +30,12 @@ class _Place(Enum):
     """The child has it, until it ends."""
 
 
+class _Threads(ThreadHost):
+    """Beside a window that somebody works in."""
+
+    gives_way = True
+
+
 class YieldingHost:
     """Threads in this process; while it is held, a child process goes on with what they did.
 
@@ -42,7 +48,7 @@ class YieldingHost:
         self._room = Room(settings.connections)
         self._held = threading.Event()
         self._state = State.LEAVING
-        self._threads = ThreadHost(settings)
+        self._threads = _Threads(settings)
         self._child: ProcessHost | None = None
         self._ledger = Ledger(_Place)
 

@@ -16,6 +16,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -586,6 +587,22 @@ def _stored_certificates() -> Iterator[bytes]:
             for certificate, encoding, trust in enumerate_store(store):
                 if encoding == "x509_asn" and (trust is True or ssl.Purpose.SERVER_AUTH.oid in trust):
                     yield certificate
+
+
+# -- Threads.
+
+_NICE = 10  # what 12.5 MB/s takes is still there beside programs that want all processors
+
+
+def give_way() -> None:
+    """Have the calling thread come after all others where processors are short, as Linux can do it by thread.
+
+    Not on Windows: there such a thread is not run at all while others want to, also where it has Python's
+    lock and they wait for that.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):  # somebody has forbidden it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 # -- The child process.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from server import (
 )
 from test_thread_host import Calls
 
+from background_downloads.hosts.threads import ThreadHost
 from background_downloads.hosts.yielding import HELD, WAITING, YieldingHost
 from background_downloads.transfer import part
 
@@ -86,6 +89,20 @@ def serve_held(
 
 def start(driver: HeldDriver, url: str, folder: Path) -> Job:
     return driver.begun(url, folder, HALF)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count by thread, or not fairly")
+@pytest.mark.parametrize(("host", "niceness"), [(YieldingHost, 10), (ThreadHost, 0)])
+def test_threads_beside_a_window_come_after_its_own(
+    server: Server, tmp_path: Path, host: type[YieldingHost | ThreadHost], niceness: int
+) -> None:
+    driver = Driver(host(Settings(timeout=90.0)))
+    url, _ = serve_held(server)
+    driver.begun(url, tmp_path, HALF)
+    found = [thread.native_id or 0 for thread in threading.enumerate() if thread.name in workers()]
+    assert [os.getpriority(os.PRIO_PROCESS, number) for number in found] == [niceness]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
+    driver.shut()
 
 
 def test_what_is_received_goes_on_in_the_child_where_it_was(
