@@ -16,7 +16,6 @@ from . import settings
 from .enabling import Lazy
 
 if TYPE_CHECKING:
-    from .blendfile import Steps
     from .catalogs import Catalog
 
 blendfile = Lazy(".blendfile", __package__)
@@ -62,22 +61,15 @@ def put_into_catalog(path: str, directory: str, name: str) -> Iterator[None]:
     has_assets = False
     try:
         for file in files:
-            has_assets = (yield from _put(file, catalog)) or has_assets
+            with suppress(blendfile.NoAssetsError):
+                yield from blendfile.set_catalog(file, catalog)
+                has_assets = True
     except blendfile.UnreadableError as error:
         raise _problem(str(error)) from error
     except OSError as error:
         raise _problem(error.strerror or "the disk reports an error") from error
     if not has_assets:
         raise CatalogProblem("Nothing in it is marked as an asset, so no catalog shows it")
-
-
-def _put(file: str, catalog: Catalog) -> Steps:
-    """Returns whether the file has assets."""
-    try:
-        yield from blendfile.set_catalog(file, catalog)
-    except blendfile.NoAssetsError:
-        return False
-    return True
 
 
 def _problem(why: str) -> CatalogProblem:

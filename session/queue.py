@@ -398,9 +398,9 @@ def record(link: names.Link, directory: str, options: Options) -> Download:
     return Download(uid=0, url=link.url, digest=link.digest, directory=directory, **options)
 
 
-def refuse(row: Download, why: str = "It is already being downloaded") -> None:
-    """It never comes into the queue."""
-    row.status, row.error = Status.FAILED, why
+def refuse(row: Download) -> None:
+    """It never comes into the queue, which has it already."""
+    row.status, row.error = Status.FAILED, "It is already being downloaded"
 
 
 def received_by(rows: Iterable[Download]) -> int:

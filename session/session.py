@@ -353,11 +353,9 @@ class Session(Queue):
         self.changed(row)
         self.queue(row)
 
-    def clear(self) -> int:
-        """Take the rows that are done out of the list. Returns how many."""
-        done = [row for row in self.rows if not row.is_unfinished]
-        self.drop(*done)
-        return len(done)
+    def clear(self) -> None:
+        """Take the rows that are done out of the list."""
+        self.drop(*[row for row in self.rows if not row.is_unfinished])
 
     def move(self, row: Download, direction: str, show: str = "ALL") -> None:
         """Move a row in the list, and so in the queue; UP and DOWN are past what has the status `show`."""
