@@ -292,14 +292,10 @@ class ProcessHost:
         while self._child:  # it has a deadline
             self.wait(POLL)
             report.events += self.poll().events
-        self._do_what_is_left()
-        return report
-
-    def _do_what_is_left(self) -> None:
-        """What the child has not done."""
         if self._mail and not self._mail.is_sent:
             write_private(self._mail.path, self._mail.data)
         self._mail = None
+        return report
 
 
 class _Mail:

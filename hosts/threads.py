@@ -406,7 +406,7 @@ class ThreadHost:
             if self._pending:
                 transfer = self._take_next(worker)
             elif self._helped and self._state is State.OPEN:
-                return self._take_helped(worker)
+                return self._assign(worker, self._helped.popleft(), helps=True)
             else:
                 self._workers.discard(worker)  # now, so that a new job gets a new worker
                 self._left.append(worker)
@@ -418,9 +418,6 @@ class ThreadHost:
         entry = next(iter(self._pending.values()))
         self._ledger.start(entry, _Place.TAKEN)
         return self._assign(worker, entry.uid, helps=False)
-
-    def _take_helped(self, worker: Worker) -> Transfer | Look:
-        return self._assign(worker, self._helped.popleft(), helps=True)
 
     def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer | Look:
         worker.uid, worker.helps, worker.control = uid, helps, Control(worker.waker, worker.turn)

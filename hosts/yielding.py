@@ -235,14 +235,11 @@ class YieldingHost:
         self._state = State.RESTING if keep else State.LEAVING
         for entry in self._ledger:
             entry.is_stopping = True
-        self._end_waiting()
+        for entry in list(self._ledger.at(_Place.NOWHERE).values()):
+            self._ledger.end(entry, Halted())
         self._threads.dismiss()
         if self._child and not self._child.is_leaving:
             self._child.dismiss(keep=keep)
-
-    def _end_waiting(self) -> None:
-        for entry in list(self._ledger.at(_Place.NOWHERE).values()):
-            self._ledger.end(entry, Halted())
 
     def is_quiet(self) -> bool:
         is_child_quiet = self._child is None or self._child.is_quiet()

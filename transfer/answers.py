@@ -346,8 +346,6 @@ _REFUSALS = {
     503: "The server is busy (503)",
     504: "A server on the way did not answer (504)",
     511: "This network asks you to sign in first (511). Open any web page in your browser",
-    521: "The server cannot be reached from the one that speaks for it (521)",
-    522: "The server cannot be reached from the one that speaks for it (522)",
-    523: "The server cannot be reached from the one that speaks for it (523)",
+    **{n: f"The server cannot be reached from the one that speaks for it ({n})" for n in (521, 522, 523)},
     524: "The server did not answer the one that speaks for it (524)",
 }

@@ -128,8 +128,7 @@ def judge(head: bytes, name: str, content_type: str, *, asked: str = "") -> str:
     pattern = _FIRST_BYTES.get(extension)
     fits = pattern is not None and re.match(pattern, head, re.DOTALL) is not None
     is_known = pattern is not None or extension in _NO_FIRST_BYTES
-    may_be_words = pattern is not None or not (is_known or asked)
-    if _is_page(head, content_type, fits=fits, may_be_words=may_be_words):
+    if _is_page(head, content_type, fits=fits, may_be_words=pattern is not None or not (is_known or asked)):
         if is_known or asked in _FIRST_BYTES or asked in _NO_FIRST_BYTES:
             raise TransferError(PAGE)
         return "" if asked in _MAY_BE_HTML else PAGE_NOTE
@@ -184,14 +183,8 @@ _NO_CODING = (
     r"|identity|none|no|off|null|undefined|default|raw|text|plain|unicode|binary|[78]bit|base64"
     r"|(?:aws-)?chunked|(?:text|image|model|application|binary)/.*|(?:charset=)?(?:utf|iso|us|ascii|latin|windows|cp)-?[\w-]*"
 )
-_BY_ITSELF = {
-    "gzip": (".gz", ".tgz", ".svgz"),
-    "bzip2": (".bz2", ".tbz", ".tbz2"),
-    "xz": (".xz", ".txz"),
-    "compress": (".z",),
-    "zstd": (".zst",),
-    "br": (".br",),
-}
+_BY_ITSELF = {"gzip": (".gz", ".tgz", ".svgz"), "bzip2": (".bz2", ".tbz", ".tbz2"), "xz": (".xz", ".txz")}
+_BY_ITSELF |= {"compress": (".z",), "zstd": (".zst",), "br": (".br",)}
 """Codings by the extensions of files that are so packed."""
 
 

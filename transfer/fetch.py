@@ -598,24 +598,20 @@ def _activity(controls: list[Control], now: float) -> tuple[Phase, float]:
 # -- The file under its final name.
 
 
-def _path(job: Job, name: str) -> str:
-    return os.path.join(job.directory, name)
-
-
 def _old_name(job: Job, name: str) -> str:
     """For UPDATE: what the file is called that is there."""
     return job.have.name if job.have else name
 
 
 def _skipped(job: Job, name: str, note: str) -> Skipped:
-    return Skipped(filepath=_path(job, name), note=note)
+    return Skipped(filepath=os.path.join(job.directory, name), note=note)
 
 
 def _already_there(job: Job, name: str) -> Skipped | None:
     """For SKIP: whether there is nothing to do. A folder of that name is not the file."""
     if job.if_exists is not IfExists.SKIP:
         return None
-    path = portable.reach(_path(job, name))
+    path = portable.reach(os.path.join(job.directory, name))
     is_there = os.path.lexists(path) and not os.path.isdir(path)
     return _skipped(job, name, "Already there") if is_there else None
 
@@ -626,7 +622,7 @@ def _conditions(job: Job, name: str) -> dict[str, str]:
         return {}
     have = job.have
     try:
-        status = os.stat(portable.reach(_path(job, _old_name(job, name))))
+        status = os.stat(portable.reach(os.path.join(job.directory, _old_name(job, name))))
     except OSError:
         return {}
     if not stat.S_ISREG(status.st_mode):
@@ -645,7 +641,7 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
     control.enter(Phase.VERIFY)
     control.turn.give()
     try:
-        fd = portable.open_file(portable.reach(_path(job, known)), os.O_RDONLY)
+        fd = portable.open_file(portable.reach(os.path.join(job.directory, known)), os.O_RDONLY)
     except OSError:
         return None
     try:
