@@ -160,11 +160,9 @@ class Client:
 
     def _host(self, url: str) -> _Host:
         key = _place(url), self.tokens
-        host = self._hosts.get(key)
-        if not host:
-            host = _Host(self._adapter, url, dict(self.tokens), is_mirror=self.mirror.owns(url))
-            self._hosts[key] = host
-        return host
+        if key not in self._hosts:
+            self._hosts[key] = _Host(self._adapter, url, dict(self.tokens), is_mirror=self.mirror.owns(url))
+        return self._hosts[key]
 
     def _claim(self, route: str) -> _AsWritten | None:
         """The idle connection, if it leads there and nothing has come over it that nobody asked for."""
@@ -547,14 +545,11 @@ class _AsWritten:
         super().send(data)  # type: ignore[misc]
 
     def ask(self, fields: Mapping[str, str]) -> _Response:
-        """Send one request more, to the host of the first one, as the library has named it there.
-
-        By hand: it would look at each field again, which takes as long as all that a disk has to do.
-        """
+        """Send one request more, by hand: the library would look at each field again, which takes long."""
         answer = None
         try:
             self._begin_request()
-            host = self._said.split(b"\r\n", 2)[1].decode("latin-1")
+            host = self._said.split(b"\r\n", 2)[1].decode("latin-1")  # as the library wrote it
             lines = [f"GET {_current.target} HTTP/1.1", host, *map(": ".join, fields.items()), "\r\n"]
             head = "\r\n".join(lines)
             if not head.count("\r") == head.count("\n") == len(lines):

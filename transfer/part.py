@@ -34,10 +34,8 @@ SIDECAR_RANGES = 1000  # likewise
 LARGEST_FILE = (1 << 63) - 1  # bytes, what systems count with
 LOOKED_AT = 20_000  # entries of a folder among which leftovers are looked for
 LEFTOVERS = 1000  # of a folder, at most
-_PART_NAME = r"[^/\\\0]+" + names.PART_TAIL
-
-
 _UNKNOWN = Validator()
+_PART_NAME = r"[^/\\\0]+" + names.PART_TAIL
 
 
 @dataclass(slots=True)
