@@ -65,7 +65,7 @@ class Redraws:
         self._drawn_at = now
         tag_redraw()
         self._is_before = True
-        if not bpy.app.timers.is_registered(self._learning):
+        if not (bpy.app.background or bpy.app.timers.is_registered(self._learning)):
             bpy.app.timers.register(self._learning)
         return True
 

@@ -142,7 +142,7 @@ class Ticks:
     def __init__(self, session: Session, redraws: Any) -> None:
         self.clock = 1000.0
         self._timers: list[Callable[[], float | None]] = []
-        self.app = SimpleNamespace(timers=self)
+        self.app = SimpleNamespace(background=False, timers=self)
         self.context, self.msgbus, self.types = bpy.context, bpy.msgbus, bpy.types
         self.redraws = redraws.Redraws(session.rows, session.tally)
         self.cost = 0.0  # seconds
