@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 REDRAWS = 0.1  # seconds between two redraws, at least
 REDRAW_SHARE = 200  # times as long as a redraw takes is the pause after it: on a slow screen it takes long
 SLOWEST = 5.0  # seconds between two redraws, at most: less than one in a hundred of somebody's ticks is late
-ATTENTION = 1.0  # seconds for which all is drawn soon, however long that takes: somebody did something
+SOON = 0.25  # seconds after somebody did something, when what came of it is drawn, however long that takes
 RENDER_REDRAWS = 1.0  # likewise while Blender renders: see `calm`
 STATUS_REDRAWS = 0.5  # seconds between two of the status bar: the Properties editor is drawn with it
 
@@ -57,7 +57,9 @@ class Redraws:
         now = time.monotonic()
         if is_asked:
             self._asked_at = now
-        pause = RENDER_REDRAWS if is_rendering() else self._pause(now)
+        pause = REDRAWS if is_asked else self._pause(now)
+        if is_rendering():
+            pause = RENDER_REDRAWS
         is_due = now - self._drawn_at >= pause
         self._draw_pace(now, is_due=is_due)  # together with the list: one redraw is cheaper than two
         if not is_due:
@@ -84,8 +86,10 @@ class Redraws:
         return None
 
     def _pause(self, now: float) -> float:
-        """Seconds that are to be between two redraws."""
-        return REDRAWS if now - self._asked_at < ATTENTION else max(REDRAWS, REDRAW_SHARE * self._cost)
+        """Seconds that are to be between two redraws of a run."""
+        if self._drawn_at < self._asked_at + SOON <= now:
+            return 0.0
+        return max(REDRAWS, REDRAW_SHARE * self._cost)
 
     def _draw_pace(self, now: float, *, is_due: bool) -> None:
         """Have the status bar drawn anew: soon where a run begins or ends, else when its time has come."""

@@ -198,9 +198,10 @@ def test_a_window_that_stood_still_once_is_no_slow_one(ticks: Ticks) -> None:
     assert ticks.drawn(20.0) >= 140
 
 
-def test_who_does_something_sees_at_once_what_comes_of_it(ticks: Ticks) -> None:
+def test_who_does_something_sees_soon_what_came_of_it(ticks: Ticks) -> None:
     ticks.cost = 0.1
     ticks.drawn(20.0)
     assert ticks.redraws.draw(is_asked=True)
-    assert ticks.drawn(1.0) >= 5
+    assert ticks.drawn(0.2) == 0
+    assert ticks.drawn(0.2) == 1
     assert ticks.drawn(4.0) == 0
