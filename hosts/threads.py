@@ -40,7 +40,7 @@ from .room import Room
 from .vocabulary import POLL, Report, State
 
 if TYPE_CHECKING:
-    from ..transfer.connect import Client, Trust
+    from ..transfer.connect import Client, Environment
 
 SLACK = 1.25  # times the time-out: what waits in its socket for so long ends first, and says for what
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
@@ -125,7 +125,7 @@ class ThreadHost:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.connections = Connections(settings.connections, settings.speed_limit)
-        self._trust: Trust | None = None
+        self._environment: Environment | None = None
         self._mirror: Mirror | None = None
         self._space = Space()
         self._clerk = Clerk()
@@ -184,8 +184,8 @@ class ThreadHost:
         """One more, unless that would be too many."""
         if len(self._workers) >= self.connections.limit:
             return False
-        if self._trust and not self._workers:  # proxies and passwords may be others by now
-            self._trust.hosts.clear()
+        if self._environment and not self._workers:  # proxies and passwords may be others by now
+            self._environment.hosts.clear()
         with ExitStack() as undo:
             try:
                 worker = Worker(self, self._number + 1)
@@ -387,12 +387,12 @@ class ThreadHost:
 
         Raises TransferError: the settings cannot be used.
         """
-        from ..transfer.connect import Client, Trust
+        from ..transfer.connect import Client, Environment
 
         with self._changed:
-            self._trust = self._trust or Trust()
+            self._environment = self._environment or Environment()
             self._mirror = self._mirror or Mirror(self.settings.mirror)
-        return Client(self.settings, self._trust, self._mirror)
+        return Client(self.settings, self._environment, self._mirror)
 
     def take(self, worker: Worker) -> Transfer | Look | None:
         """Wait for the next transfer; None when the worker shall leave."""

@@ -73,7 +73,9 @@ class Client:
     so that the number of connections is the number of workers.
     """
 
-    def __init__(self, settings: Settings, trust: Trust, mirror: mirrors.Mirror | None = None) -> None:
+    def __init__(
+        self, settings: Settings, environment: Environment, mirror: mirrors.Mirror | None = None
+    ) -> None:
         """`mirror`: the one of the settings, where others use it too.
 
         Raises TransferError: it cannot be used.
@@ -85,8 +87,8 @@ class Client:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self.tokens = settings.tokens
         """As in `Settings`. Its worker changes them between two downloads."""
-        self._adapter = _Adapter(trust)
-        self._hosts = trust.hosts
+        self._adapter = _Adapter(environment)
+        self._hosts = environment.hosts
         self._lock = threading.Lock()  # guards the two below
         self._route = ""
         self._idle: _AsWritten | None = None
@@ -346,12 +348,12 @@ class _Host:
             self.fields |= adapter.proxy_headers(proxy if "://" in proxy else f"http://{proxy}")
 
 
-class Trust:
-    """The certificates that servers are verified against; read on first use, once for all workers."""
+class Environment:
+    """What this computer says of servers; read on first use, once for all workers."""
 
     def __init__(self) -> None:
         self.hosts: dict[tuple[str, tuple[tuple[str, str], ...]], _Host] = {}
-        """What is known of those likewise, by the beginning of a link and the access tokens used."""
+        """Proxies and logins, by the beginning of a link and the access tokens used."""
         self._lock = threading.Lock()
         self._server: ssl.SSLContext | None = None
         self._proxy: ssl.SSLContext | None = None
@@ -641,10 +643,10 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Keeps one connection, made by us, verified by `Trust`."""
+    """Keeps one connection, made by us, verified as the `Environment` says."""
 
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -664,8 +666,8 @@ class _Adapter(HTTPAdapter):
             return self.proxy_manager[proxy]
         if proxy.lower().startswith("https"):
             # The first is for a proxy that makes a tunnel, the others for one that is asked itself.
-            options["proxy_ssl_context"] = self._trust.proxy_context()
-            options |= {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+            options["proxy_ssl_context"] = self._environment.proxy_context()
+            options |= {"ssl_context": self._environment.context(), "cert_reqs": "CERT_REQUIRED"}
         manager = super().proxy_manager_for(proxy, **options)
         if proxy.lower().startswith("socks"):
             manager.pool_classes_by_scheme = _as_written(manager.pool_classes_by_scheme)
@@ -682,14 +684,14 @@ class _Adapter(HTTPAdapter):
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] != "https":
             return host, {}  # what `proxy_manager_for` says of a proxy over TLS stands
-        return host, {"ssl_context": self._trust.context(), "cert_reqs": "CERT_REQUIRED"}
+        return host, {"ssl_context": self._environment.context(), "cert_reqs": "CERT_REQUIRED"}
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         """Where requests is older than 2.32 the pool gets its context here."""
         if url.lower().startswith("https"):
             conn.cert_reqs = "CERT_REQUIRED"
             conn.ca_certs = conn.ca_cert_dir = None
-            conn.conn_kw["ssl_context"] = self._trust.context()
+            conn.conn_kw["ssl_context"] = self._environment.context()
 
 
 def _use_our_pools(manager: Any) -> None:

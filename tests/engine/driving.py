@@ -14,7 +14,7 @@ from typing import Any
 from server import DEADLINE, Gate
 
 from background_downloads.hosts.vocabulary import Event
-from background_downloads.transfer.connect import Client, Trust
+from background_downloads.transfer.connect import Client, Environment
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.fetch import BUFFER, Carried, Transfer
 from background_downloads.transfer.job import (
@@ -84,7 +84,7 @@ class Fetcher:
         self.settings = settings
         self._waker = Waker()
         self._transfers: list[Transfer] = []
-        self.client = Client(settings, Trust())
+        self.client = Client(settings, Environment())
 
     def transfer(self, job: Job, carried: Carried | None = None) -> Transfer:
         transfer = Transfer(job, self.settings, carried=carried)

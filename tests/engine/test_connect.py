@@ -205,7 +205,7 @@ def test_certifis_authorities_are_trusted_beside_the_systems(
     monkeypatch: pytest.MonkeyPatch, certificates: Certificates
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
-    assert len(connect.Trust().context().get_ca_certs()) > 50
+    assert len(connect.Environment().context().get_ca_certs()) > 50
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -311,11 +311,33 @@ FAR = ["http://files.example/a.bin", "https://files.example/a.bin"]
         *(
             (setting, "The address of this computer's proxy cannot be read. ")
             for setting in (
-                *("http://u:s3cret@p.example:99999", "http://u:s3cret@p.example:http", "p.example:-1", "https://"),
-                *("http://u:s3cret@p.example:0", "http://", "http://:3128", "http://u:s3cret@", "http://[::1"),
+                *(
+                    "http://u:s3cret@p.example:99999",
+                    "http://u:s3cret@p.example:http",
+                    "p.example:-1",
+                    "https://",
+                ),
+                *(
+                    "http://u:s3cret@p.example:0",
+                    "http://",
+                    "http://:3128",
+                    "http://u:s3cret@",
+                    "http://[::1",
+                ),
                 *("http:/p.example:1", "http:p.example:1", "p.example:", " ", "http:// p.example", "p "),
-                *("http://p.example :1", "\thttp://p.example", "PROXY p.example:1", "p.exam\x01ple", "http://."),
-                *("http://" + "a" * 64, "http://p.example;https://p.example", "://p.example", "http://u:s3/ret@p"),
+                *(
+                    "http://p.example :1",
+                    "\thttp://p.example",
+                    "PROXY p.example:1",
+                    "p.exam\x01ple",
+                    "http://.",
+                ),
+                *(
+                    "http://" + "a" * 64,
+                    "http://p.example;https://p.example",
+                    "://p.example",
+                    "http://u:s3/ret@p",
+                ),
             )
         ),
     ],
@@ -739,11 +761,11 @@ def test_waiting_to_try_again_has_no_time_out(
 
 
 def test_openssl_is_not_told_to_trust_anybody() -> None:
-    trust = connect.Trust()
-    for context in (trust.context(), trust.proxy_context()):
+    environment = connect.Environment()
+    for context in (environment.context(), environment.proxy_context()):
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert trust.proxy_context().check_hostname
+    assert environment.proxy_context().check_hostname
 
 
 # -- What comes over a kept connection.
