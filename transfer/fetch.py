@@ -704,7 +704,9 @@ class _Counted:
                 self._tries.requests -= 1
 
 
-def _range(segment: Segment, received: Received, *, with_if_range: bool) -> tuple[Asked, dict[str, str]]:
+def _range(
+    segment: Segment, received: Received, *, with_if_range: bool
+) -> tuple[Asked, dict[str, str]]:
     """Ask for a segment, which begins a little earlier where the disk holds that."""
     is_last, new_from = segment.end in (None, received.size), segment.offset
     segment.offset -= min(OVERLAP if is_last else OVERLAP - JOINT, received.ranges.before(new_from))

@@ -362,3 +362,4 @@ def _read_links(text: str, url: str, listing: Listing) -> bool:
         path = names.from_url(link.url) or names.FALLBACK
         listing.entries.append(Entry(url=link.url, path=path, digest=link.digest))
     return bool(links)
+

@@ -311,33 +311,11 @@ FAR = ["http://files.example/a.bin", "https://files.example/a.bin"]
         *(
             (setting, "The address of this computer's proxy cannot be read. ")
             for setting in (
-                *(
-                    "http://u:s3cret@p.example:99999",
-                    "http://u:s3cret@p.example:http",
-                    "p.example:-1",
-                    "https://",
-                ),
-                *(
-                    "http://u:s3cret@p.example:0",
-                    "http://",
-                    "http://:3128",
-                    "http://u:s3cret@",
-                    "http://[::1",
-                ),
+                *("http://u:s3cret@p.example:99999", "http://u:s3cret@p.example:http", "p.example:-1", "https://"),
+                *("http://u:s3cret@p.example:0", "http://", "http://:3128", "http://u:s3cret@", "http://[::1"),
                 *("http:/p.example:1", "http:p.example:1", "p.example:", " ", "http:// p.example", "p "),
-                *(
-                    "http://p.example :1",
-                    "\thttp://p.example",
-                    "PROXY p.example:1",
-                    "p.exam\x01ple",
-                    "http://.",
-                ),
-                *(
-                    "http://" + "a" * 64,
-                    "http://p.example;https://p.example",
-                    "://p.example",
-                    "http://u:s3/ret@p",
-                ),
+                *("http://p.example :1", "\thttp://p.example", "PROXY p.example:1", "p.exam\x01ple", "http://."),
+                *("http://" + "a" * 64, "http://p.example;https://p.example", "://p.example", "http://u:s3/ret@p"),
             )
         ),
     ],

@@ -246,15 +246,9 @@ def test_what_is_no_link(text: str) -> None:
     ("text", "wanted"),
     [
         ("https://h.org/a.zip\n-- \nJane, www.jane.example", ["https://h.org/a.zip"]),
-        (
-            "h.org/a.zip, and www.b.org\r\n--\r\nwww.jane.example/",
-            ["https://h.org/a.zip", "https://www.b.org"],
-        ),
+        ("h.org/a.zip, and www.b.org\r\n--\r\nwww.jane.example/", ["https://h.org/a.zip", "https://www.b.org"]),
         ("Hello\n-- \nJane, www.jane.example", ["https://www.jane.example"]),
-        (
-            "h.org/a.zip\n-- \nwww.jane.example/b.zip",
-            ["https://h.org/a.zip", "https://www.jane.example/b.zip"],
-        ),
+        ("h.org/a.zip\n-- \nwww.jane.example/b.zip", ["https://h.org/a.zip", "https://www.jane.example/b.zip"]),
         ("h.org/a.zip\n-- \nhttps://jane.example", ["https://h.org/a.zip", "https://jane.example"]),
         ("h.org/a.zip -- www.jane.example", ["https://h.org/a.zip", "https://www.jane.example"]),
     ],
