@@ -86,7 +86,7 @@ class Session(Queue):
         rows = self._made(links, self._finder(directory), directory, options, may_wait=may_wait)
         self._activate(rows)
         if not may_wait:  # whatever happens to us, what was received is found again
-            self.store.folders.save()
+            self.store.expect()
         return rows
 
     @property
@@ -450,7 +450,7 @@ class Session(Queue):
     def open(self, folders: list[str]) -> bool:
         """The add-on was enabled: take up the lists that no Blender holds, and what no list has.
 
-        False: nothing can be kept on the disk now. `folders` are looked into, too.
+        False: nothing can be kept on the disk now. `folders` are where it looks first without a list.
         """
         self.take_in()
         if self.store.is_open:
@@ -459,8 +459,9 @@ class Session(Queue):
             return False
         with self.store.folders.held() as known:  # one Blender after the other
             self._take_up(self.store.adopt())
-            if known is not None:
-                self._take_up(self.store.find_lost(self.rows, known, folders))
+            if known is not None and (self.store.has_gaps or not known):
+                known |= {folder: known.get(folder, []) for folder in folders}  # where a look was taken now
+                self._take_up(self.store.find_lost(self.rows, known))
             self.store.save()
         return True
 

@@ -3,6 +3,9 @@
 Each Blender keeps one list, `queue-<pid>.json`, and locks `queue-<pid>.lock` beside it while it
 lives. A list that nobody holds is adopted by the next Blender: its rows are written into that one's
 own list first, then it goes. So Blender may die anywhere, and no row is lost or there twice.
+
+How long the lock's file is says whether the list has all, as it does while nothing runs. Only where it does
+not, the next Blender looks into the used folders: a disk may sleep, and a network's keep it waiting.
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
 OTHERS_SIZE = 16 << 20  # likewise, of the other files
 ETAGS = 20_000  # that are remembered, the last ones: some 4 MB
 ETAGS_INTERVAL = 10.0  # seconds between two writes of those
+UNTOLD, NOTHING, ALL = range(3)  # bytes of a lock's file: what its list has of what there is to keep
+NO_LIST = "queue-0.lock"
+"""The lock, which nobody holds, of Blenders that keep no list."""
 NAMES = 20  # that a process tries for its list: others may have its number, on another machine
 
 
@@ -54,6 +60,9 @@ class Store:
         self._pause = INTERVAL
         self._handed: float | None = None  # since when a worker has what nobody has seen on the disk
         self._is_failing = False
+        self._told = UNTOLD
+        self.has_gaps = False
+        """Whether used folders may have what no list had: a Blender was killed at work, or a list is lost."""
         self._adopted: list[tuple[Path, int]] = []  # lists with our rows, until ours has them; their locks
 
     @property
@@ -70,6 +79,15 @@ class Store:
             return
         self._lines.setdefault(row.uid, "")  # its place is at the end; what the line says is seen later
         self._touched[row.uid] = row
+        self._tell(UNTOLD)
+
+    def expect(self) -> None:
+        """Rows go to work in used folders that no list has: if we die, the next Blender is to look there."""
+        self.folders.save()
+        self._tell(UNTOLD)
+        if not self._path:  # in background mode there is no list
+            with contextlib.suppress(OSError, ValueError):
+                _unlock(_locked(user_folder() / NO_LIST))
 
     def forget(self, uid: int) -> None:
         """A row is finished or gone."""
@@ -132,6 +150,17 @@ class Store:
             self._look()
         if self._is_changed and self._path:
             self._write(self._path)
+        else:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._tell(UNTOLD if self.has_gaps else ALL if self._lines else NOTHING)
+
+    def _tell(self, told: int) -> None:
+        if told != self._told and self._lock >= 0:
+            self._told = told
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._lock, told)
 
     def _look(self) -> None:
         """See whether the disk has the list: nobody tells how a worker fared."""
@@ -163,6 +192,7 @@ class Store:
             self._complain(error)
         else:
             self._is_changed = self._is_failing = False
+            self._tell_all()
             self._settled()
 
     def _complain(self, error: Exception) -> None:
@@ -194,12 +224,15 @@ class Store:
         for number in range(1, NAMES):
             name = f"queue-{os.getpid()}" + (f"-{number}" if number > 1 else "")
             try:
-                folder = user_folder()
-                self._lock = _locked(folder / f"{name}.lock")
+                path = user_folder() / f"{name}.json"
+                is_first = not os.path.lexists(path.with_suffix(".lock"))
+                self._lock = _locked(path.with_suffix(".lock"))
             except (OSError, ValueError) as error:
                 self._complain(error)
             if self._lock >= 0:
-                self._path, self._is_failing = folder / f"{name}.json", False
+                self._path, self._is_failing = path, False
+                self._told = _told(self._lock)
+                self.has_gaps |= not is_first and _may_lack(self._lock, path)
                 return True
         return False
 
@@ -211,7 +244,8 @@ class Store:
             if not self._is_changed:
                 with contextlib.suppress(OSError):
                     self._path.with_suffix(".done").unlink(missing_ok=True)
-            _unlock(self._lock, None if self._lines else self._path.with_suffix(".lock"))
+            is_kept = self._lines or self.has_gaps
+            _unlock(self._lock, None if is_kept else self._path.with_suffix(".lock"))
         for _, lock in self._adopted:  # ours could not be written: the next Blender finds them
             _unlock(lock)
         self._adopted.clear()
@@ -248,11 +282,14 @@ class Store:
         except (OSError, ValueError) as error:
             if is_own or not may_be_right(error):  # else the next Blender may read it
                 _set_aside(path)
+                self.has_gaps = True
             _unlock(lock, path.with_suffix(".lock"))
             return []
         if bad:
             _copy_aside(path, bad)
+            self.has_gaps = True
         if not is_own:
+            self.has_gaps |= _may_lack(lock, path)
             self._adopted.append((path, lock))
         self._is_changed = True
         return rows
@@ -269,18 +306,18 @@ class Store:
                 (folder / f"{stem}.json~").unlink(missing_ok=True)
                 is_alone = not os.path.lexists(folder / f"{stem}.json")
                 if is_alone:
+                    self.has_gaps |= _may_lack(lock, folder / f"{stem}.json")
                     (folder / f"{stem}.done").unlink(missing_ok=True)
                 _unlock(lock, folder / f"{stem}.lock" if is_alone else None)
 
-    def find_lost(
-        self, rows: Iterable[Download], known: dict[str, list[str]], folders: Iterable[str]
-    ) -> list[Download]:
-        """Rows, without a uid, for the partial files in used folders (and in `folders`) that no list has.
+    def find_lost(self, rows: Iterable[Download], known: dict[str, list[str]]) -> list[Download]:
+        """Rows, without a uid, for the partial files in used folders that no list has.
 
         On the way rows that are stopped learn what is really there.
         """
+        self.has_gaps = False
         forget_gone(known)
-        lost = _lying_about([*folders, *known])
+        lost = _lying_about(known)
         if not lost:
             return []
         for place, row in records.claimed(row for row in rows if row.is_unfinished):
@@ -342,6 +379,15 @@ def _locked(path: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)  # its Blender has removed it since we opened it
+
+
+def _told(lock: int) -> int:
+    return os.fstat(lock).st_size
+
+
+def _may_lack(lock: int, path: Path) -> bool:
+    """Whether there was more to keep than the list of this lock says."""
+    return _told(lock) == UNTOLD or (_told(lock) == ALL and not os.path.lexists(path))
 
 
 def _unlock(fd: int, path: Path | None = None) -> None:

@@ -603,6 +603,94 @@ def test_without_a_folder_the_list_waits_for_one(
 # A list that is gone.
 
 
+def finish_all(store: Store) -> None:
+    keep(store, row())
+    store.forget(1)
+    store.save()
+
+
+def add_more(store: Store) -> None:
+    keep(store, row())
+    store.touch(row(2))
+
+
+def add_more_that_a_worker_writes(store: Store) -> None:
+    add_more(store)
+    store.flush(1e9, types.SimpleNamespace(store=lambda path, data: Path(path).write_bytes(data)))
+
+
+def touch_for_nothing(store: Store) -> None:
+    keep(store, row())
+    store.touch(row())
+    store.save()
+
+
+LIVES: dict[str, tuple[Callable[[Store], object], bool]] = {
+    "opened": (lambda store: None, True),  # it might have begun a download
+    "idle": (adopt, False),
+    "with rows": (lambda store: keep(store, row()), False),
+    "touched for nothing": (touch_for_nothing, False),
+    "finished": (finish_all, False),
+    "at work": (add_more, True),
+    "at work, by a worker": (add_more_that_a_worker_writes, True),
+}
+"""What a Blender did, and whether a used folder may have what no list has if it was killed then."""
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "closed"])
+@pytest.mark.parametrize("is_same_process", [True, False], ids=["this process", "another"])
+@pytest.mark.parametrize("life", LIVES)
+def test_only_after_a_kill_at_work_used_folders_may_have_what_no_list_has(
+    new_store: Callable[[], Store], user_folder: Path, life: str, is_same_process: bool, is_killed: bool
+) -> None:
+    live, may_lack = LIVES[life]
+    store = new_store()
+    live(store)
+    if is_killed:
+        die(store)
+    else:
+        store.close()
+    if not is_same_process:
+        for path in user_folder.glob("queue-*"):
+            path.rename(user_folder / f"queue-7{path.suffix}")
+    store = new_store()
+    adopt(store)
+    assert store.has_gaps == (may_lack and is_killed)
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "garbled": lambda path: path.write_bytes(b"{"),
+    "a line garbled": lambda path: path.write_bytes(path.read_bytes() + b"{\n"),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_where_a_list_is_lost_used_folders_may_have_more_until_somebody_looked(
+    new_store: Callable[[], Store], user_folder: Path, folder: Path, spoil: str
+) -> None:
+    store = new_store()
+    keep(store, row())
+    store.close()
+    (path,) = user_folder.glob("queue-*.json")
+    SPOILED[spoil](path)
+    leave_part(folder)
+    for _ in range(2):
+        store = new_store()
+        adopt(store)
+        assert store.has_gaps
+        store.close()  # another Blender had the folders all the time
+    store = new_store()
+    adopt(store)
+    (again,) = found(used(store, folder))
+    assert again.url == URL
+    keep(store, again)
+    store.close()
+    store = new_store()
+    adopt(store)
+    assert not store.has_gaps
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "files"
@@ -622,7 +710,8 @@ def leave_part(folder: Path, url: str = URL, count: int = 1000, digest: Digest |
 def found(store: Store, *have: Download, folders: tuple[Path, ...] = ()) -> list[Download]:
     with store.folders.held() as known:
         assert known is not None
-        return list(store.find_lost(have, known, map(str, folders)))
+        known |= {str(folder): [] for folder in folders}
+        return list(store.find_lost(have, known))
 
 
 def used(store: Store, folder: Path, *urls: str) -> Store:

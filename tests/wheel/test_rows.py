@@ -52,7 +52,8 @@ class List:
         """Look into the folder, as after a start without a list."""
         store, have = self.session.store, self.session.rows
         with store.folders.held() as known:
-            self.session._take_up(store.find_lost(have, known, [str(self.folder)]))
+            known.setdefault(str(self.folder), [])
+            self.session._take_up(store.find_lost(have, known))
         return list(self.session.rows)
 
     def add(self, *urls: str) -> list[Any]:

@@ -241,6 +241,34 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
 
 # A list that is gone.
 
+ASKING = """
+asked, asking = [], {name: getattr(os, name) for name in ("stat", "lstat", "scandir", "open")}
+
+def note(name):
+    def asks(path, *more, **named):
+        asked.append(str(path))
+        return asking[name](path, *more, **named)
+    setattr(os, name, asks)
+"""
+
+
+def test_a_start_asks_no_folder_where_the_list_is_whole_as_its_disk_may_not_answer(
+    downloads: Downloads, server: Server
+) -> None:
+    start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait_over()
+    downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    downloads.b.run(f"{ASKING}\nfor name in asking: note(name)")
+    try:
+        downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
+        downloads.b.wait("session().store.is_open")
+    finally:
+        downloads.b.run("for name, real in asking.items(): setattr(os, name, real)")
+    assert downloads.statuses() == ["PAUSED"]
+    assert downloads.b.eval("any('queue-' in path for path in asked)")
+    assert not downloads.b.eval(f"[path for path in asked if path.startswith({str(downloads.folder)!r})]")
+
 
 def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
