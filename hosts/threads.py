@@ -73,8 +73,8 @@ class Worker(threading.Thread):
     def run(self) -> None:
         if self._host.gives_way:
             portable.give_way()
-        buffer = memoryview(bytearray(BUFFER))
         try:
+            buffer = memoryview(bytearray(BUFFER))
             while transfer := self._host.take(self):
                 self.turn.take()
                 self._host.put(self, self._run(transfer, buffer))
@@ -192,13 +192,18 @@ class ThreadHost:
                 undo.callback(worker.waker.close)
                 worker.start()
             except (OSError, RuntimeError):  # no descriptors or no threads are left
-                if not self._workers:
-                    self._end(list(self._pending.values())[-1], Failed(_NO_THREADS))
+                self._end_if_deserted(_NO_THREADS)
                 return False
             undo.pop_all()
         self._number += 1
         self._workers.add(worker)
         return True
+
+    def _end_if_deserted(self, why: str) -> None:
+        """Where no worker is left, none comes for what waits."""
+        if not self._workers:
+            for entry in list(self._pending.values()):
+                self._end(entry, Failed(why))
 
     def stop(self, uid: int) -> None:
         with self._changed:
@@ -364,14 +369,15 @@ class ThreadHost:
     def _abandon(self, worker: Worker) -> None:
         """Leave a worker to the name look-up that nothing can interrupt; it touches nothing when it wakes."""
         with self._changed:
-            if not worker.is_in_lookup:
+            if not (worker.is_in_lookup and worker.control):
                 return
             worker.abandoned = True
             self._workers.discard(worker)
-            if not (entry := self._taken.get(worker.uid)):  # another that helped was abandoned before
-                return
-            transfer = self._transfers.pop(worker.uid)
-            self._end(entry, Halted())
+            transfer = self._transfers[worker.uid]
+            if transfer.decline(worker.control):
+                return  # others have it, who may be writing: the last of them ends it
+            del self._transfers[worker.uid]
+            self._end(self._taken[worker.uid], Halted())
         transfer.close()
 
     def shut(self, *, forced: bool = False) -> Report:
@@ -455,6 +461,7 @@ class ThreadHost:
                 self._left.append(worker)
                 if entry := self._taken.get(worker.uid):
                     self._end(entry, Failed(_UNFORESEEN))
+                self._end_if_deserted(_UNFORESEEN)
             self._news.set()
 
 

@@ -92,7 +92,7 @@ class YieldingHost:
                 self._child.forget(uid)
 
     def store(self, path: str, data: bytes) -> None:
-        if self._child and not self._child.is_leaving:
+        if self._child:  # also one that leaves: an older one that it has would come after this one
             self._child.store(path, data)
         elif self._held.is_set() and self._threads.is_quiet():
             write_private(path, data)

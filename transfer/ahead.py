@@ -126,11 +126,12 @@ class Look:
         phases = [control.phase for control in self.controls]
         return Progress(phase=phases[0] if phases else Phase.IDLE)
 
-    def decline(self, control: Control) -> None:
-        """Nobody helps with it."""
+    def decline(self, control: Control) -> bool:
+        """It has one worker only."""
+        return False
 
     def call_back(self) -> bool:
-        """It has one worker only."""
+        """Likewise."""
         return False
 
     def help_wanted(self, now: float) -> int:

@@ -124,9 +124,9 @@ class Transfer:
         name, received, size = self.name, self.received, self.size
         return Progress(name=name, received=received, size=size, phase=phase, idle=idle, text=text)
 
-    def decline(self, control: Control) -> None:
-        """A worker that was to help cannot; others are not sent at once."""
-        self._segments.leave(control, failed=True)
+    def decline(self, control: Control) -> bool:
+        """A worker cannot go on, and others are not sent at once; False: there is no other one."""
+        return self._segments.leave(control, failed=True)
 
     def call_back(self) -> bool:
         """Have a worker leave it to the others, for another download; False: none can be spared."""

@@ -42,7 +42,7 @@ from server import (
 )
 
 from background_downloads.hosts import threads
-from background_downloads.transfer import connect, retry
+from background_downloads.transfer import connect, portable, retry
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import Stopped
 
@@ -595,6 +595,9 @@ def test_a_family_that_the_machine_does_not_have(
 # -- The name look-up, which nothing can interrupt.
 
 
+LOOK_UP = socket.getaddrinfo
+
+
 class Lookup:
     """A name look-up that hangs until the test lets it go."""
 
@@ -681,6 +684,48 @@ def test_what_was_left_behind_can_be_downloaded_again(
     lookup.gate.set()
     lookup.threads[0].join()
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_helper_that_is_left_behind_takes_nothing_from_the_worker_that_writes(
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    lookup: Lookup,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate, disk, writes = server.gate(), threading.Event(), threading.Event()
+    data, write = pattern(1_000_000), portable.pwrite
+    url = server.add("/a.bin", first(1, stall_after(100_000, gate)), body=data)
+    driver = new_thread_driver(Settings(timeout=90.0, connections=2, split_seconds=0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", LOOK_UP)
+        job = driver.begun(url, tmp_path, 100_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", lookup)
+        driver.until(lookup.begun.is_set)
+
+        def pwrite(fd: int, some: memoryview, offset: int) -> int:
+            writes.set()
+            disk.wait()
+            return write(fd, some, offset)
+
+        patch.setattr(portable, "pwrite", pwrite)
+        gate.open()
+        driver.until(writes.is_set)
+        driver.host.dismiss()
+        helper = lookup.threads[0]
+        driver.host._abandon(helper)  # type: ignore[attr-defined]
+        driver.look()
+        has_ended = job.uid in driver.ended
+        disk.set()
+        assert not has_ended
+        assert driver.outcome(job) == Halted()
+        assert driver.host.is_quiet()
+        lookup.gate.set()
+        helper.join()
+    received = driver.host._transfers[job.uid].received  # type: ignore[attr-defined]
+    assert received > 100_000
+    assert finished(driver.run(job)).read_bytes() == data
 
 
 # -- Time-outs, by whoever supervises.

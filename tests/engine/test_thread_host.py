@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from leaks import LeakCheck, threads
 from server import Server, after, first, pattern, stall_after, stall_before_headers, status
 
+from background_downloads.hosts import threads as host_threads
 from background_downloads.transfer import asking, part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
@@ -111,6 +112,35 @@ def test_where_no_thread_can_be_started_the_download_fails(
         patch.setattr(threading.Thread, "start", no_start)
         assert "another thread" in failed(thread_driver.run(job))
     assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_where_no_thread_can_be_started_all_that_wait_fail(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They waited since another host had all the connections, and now no worker comes for any of them."""
+    thread_driver.host.resize(0)  # type: ignore[attr-defined]
+    jobs = [new_job(server.add(f"/{n}.bin", body=DATA), tmp_path) for n in range(3)]
+    thread_driver.submit(*jobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_start)
+        thread_driver.host.resize(2)  # type: ignore[attr-defined]
+        for job in jobs:
+            assert "another thread" in failed(thread_driver.outcome(job))
+    assert finished(thread_driver.run(jobs[0])).read_bytes() == DATA
+
+
+def test_where_no_worker_has_memory_all_that_wait_fail(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [new_job(server.add(f"/{n}.bin", body=DATA), tmp_path) for n in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(host_threads, "BUFFER", 1 << 62)
+        patch.setattr(threading, "excepthook", lambda args: None)
+        thread_driver.submit(*jobs)
+        for job in jobs:
+            assert "unforeseen" in failed(thread_driver.outcome(job))
+        thread_driver.until(lambda: not threads(("downloads-",)), "the workers to end")
+    assert finished(thread_driver.run(jobs[0])).read_bytes() == DATA
 
 
 def test_where_no_thread_can_be_started_the_disk_is_waited_for(

@@ -13,7 +13,7 @@ from driving import Driver, Halted, Job, Phase, Settings, finished, names, new_j
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
-from leaks import children, threads
+from leaks import children, freeze, thaw, threads
 from server import (
     DEADLINE,
     Certificates,
@@ -100,8 +100,9 @@ def test_threads_beside_a_window_come_after_its_own(
     url, _ = serve_held(server)
     driver.begun(url, tmp_path, HALF)
     found = [thread.native_id or 0 for thread in threading.enumerate() if thread.name in workers()]
-    assert [os.getpriority(os.PRIO_PROCESS, number) for number in found] == [niceness]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == 0
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())  # 0, unless the tests run beside others
+    assert [os.getpriority(os.PRIO_PROCESS, number) for number in found] == [max(own, niceness)]
+    assert own < 10
     driver.shut()
 
 
@@ -484,6 +485,28 @@ def test_the_list_is_stored_without_a_thread(driver: HeldDriver, tmp_path: Path)
     driver.host.store(str(tmp_path / "queue.json"), b"data")
     assert (tmp_path / "queue.json").read_bytes() == b"data"
     assert workers() == []
+
+
+def test_the_newer_list_stays_where_a_child_leaves_that_has_an_older_one(
+    driver: HeldDriver, server: Server, tmp_path: Path
+) -> None:
+    url, gate = serve_held(server)
+    job = start(driver, url, tmp_path / "downloads")
+    driver.hold()
+    gate.open()
+    finished(driver.outcome(job))
+    (child,) = children()
+    driver.look()
+    freeze(child)
+    driver.look()
+    path = tmp_path / "queue.json"
+    driver.host.store(str(path), b"older")
+    driver.let_go()
+    driver.host.store(str(path), b"newer")
+    thaw(child)
+    driver.until(lambda: not children(), "the child to leave")
+    driver.close()
+    assert path.read_bytes() == b"newer"
 
 
 class HeldCalls(Calls):
