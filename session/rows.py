@@ -50,6 +50,11 @@ class Rows:
         """The row with this uid."""
         return self._by_uid.get(uid)
 
+    def place(self, uid: int) -> int | None:
+        """Where the row with this uid is, from 0."""
+        row = self.find(uid)
+        return self._rows.index(row) if row else None
+
     def within(self, directory: str) -> Iterable[Download]:
         """The rows whose files go into this folder, in no order. Cheap, however many folders there are."""
         return self._by_folder.get(_key(directory), {}).values()
@@ -116,8 +121,8 @@ class Rows:
         if not within:
             del self._by_folder[_key(row.directory)]
 
-    def move(self, row: Download, direction: str, show: str = "ALL") -> int:
-        """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM. Returns its new place.
+    def move(self, row: Download, direction: str, show: str = "ALL") -> None:
+        """Move a row in the list, and so in the queue: TOP, UP, DOWN, BOTTOM.
 
         UP and DOWN are past the next row that has the status `show`.
         """
@@ -128,7 +133,6 @@ class Rows:
         new = {"TOP": 0, "BOTTOM": last}.get(direction, next(seen, old))
         self._rows.insert(new, self._rows.pop(old))
         self._queue_is_sorted = False
-        return new
 
     def put(self, row: Download, status: Status) -> None:
         """Change a row's status, here and nowhere else."""

@@ -156,7 +156,7 @@ class Session(Queue):
             if not row.is_unfinished:
                 self.imports.finished(row)
         self.etags.save()
-        self.mirror.flush(None)
+        self.mirror.flush()
 
     def _finder(self, directory: str) -> Finder:
         """Of the rows that are there now, finds the one that has something left to do for a link."""
@@ -177,9 +177,7 @@ class Session(Queue):
 
     def drop(self, *rows: Download, delete: bool = False) -> None:
         super().drop(*rows, delete=delete)
-        if len(rows) == 1:
-            self.mirror.drop(rows[0].uid)
-        elif rows:
+        if rows:
             self.mirror.reorder()
 
     def dropped(self, row: Download, *, delete: bool) -> None:
@@ -236,7 +234,7 @@ class Session(Queue):
 
     def changed(self, row: Download) -> None:
         super().changed(row)
-        self.mirror.touch(row.uid)
+        self.mirror.touch()
         self.store.touch(row)
 
     def file_changed(self, row: Download) -> None:
@@ -359,11 +357,11 @@ class Session(Queue):
 
     def move(self, row: Download, direction: str, show: str = "ALL") -> None:
         """Move a row in the list, and so in the queue; UP and DOWN are past what has the status `show`."""
-        place = self.rows.move(row, direction, show)
+        self.rows.move(row, direction, show)
         if self.run:
             self.run.recall()
         self.store.reorder(self.rows)
-        self.mirror.move(row.uid, place)
+        self.mirror.reorder()
 
     def stop(self, row: Download, intent: Intent) -> None:
         if (old := self._intents.get(row.uid)) and not intent.link:
@@ -374,7 +372,7 @@ class Session(Queue):
 
     def moved(self, row: Download) -> None:
         super().moved(row)
-        self.mirror.touch_progress(row.uid)
+        self.mirror.touch()
 
     def concluded(self, row: Download, outcome: Outcome, intent: Intent) -> None:
         if intent.link and isinstance(outcome, (Halted, Failed)):
@@ -412,7 +410,7 @@ class Session(Queue):
     # -- A run's life.
 
     def show(self) -> None:
-        self.mirror.tick()
+        self.mirror.flush(is_asked=False)
 
     def keep(self, now: float) -> None:
         self.store.flush(now, self.host)

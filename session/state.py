@@ -1,4 +1,4 @@
-"""What `window_manager.downloads` is: the copy of the list that scripts read, and the panel's fields."""
+"""What `window_manager.downloads` is: the list as scripts read it, and the panel's fields."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -51,25 +51,57 @@ def _forget_catalog(self: Any, context: Any) -> None:
         self.catalog = ""
 
 
-def _url(self: Any) -> str:
-    """Made when it is asked for: a copy would take a sixth of the memory that a row does."""
-    row = peek() and peek().rows.find(self.uid)
+def _row(item: Any) -> Any:
+    """The row of an item; None where it left the list a moment ago."""
+    session = peek()
+    return session and session.rows.find(item.uid)
+
+
+def _url(item: Any) -> str:
+    row = _row(item)
     return names.shown(row.url) if row else ""
 
 
+def _text(name: str) -> Any:
+    """What a text of a row says. Blender 5 crashes over one that is no Unicode, as a path need not be."""
+
+    def get(item: Any) -> str:
+        row = _row(item)
+        return getattr(row, name).encode("utf-8", "replace").decode() if row else ""
+
+    return get
+
+
+def _status(item: Any) -> int:
+    row = _row(item)
+    return STATUSES.index(row.status) if row else 0
+
+
+def _progress(item: Any) -> float:
+    row = _row(item)
+    return row.fraction if row else 0.0
+
+
 class DOWNLOADS_PG_item(bpy.types.PropertyGroup):
-    """A download, as scripts see it; written by the add-on, never read by it"""
+    """A download, as scripts see it: the number of its row, of which it tells the rest when asked"""
 
     uid: bpy.props.IntProperty(name="UID")
-    name: bpy.props.StringProperty(name="Name")
+    name: bpy.props.StringProperty(name="Name", get=_text("name"))
     url: bpy.props.StringProperty(name="URL", description="Without user, password and query", get=_url)
     filepath: bpy.props.StringProperty(
-        name="File Path", description="Once it is finished", subtype="FILE_PATH"
+        name="File Path", description="Once it is finished", subtype="FILE_PATH", get=_text("filepath")
     )
-    status: bpy.props.EnumProperty(name="Status", items=[(status, status.title(), "") for status in STATUSES])
-    error: bpy.props.StringProperty(name="Error")
-    note: bpy.props.StringProperty(name="Note")
-    progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR")
+    status: bpy.props.EnumProperty(
+        name="Status", items=[(status, status.title(), "") for status in STATUSES], get=_status
+    )
+    error: bpy.props.StringProperty(name="Error", get=_text("error"))
+    note: bpy.props.StringProperty(name="Note", get=_text("note"))
+    progress: bpy.props.FloatProperty(name="Progress", min=0.0, max=1.0, subtype="FACTOR", get=_progress)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "filepath" and (row := _row(self)):
+            return row.filepath  # as it is: scripts open it
+        return super().__getattribute__(name)
 
 
 def _choose(self: Any, context: Any) -> None:

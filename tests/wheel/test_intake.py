@@ -172,11 +172,11 @@ def test_what_is_given_up_is_all_of_them(adding: Adding) -> None:
 def test_the_first_one_is_active_and_stays_so(adding: Adding) -> None:
     adding.add(LINK.format("old"))
     adding.click(many())
-    adding.session.mirror.flush(None)
+    adding.session.mirror.flush()
     state = bpy.context.window_manager.downloads
     assert state.items[state.active_index].url == LINK.format(0)
     adding.session.take_in()
-    adding.session.mirror.flush(None)
+    adding.session.mirror.flush()
     assert state.items[state.active_index].url == LINK.format(0)
 
 

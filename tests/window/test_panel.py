@@ -742,7 +742,7 @@ def slow_draw(self, context):
 panel.draw = slow_draw
 
 def changed():
-    part("session").current().mirror.touch(state().items[0].uid)
+    part("session").current().mirror.touch()
     return True
 """
 
@@ -767,7 +767,7 @@ def redraws(seconds):
     tags.clear()
     session = part("session").current()
     for _ in range(3):
-        session.mirror.touch(state().items[0].uid)
+        session.mirror.touch()
         session.mirror.flush()
     return len(tags)
 """
