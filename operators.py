@@ -281,9 +281,7 @@ class _OnRows(_Acting):
 
     def each(self, context: Any, action: "Callable[[Download], None]", *statuses: str) -> "list[Download]":
         """Do it to the row that is meant, or to all, where it has one of `statuses`. Raises TransferError."""
-        rows = current().act(action, statuses, None if self.are_all else self.one(context))
-        current().flush()
-        return rows
+        return current().act(action, statuses, None if self.are_all else self.one(context))
 
 
 class _OnOne(_OnRows):
@@ -330,6 +328,7 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
 
     def act(self, context: Any) -> None:
         self.each(context, current().cancel, *queue.UNDER_WAY)
+        current().flush()
 
 
 class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
@@ -341,6 +340,7 @@ class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
 
     def act(self, context: Any) -> None:
         self.each(context, current().pause, "QUEUED", "RUNNING")
+        current().flush()
 
 
 class _Restarts(_OnRows):

@@ -148,6 +148,7 @@ class Rows:
             row.speed = row.measured = 0.0
         if status is Status.QUEUED:
             row.error = row.note = ""
-            row.progress = row.progress._replace(text="")
+            if row.progress.text:
+                row.progress = row.progress._replace(text="")
             self._queued[row.uid] = row
             self._queue_is_sorted = False

@@ -257,7 +257,7 @@ class Session(Queue):
         rows = [row] if row else [each for each in self.rows if self.meant(each) in statuses]
         waiting = sum(each.status is Status.QUEUED for each in rows)
         stops_all = self.rows.counts[Status.QUEUED] == waiting
-        held = [each for each in rows if self.meant(each) in statuses and self.has_worker(each)]
+        held = [each for each in rows if self.has_worker(each) and self.meant(each) in statuses]
         for each in sorted(held, key=lambda each: each.status is Status.RUNNING):
             action(each)
         if held and self.run:
