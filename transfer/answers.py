@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from functools import cached_property
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from . import content, logins, names, proxies, retry
 from .job import TransferError, TryAgain, Validator
@@ -270,9 +270,9 @@ def _is_same(head: Head, known: Received, name: str, has_digest: bool) -> bool:
 def redirected(url: str, location: str) -> str:
     """The absolute target of a redirect; user and password go along only to the same origin."""
     target = _quoted(url, re.sub(_BEFORE_QUERY, _slashed, location))
-    old, new = urlsplit(url), urlsplit(target)
-    if old.username is not None and new.username is None and _origin(old) == _origin(new):
-        target = target.replace("://", f"://{old.netloc.rpartition('@')[0]}@", 1)
+    login, at, _ = urlsplit(url).netloc.rpartition("@")
+    if at and "@" not in urlsplit(target).netloc and names.origin(url) == names.origin(target):
+        target = target.replace("://", f"://{login}@", 1)
     return target
 
 
@@ -305,10 +305,6 @@ def _as_sent(location: str) -> str:
         return sent.decode()
     except UnicodeDecodeError:
         return "".join(chr(byte) if byte < 128 else f"%{byte:02X}" for byte in sent)
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port
 
 
 def refusal(head: Head) -> TransferError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import answers, content, names, retry
 from .answers import Ask, Head
+from .body import Body
 from .control import Control
 from .job import Finished, LateError, Phase, Skipped, TransferError, TryAgain
 from .mirrors import Mirror, NotThere
@@ -85,7 +86,7 @@ class Asking:
 
     def came_from(self, url: str) -> None:
         """Some of the file comes from there."""
-        is_led = url != self._url and _server(url) != _server(names.quoted(self._url))
+        is_led = url not in ("", self._url) and names.origin(url) != names.origin(self._url)
         self._place = url if is_led else ""
 
     def _at_place(self, client: Client, control: Control, headers: Mapping[str, str]) -> Answer | None:
@@ -152,11 +153,6 @@ class Asking:
         return True
 
 
-def _server(url: str) -> str:
-    """The beginning of a link that was `quoted`, up to its path."""
-    return "/".join(url.split("/", 3)[:3])
-
-
 def _follow(
     client: Client,
     control: Control,
@@ -189,8 +185,6 @@ def _follow(
 
 def skip(answer: Answer, client: Client) -> None:
     """Nobody wants its body: where there is none, the connection may serve another request."""
-    from .body import Body
-
     try:
         Body(answer, "").finish(client)
     except TransferError:  # packed in a way that nobody knows

@@ -161,7 +161,7 @@ class Client:
         return message
 
     def _host(self, url: str) -> _Host:
-        key = _place(url), self.tokens
+        key = names.server(url), self.tokens
         if key not in self._hosts:
             self._hosts[key] = _Host(self._adapter, url, dict(self.tokens), is_mirror=self.mirror.owns(url))
         return self._hosts[key]
@@ -197,7 +197,7 @@ class Client:
 
     def _is_for_others(self, answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
-        host = self._hosts.get((_place(answer.url), self.tokens))
+        host = self._hosts.get((names.server(answer.url), self.tokens))
         if not (host and host.asks_proxy):
             return False
         return not re.search("no-store|private", answer.headers.get("cache-control", "").lower())
@@ -305,11 +305,6 @@ class Answer:
         """End the connection. Any thread."""
         self.message.close()
         self._connection.close()
-
-
-def _place(url: str) -> str:
-    """The URL up to its path: scheme, user, password, host, port."""
-    return "/".join(url.split("/", 3)[:3])
 
 
 _CONNECTING = (Phase.LOOKUP, Phase.CONNECT)
@@ -678,7 +673,7 @@ class _Adapter(HTTPAdapter):
     def request_url(self, request: Any, proxies: Any) -> str:
         """Only the place: urllib3 would write escapes in its own way, and each version in another."""
         target = _current.target
-        return "/" if target.startswith("/") else f"{_place(target)}/"
+        return "/" if target.startswith("/") else f"{names.server(target)}/"
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from . import answers, content, digest, disk, names, portable, retry
 from .answers import Ask, Asked, Head, Trust, Verdict
 from .asking import Asking, skip
+from .body import Body
 from .connections import Connections
 from .control import CalledBack, Control
 from .job import (
@@ -39,9 +40,6 @@ from .segments import JOINT, OVERLAP, Segment, Segments
 from .space import Space
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from .body import Body
     from .connect import Answer, Client
 
 log = logging.getLogger(__name__)
@@ -112,17 +110,11 @@ class Transfer:
         """How many connections it holds that nobody reads from."""
         return self._segments.connections
 
-    @property
-    def controls(self) -> list[Control]:
-        """Of the workers that run it just now."""
-        return self._segments.controls
-
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
         (phase, idle), share = _activity(self._segments.controls, now), self._part.hashed / (self.size or 1)
         text = f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text or self._segments.text
-        name, received, size = self.name, self.received, self.size
-        return Progress(name=name, received=received, size=size, phase=phase, idle=idle, text=text)
+        return Progress(self.name, self.received, self.size, phase, idle, text)
 
     def decline(self, control: Control) -> bool:
         """A worker cannot go on, and others are not sent at once; False: there is no other one."""
@@ -184,7 +176,8 @@ class Transfer:
             return None
         except BaseException as error:
             if self._segments.leave(control, failed=isinstance(error, TransferError)):
-                _log_unforeseen(error)
+                if not isinstance(error, (Stopped, CalledBack, TransferError)):
+                    log_defect(error)
                 return None
             self._halt(error)
             raise
@@ -319,8 +312,6 @@ class Transfer:
         self, segment: Segment, control: Control, client: Client, buffer: memoryview
     ) -> Skipped | None:
         try:
-            if not segment.body:
-                self._connections.begin(segment, client)
             skipped = None if segment.body else self._ask(segment, control, client)
             if not skipped:
                 self._receive(segment, control, client, buffer)
@@ -366,10 +357,17 @@ class Transfer:
 
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
+        self._connections.begin(segment, client)
         asked, headers = self._request(segment, self._asking.via(client))
         self._check_time()
-        with _Counted(self._tries, self._segments.lock):
+        with self._segments.lock:
+            self._tries.request()
+        try:
             response = self._asking.send(client, control, headers, self._check_time, tie=self._part.tie)
+        except (Stopped, CalledBack):  # we have interrupted it, so it counts for nothing
+            with self._segments.lock:
+                self._tries.requests -= 1
+            raise
         try:
             segment.is_sole |= response.status_code in answers.WHOLE and client.wants_whole(response)
             if skipped := self._heed(response, segment, asked, control):
@@ -400,7 +398,7 @@ class Transfer:
         verdict = answers.judge(head, asked, self._part.received, name=name, has_digest=has_digest)
         match verdict:
             case Verdict.RANGE | Verdict.WHOLE | Verdict.SAME:
-                body = _body(response, name)
+                body = Body(response, name)
                 if verdict is Verdict.WHOLE and self.received:
                     _refuse_message(self._part, head, body.begins(control), self.name, self.job.url)
                 if verdict is Verdict.RANGE:
@@ -688,22 +686,6 @@ def _note_done(job: Job, path: str) -> None:
 # -- Requests and answers.
 
 
-class _Counted:
-    """A request, which counts unless it is interrupted by us."""
-
-    def __init__(self, tries: retry.Tries, lock: AbstractContextManager[object]) -> None:
-        self._tries, self._lock = tries, lock
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._tries.request()
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, (Stopped, CalledBack)):
-            with self._lock:
-                self._tries.requests -= 1
-
-
 def _range(
     segment: Segment, received: Received, *, with_if_range: bool
 ) -> tuple[Asked, dict[str, str]]:
@@ -733,17 +715,6 @@ def _refuse_message(part: Part, head: Head, begins: bytes, name: str, url: str) 
     is_less = (head.size or 0) < part.received.ranges.total() and content.is_text(begins)
     if begins and is_less and (is_worse or is_message):
         raise TransferError(content.PAGE if now == content.PAGE_NOTE else content.MESSAGE)
-
-
-def _body(response: Answer, name: str) -> Body:
-    from .body import Body  # which imports requests
-
-    return Body(response, name)
-
-
-def _log_unforeseen(error: BaseException) -> None:
-    if not isinstance(error, (Stopped, CalledBack, TransferError)):
-        log_defect(error)
 
 
 def log_defect(error: BaseException) -> None:

@@ -83,7 +83,7 @@ class Mirror:
 
     def owns(self, url: str) -> bool:
         """Whether a link leads to the mirror itself, whatever user and password it has."""
-        return bool(self.place) and _origin(url) == _origin(self.place)
+        return bool(self.place) and names.origin(url) == names.origin(self.place)
 
     def link(self, url: str) -> str:
         """Where it has what a link leads to."""
@@ -99,13 +99,7 @@ def _parts(url: str) -> tuple[str, str, str]:
     """Scheme, host with port, and path with query, in the form in which they are sent."""
     scheme, _, rest = names.quoted(url).partition("://")
     netloc, _, path = rest.partition("/")
-    return scheme.lower(), netloc.rpartition("@")[2].lower(), path
-
-
-def _origin(url: str) -> tuple[str, str]:
-    """Scheme and host with port, without the port that is the scheme's own."""
-    scheme, host, _ = _parts(url)
-    return scheme, host.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ":"))
+    return scheme, netloc.rpartition("@")[2], path
 
 
 def _place(template: str) -> str:
@@ -115,18 +109,13 @@ def _place(template: str) -> str:
         raise _unusable(f"{unknown[0]} means nothing in it")
     if "{host}" not in template or not template.endswith("/{path}"):
         raise _unusable("it has to have {host} in it, and /{path} at its end")
-    if "{" in _authority(template):
+    if "{" in names.server(template):
         raise _unusable("its own server has to be the same for every link")
     try:
         names.check(plain)
-        return _authority(names.quoted(plain))
+        return names.server(names.quoted(plain))
     except TransferError as error:
         raise _unusable("it is no link that begins with https:// or http://") from error
-
-
-def _authority(url: str) -> str:
-    """A link up to its path."""
-    return "/".join(url.split("/", 3)[:3])
 
 
 def _unusable(why: str) -> TransferError:

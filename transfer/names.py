@@ -146,6 +146,21 @@ def quoted(url: str) -> str:
     return f"{parts.scheme}://{netloc}{path}{query}"
 
 
+def server(url: str) -> str:
+    """The beginning of a link that was `quoted`, up to its path: scheme, user, password, host, port."""
+    return "/".join(url.split("/", 3)[:3])
+
+
+def origin(url: str) -> str:
+    """Scheme and host of a link, with its port unless that is the scheme's own (RFC 3986, section 6.2.3).
+
+    Raises as `quoted`.
+    """
+    scheme, _, place = server(quoted(url)).partition("://")
+    own_port = ":80" if scheme == "http" else ":443"
+    return f"{scheme}://{place.rpartition('@')[2].removesuffix(own_port)}"
+
+
 def resolved(base: str, reference: str) -> str:
     """Where a reference leads from a link that was `quoted` (RFC 3986, section 5.2).
 
@@ -156,7 +171,7 @@ def resolved(base: str, reference: str) -> str:
         return reference
     if reference.startswith("//"):
         return base.partition(":")[0] + ":" + reference
-    root = "/".join(base.split("/", 3)[:3])
+    root = server(base)
     if reference.startswith("/"):
         return root + reference
     page = base.partition("?")[0]

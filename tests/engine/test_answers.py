@@ -365,6 +365,18 @@ def test_where_a_redirect_leads(location: str, target: str) -> None:
     assert redirected(FROM, location) == target
 
 
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_the_port_that_is_the_schemes_own_may_be_said_or_not(scheme: str, port: int) -> None:
+    bare, said = f"{scheme}://a.example", f"{scheme}://a.example:{port}"
+    for one, other in ((bare, said), (said, bare)):
+        url = one.replace("://", "://me:pw@")
+        assert redirected(f"{url}/b", f"{other}/c") == other.replace("://", "://me:pw@") + "/c"
+        assert redirected(f"{url}/b", f"{other}:1/c".replace(f":{port}:", ":")) == f"{bare}:1/c"
+    other_scheme = {"http": "https", "https": "http"}[scheme]
+    target = f"{other_scheme}://a.example:{port}/c"
+    assert redirected(f"{scheme}://me:pw@a.example/b", target) == target
+
+
 def test_a_user_without_a_password_goes_along_and_nobody_where_there_was_none() -> None:
     assert redirected("http://me@a.example/b", "c") == "http://me@a.example/c"
     assert redirected("http://:@a.example/b", "c") == "http://:@a.example/c"

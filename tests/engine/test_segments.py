@@ -980,7 +980,7 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
     reads: list[int] = []
 
     def slowly(self: Any, offset: int, count: int) -> bytes:
-        if eager_threads.host._transfers[job.uid].controls[0].phase is Phase.VERIFY:  # type: ignore[attr-defined]
+        if eager_threads.host._transfers[job.uid]._segments.controls[0].phase is Phase.VERIFY:  # type: ignore[attr-defined]
             count = min(count, 4 << 10)  # so that there is more to read, wherever the rest begins
             reads.append(count)
             if len(reads) == 1:
