@@ -221,7 +221,7 @@ class ProcessHost:
             child.end()
         self._end_what_is_noted()
         if self._mail and not (child and child.stage is Stage.GONE and self._mail.is_sent):
-            self._mail.begin_again()
+            self._mail = _Mail(self._mail.path, self._mail.data)  # it may not have stored it
         self._end_all([entry for entry in self._ledger if entry.is_stopping], Halted())
         self._outbox.clear()
         if self._state is not State.OPEN or (child and child.stage is not Stage.SERVING):
@@ -312,7 +312,3 @@ class _Mail:
         begin, self._sent = self._sent, self._sent + BATCH
         self.is_sent = self._sent >= len(self.data)
         return Store(self.path, self.data[begin : self._sent], begin == 0, self.is_sent)
-
-    def begin_again(self) -> None:
-        """A child is gone that may not have stored it."""
-        self._sent, self.is_sent = 0, False

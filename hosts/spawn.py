@@ -70,11 +70,6 @@ class ChildProcess:
         """Whether an answer is to come."""
         return self._open > 0
 
-    @property
-    def has_heard(self) -> bool:
-        """Whether it is about to leave."""
-        return self.stage is not Stage.SERVING and self._open < 2
-
     def greet(self, settings: Settings) -> None:
         """The first message."""
         self._send(settings)
@@ -133,7 +128,8 @@ class ChildProcess:
     def _is_lost(self, now: float) -> bool:
         if self.stage is Stage.SERVING:
             return self.is_asked and now - self._asked_at > SILENCE
-        return now > self._deadline or (not self.has_heard and now - self._asked_at > HEED)
+        has_heard = self._open < 2
+        return now > self._deadline or (not has_heard and now - self._asked_at > HEED)
 
     def end(self) -> None:
         """Take it away, if it has not left, and release what belonged to it."""

@@ -246,11 +246,6 @@ class ThreadHost:
         with self._changed:
             return any(worker.control and not worker.is_in_lookup for worker in self._workers)
 
-    @property
-    def busy(self) -> int:
-        """How many connections it uses, or keeps open for stopped downloads."""
-        return self.connections.busy
-
     def used(self) -> int:
         with self._changed:
             return min(len(self._workers), len(self._pending) + sum(w.uid != 0 for w in self._workers))

@@ -177,7 +177,7 @@ class YieldingHost:
         """
         limit, moved = self._room.within(self.settings)[0], len(self._ledger.at(_Place.CHILD))
         stays = len(self._ledger) - moved
-        theirs = max(1, limit - self._threads.busy, min(moved, limit - stays))
+        theirs = max(1, limit - self._threads.connections.busy, min(moved, limit - stays))
         child.resize(theirs)
         self._threads.resize(limit - theirs)
         self._share_speed()

@@ -28,11 +28,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
-from urllib3.connection import (  # type: ignore[attr-defined]
-    CertificateError,
-    HTTPConnection,
-    HTTPSConnection,
-)
+from urllib3.connection import CertificateError  # type: ignore[attr-defined]
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from . import logins, mirrors, names, portable, proxies, retry
@@ -621,20 +617,16 @@ class _Interruptible(_AsWritten):
             raise _ProxyFault from error
 
 
-class _HTTPConnection(_Interruptible, HTTPConnection):  # type: ignore[misc]
-    pass
+def _pools_like(theirs: Mapping[str, Any], ours: type) -> dict[str, type]:
+    """Pools by scheme, whose connections are `ours` too."""
+    made = {}
+    for scheme, pool in theirs.items():
+        connection = type("_Connection", (ours, pool.ConnectionCls), {})
+        made[scheme] = type("_Pool", (pool,), {"ConnectionCls": connection})
+    return made
 
 
-class _HTTPSConnection(_Interruptible, HTTPSConnection):  # type: ignore[misc]
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
+_POOLS = _pools_like({"http": HTTPConnectionPool, "https": HTTPSConnectionPool}, _Interruptible)
 
 
 class _Adapter(HTTPAdapter):
@@ -646,7 +638,7 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
-        _use_our_pools(self.poolmanager)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def close(self) -> None:
         """Close the pools too: urllib3 leaves that to the garbage collector, which can be late."""
@@ -664,10 +656,9 @@ class _Adapter(HTTPAdapter):
             options["proxy_ssl_context"] = self._environment.proxy_context()
             options |= {"ssl_context": self._environment.context(), "cert_reqs": "CERT_REQUIRED"}
         manager = super().proxy_manager_for(proxy, **options)
-        if proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _as_written(manager.pool_classes_by_scheme)
-        else:
-            _use_our_pools(manager)
+        # SOCKS makes its connections itself.
+        is_socks, theirs = proxy.lower().startswith("socks"), manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = _pools_like(theirs, _AsWritten) if is_socks else _POOLS
         return manager
 
     def request_url(self, request: Any, proxies: Any) -> str:
@@ -687,19 +678,6 @@ class _Adapter(HTTPAdapter):
             conn.cert_reqs = "CERT_REQUIRED"
             conn.ca_certs = conn.ca_cert_dir = None
             conn.conn_kw["ssl_context"] = self._environment.context()
-
-
-def _use_our_pools(manager: Any) -> None:
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-def _as_written(pools: Mapping[str, Any]) -> dict[str, type]:
-    """Pools like those of SOCKS, which makes connections of its own."""
-    ours = {}
-    for scheme, pool in pools.items():
-        connection = type("_SocksConnection", (_AsWritten, pool.ConnectionCls), {})
-        ours[scheme] = type("_SocksPool", (pool,), {"ConnectionCls": connection})
-    return ours
 
 
 def dial(host: str, port: int, control: Control, *, timeout: float) -> socket.socket:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ssl
@@ -39,8 +39,6 @@ On Windows the rename never replaces, which is as good as a hard link; a symboli
 
 PATIENCE = 5.0  # seconds that somebody may have our file open: indexers and virus scanners look at new ones
 _SOON = 0.05  # seconds until the next try
-
-_T = TypeVar("_T")
 
 
 # -- Files: open, lock, read and write at a place.

@@ -354,7 +354,7 @@ def test_a_child_that_has_heard_has_time_to_leave(
     job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
     process_driver.host.dismiss()
-    process_driver.until(lambda: process_driver.host._child.has_heard)  # type: ignore[attr-defined]
+    process_driver.until(lambda: process_driver.host._child._open < 2)  # type: ignore[attr-defined]
     monkeypatch.setattr(spawn, "HEED", 0.0)
     process_driver.close()
     assert child not in children()
