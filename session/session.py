@@ -142,7 +142,7 @@ class Session(Queue):
         """Links are downloaded to a folder: what was to go of them stays."""
         self.store.folders.use(directory, urls)
         if self._doomed:
-            wanted = {names.part_name(url, directory) for url in urls}
+            wanted = names.parts_among((name for _, name in self._doomed), urls, directory)
             self._doomed = [place for place in self._doomed if place[1] not in wanted]
 
     def _activate(self, rows: list[Download]) -> None:

@@ -444,7 +444,7 @@ class Folders:
     def use(self, directory: str, urls: list[str]) -> None:
         """Links are downloaded to a folder: what was removed of them is wanted again."""
         if removed := self._removed.get(directory):
-            removed -= {names.part_name(url, directory) for url in urls}
+            removed -= names.parts_among(removed, urls, directory)
         self._used.setdefault(directory, []).extend(urls)
 
     def remove(self, directory: str, partial_files: Iterable[str]) -> None:
@@ -495,7 +495,7 @@ class Folders:
         known = dict(before)
         for directory, urls in self._used.items():
             removed = known.pop(directory, [])  # it comes last: it was used last
-            back = {names.part_name(url, directory) for url in urls} if removed else set()
+            back = names.parts_among(removed, urls, directory)
             known[directory] = [name for name in removed if name not in back]
         for directory, gone in self._removed.items():
             known[directory] = list(dict.fromkeys([*known.get(directory, []), *sorted(gone)]))

@@ -25,6 +25,7 @@ FALLBACK = "download"
 """The name where neither the server nor a link gives one."""
 SIDECAR = ".json"
 """What a partial file's sidecar is called, after the name of the partial file."""
+TAIL_SIZE = len(".01234567.part")
 PART_TAIL = r"\.[0-9a-f]{8}\.part"
 """How a partial file's name ends: a regular expression."""
 
@@ -507,11 +508,28 @@ def part_name(url: str, directory: str) -> str:
 
     :param directory: an absolute path.
     """
-    # Where a folder goes by several names, as on Windows, they are one.
-    whole = url.partition("#")[0] + "\0" + os.path.normcase(os.path.normpath(directory))
-    mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
-    tail = f".{mark}.part"
+    tail = _part_tail(url, directory)
     return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR)) + tail
+
+
+def _part_tail(url: str, directory: str) -> str:
+    whole = url.partition("#")[0] + "\0" + _folder(directory)
+    mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
+    return f".{mark}.part"
+
+
+@functools.lru_cache(maxsize=16)
+def _folder(directory: str) -> str:
+    """Where a folder goes by several names, as on Windows, they are one."""
+    return os.path.normcase(os.path.normpath(directory))
+
+
+def parts_among(names: Iterable[str], urls: Iterable[str], directory: str) -> set[str]:
+    """Which of these names are those of some of these URLs' partial files. Cheap for thousands of URLs."""
+    found = set(names)
+    tails = {name[-TAIL_SIZE:] for name in found}
+    likely = (url for url in urls if _part_tail(url, directory) in tails) if tails else ()
+    return found.intersection([part_name(url, directory) for url in likely])
 
 
 def _is_reserved(name: str) -> bool:

@@ -716,6 +716,18 @@ def test_numbered_names_are_safe_and_differ(name: str, number: int) -> None:
     assert result != names.numbered(name, number + 1)
 
 
+def test_the_partial_files_of_some_links_are_found_among_names() -> None:
+    urls = [f"https://h/{number}.zip" for number in range(4)]
+    mine, other, elsewhere = (
+        names.part_name(urls[0], "/folder"),
+        names.part_name("https://h/other.zip", "/folder"),
+        names.part_name(urls[1], "/elsewhere"),
+    )
+    renamed = "another" + mine  # the same mark
+    assert names.parts_among([mine, other, elsewhere, renamed, ""], urls, "/folder/") == {mine}
+    assert names.parts_among([], urls, "/folder") == set()
+
+
 def test_part_name_is_fixed_by_url_and_folder() -> None:
     name = names.part_name("https://h/a.blend?x=1", "/folder")
     assert re.fullmatch(r"a\.blend\.[0-9a-f]{8}\.part", name)
