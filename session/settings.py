@@ -107,15 +107,17 @@ def folder(chosen: str) -> str:
     if not portable.is_absolute(path):
         whole = readable(portable.downloads_folder())
         raise TransferError(f"“{readable(chosen)}” is no whole path. Choose a folder, such as “{whole}”")
-    return os.path.normpath(portable.plain(path))
+    path = os.path.normpath(portable.plain(path))
+    return path[1:] if path.startswith("//") else path  # which Blender would take for beside the .blend file
 
 
-QUOTES = ('""', "''", "“”")  # that people copy with a path
+QUOTES = ('""', "''", "“”", "‘’", "„“", "«»", "``", "<>")  # noqa: RUF001  # that people copy with a path
+AROUND = " \t\r\n\u00a0\u200b\u200e\u200f\u202a\u202c\ufeff"  # such as Windows copies with it, unseen
 
 
 def _unquoted(text: str) -> str:
-    text = text.strip()
-    return text[1:-1].strip() if text[:1] + text[1:][-1:] in QUOTES else text
+    text = text.strip(AROUND)
+    return _unquoted(text[1:-1]) if text[:1] + text[1:][-1:] in QUOTES else text
 
 
 def _path_of_link(link: str) -> str:

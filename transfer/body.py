@@ -22,10 +22,10 @@ from .job import TryAgain
 if TYPE_CHECKING:
     from .connect import Answer, Client
 
-MAX_LINE = 8192  # bytes of a chunk's size line or a trailer
-MAX_TRAILERS = 100  # lines, as http.client has it for headers
+MAX_LINE = 8192  # bytes of a chunk's size line
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
 _LINE_READ = 64 << 10  # bytes asked for while looking for a chunk's size
+_EMPTY_LINE = re.compile(rb"\r?\n")
 _NEXT_CHUNK = re.compile(rb"\r?\n(?=0*[1-9a-fA-F])([0-9a-fA-F]{1,16})\r?\n")  # and not the last one
 _PACKED_READ = 256 << 10  # bytes asked for that will have to be unpacked
 _SMALL = 64 << 10  # bytes that are gathered before anything is done with them: piece by piece they cost more
@@ -235,7 +235,10 @@ class _Plain:
 
 
 class _Chunks:
-    """A chunked body (RFC 9112, section 7.1). Stopping anywhere loses nothing."""
+    """A chunked body (RFC 9112, section 7.1). Stopping anywhere loses nothing.
+
+    The last chunk makes it whole (section 8). Trailers are not waited for: they cost the connection.
+    """
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
@@ -244,12 +247,11 @@ class _Chunks:
         self._last = False
         self.is_over = False
         """Whether nothing more will come."""
-        self._trailers = 0
 
     def read(self, view: memoryview, control: Control) -> int:
-        while not self._left and not self.is_over:
+        while not (self._left or self._last):
             self._step(control)
-        if self.is_over:
+        if self._last:
             return 0
         count = self._stream.read(view[: self._left], control)
         if not count:
@@ -276,18 +278,14 @@ class _Chunks:
 
     def _step(self, control: Control) -> None:
         line = self._stream.line(control)
-        if self._last:  # trailers, up to an empty line
-            self.is_over = not line
-            self._trailers += 1
-            if self._trailers > MAX_TRAILERS:
-                raise TryAgain(MISFIT)
-        elif self._line_due:
+        if self._line_due:
             if line:
                 raise TryAgain(MISFIT)
             self._line_due = False
         else:
             self._left = _chunk_size(line)
             self._last = not self._left
+            self.is_over = self._last and bool(self._stream.skip(_EMPTY_LINE))
 
 
 def _chunk_size(line: bytes) -> int:

@@ -486,10 +486,11 @@ class _Response(http.client.HTTPResponse):
         if self.chunked or "content-length" not in self.fields:
             return True
         lengths = {length.strip() for length in self.fields["content-length"].split(",")} - {""}
-        if len(lengths) != 1 or not re.fullmatch("[0-9]{1,19}", length := lengths.pop()):
+        found = re.fullmatch("0*([0-9]{1,19})", lengths.pop()) if len(lengths) == 1 else None
+        if not found:
             return False
         if self.length is None:
-            self.length = int(length)
+            self.length = int(found[1])
         return self.length < LONGEST
 
     def _closes(self) -> bool:
@@ -868,7 +869,7 @@ _PASSING: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "The {server} cannot be found. Check the link and the network"),
     (_ForbiddenError, "This computer does not let Blender connect to {host}. Check its firewall"),
     (ConnectionRefusedError, "The {server} refuses connections"),
-    (ssl.SSLError, "A secure connection to {host} could not be made"),
+    (ssl.SSLError, f"A secure connection to {{host}} could not be made. {retry.LATER}"),
     (http.client.RemoteDisconnected, "The {server} closed the connection without an answer"),
     (ConnectionResetError, "The connection to {host} was reset"),
     (urllib3.exceptions.InvalidHeader, _UNREADABLE),

@@ -130,6 +130,7 @@ def _sentence(error: OSError, folder: str) -> str:
         errno.EACCES: f"You are not allowed to write to {folder}. Choose another folder",
         errno.EBUSY: f"Another program has a file in {folder} open. Close it there, then press Retry",
         errno.EPERM: f"You are not allowed to write to {folder}. Choose another folder",
+        errno.EEXIST: f"Cannot find what {folder} is a shortcut to. Is its disk still connected?",
         errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",
         errno.ENOTDIR: f"Part of the path to {folder} is a file. Choose another folder",
         errno.ENAMETOOLONG: f"The path to {folder} is too long. Choose another folder",

@@ -69,7 +69,7 @@ class Validator:
     @property
     def is_strong(self) -> bool:
         """Whether there is an ETag that two servers do not share by chance, as they may a date."""
-        return bool(self.etag) and not self.etag.startswith("W/")
+        return bool(self.etag) and not self.etag.upper().startswith("W/")
 
     def __bool__(self) -> bool:
         """Whether there is any, be it a weak one."""

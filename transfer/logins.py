@@ -140,12 +140,13 @@ def _value(words: list[str]) -> str:
 def _words(text: str) -> Iterator[str]:
     """Those of lines that are no comments; a line end for an empty line, and before what begins an entry."""
     for line in text.split("\n"):
-        if not line.strip():
+        words = list(re.finditer(_WORD, line, re.ASCII))  # other white space may be a password's
+        if not words:
             yield "\n"
-        if line.lstrip().startswith("#"):
+        elif words[0][0].startswith("#"):
             continue
-        mark = "\n" if line.split()[:1] and line.split()[0].lower() in _BEGIN else ""
-        for match in re.finditer(_WORD, line):
+        mark = "\n" if words and words[0][0].lower() in _BEGIN else ""
+        for match in words:
             if match[3]:
                 return  # nobody can tell where it ends
             yield mark + (match[2] or re.sub(r"\\(.)", _unescaped, match[1]))

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.IGNORECASE | re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes\s+0*(\d{1,19})-0*(\d{1,19})/(?:0*(\d{1,19})|\*)", re.I | re.ASCII)
 
 
 class Ranges:
@@ -82,7 +82,7 @@ def parse_content_range(header: str) -> tuple[int, int, int | None] | None:
     match = _CONTENT_RANGE.fullmatch(header.strip())
     if not match:
         return None
-    start, last, size = int(match[1]), int(match[2]), None if match[3] == "*" else int(match[3])
+    start, last, size = int(match[1]), int(match[2]), int(match[3]) if match[3] else None
     if last < start or (size is not None and last >= size):
         return None
     return start, last + 1, size

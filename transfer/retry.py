@@ -26,9 +26,10 @@ WORTH_SAYING = 1 << 20  # bytes that are kept
 ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
 LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
 
-# 202: it is being prepared. A 5xx that nobody knows means as much as 500 (RFC 9110, section 15), such as
-# Cloudflare's 520 to 530. The others say of themselves that they will not pass (507: RFC 4918, 11.5).
-_RETRYABLE = frozenset((202, 408, 425, 429, *range(500, 600))) - {501, 505, 506, 507, 508, 509, 510, 511, 526}
+# 202: it is being prepared. A 5xx that nobody knows means as much as 500, such as Cloudflare's 520 to 530, as
+# does what is above (RFC 9110, section 15). The others say that they will not pass (507: RFC 4918, 11.5).
+_FINAL = {501, 505, 506, 507, 508, 509, 510, 511, 526}
+_RETRYABLE = frozenset((202, 408, 425, 429, *range(500, 1000))) - _FINAL
 _SECONDS = r"[+-]?[0-9]+(?:\.[0-9]+)?"
 _UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))  # seconds each
 

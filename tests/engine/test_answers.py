@@ -301,7 +301,7 @@ def test_a_page_that_tries_the_browser_is_neither_asked_for_again_nor_a_link_tha
     assert str(error) == f"The server wants to be sure that a person asks ({status}). Use your browser"
 
 
-@pytest.mark.parametrize("status", [400, 405, 412, 416, 501])
+@pytest.mark.parametrize("status", [304, 400, 405, 412, 416, 501])
 def test_what_is_said_of_ranges_may_not_hold_for_the_whole_file(status: int) -> None:
     assert verdict(status, RANGE, known(STRONG)) is Verdict.ASK_WHOLE
     with pytest.raises(TransferError, match=str(status)):
@@ -310,12 +310,11 @@ def test_what_is_said_of_ranges_may_not_hold_for_the_whole_file(status: int) -> 
 
 def test_only_what_was_asked_for_can_be_unchanged() -> None:
     assert verdict(304, IF_NEWER, known(NOTHING, [])) is Verdict.UNCHANGED
-    for asked in (WHOLE, RANGE, BARE):
-        with pytest.raises(TransferError, match="304"):
-            verdict(304, asked, known(STRONG))
+    with pytest.raises(TransferError, match="304"):
+        verdict(304, WHOLE, known(STRONG))
 
 
-@pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 504, 520, 521, 523, 525, 529, 530, 599])
+@pytest.mark.parametrize("status", [202, 408, 425, 429, 500, 502, 504, 520, 521, 523, 525, 529, 599, 600])
 @pytest.mark.parametrize("asked", [WHOLE, RANGE, BARE])
 def test_what_passes(status: int, asked: Asked) -> None:
     with pytest.raises(TryAgain) as error:
@@ -323,7 +322,7 @@ def test_what_passes(status: int, asked: Asked) -> None:
     assert error.value.retry_after == 7
 
 
-@pytest.mark.parametrize("status", [204, 206, 300, 401, 404, 407, 410, 418, 421, 505, 507, 509, 526, 600])
+@pytest.mark.parametrize("status", [204, 206, 300, 401, 404, 407, 410, 418, 421, 505, 507, 509, 526])
 def test_what_does_not(status: int) -> None:
     with pytest.raises(TransferError) as error:
         verdict(status, WHOLE, known(STRONG), Retry_After="7")
@@ -425,6 +424,7 @@ def test_a_date(date: str, seconds: float | None) -> None:
     [
         ({"ETag": '"1"', "Last-Modified": OLD, "Date": OTHER}, '"1"'),
         ({"ETag": 'W/"1"', "Last-Modified": OLD, "Date": OTHER}, ""),
+        ({"ETag": 'w/"1"', "Last-Modified": OLD, "Date": OTHER}, ""),
         ({"Last-Modified": OLD, "Date": OTHER}, OLD),
         ({"Last-Modified": OLD, "Date": "Thu, 02 Jan 2020 00:00:01 GMT"}, OLD),
         ({"Last-Modified": OLD, "Date": OLD}, ""),

@@ -74,7 +74,7 @@ def test_small_chunks_that_come_together_are_read_together() -> None:
 @given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=10), st.data())
 def test_a_chunked_body_cut_anywhere_is_noticed(pieces: list[bytes], data: st.DataObject) -> None:
     wire = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-    cut = wire[: data.draw(st.integers(0, len(wire) - 1))]
+    cut = wire[: data.draw(st.integers(0, len(wire) - len("\n\r\n")))]
     with pytest.raises(TryAgain):
         read_all(_Chunks(Wire(cut, [])))
 
@@ -158,10 +158,25 @@ def test_gzip_members_that_bring_nothing_are_not_read_for_ever() -> None:
         read_all(_Decoded(Endless(b"", []), "gzip"), 100)
 
 
-def test_trailers_are_not_read_for_ever() -> None:
-    wire = b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 10_000
-    with pytest.raises(TryAgain, match="pieces"):
-        read_all(_Chunks(Wire(wire, [])))
+@pytest.mark.parametrize(
+    ("rest", "is_over"),
+    [
+        (b"\r\n", True),
+        (b"\n", True),
+        (b"", False),
+        (b"\r", False),
+        (b"X: y\r\n\r\n", False),
+        (b"X: y\r\n" * 10_000, False),
+        (b"x" * 100_000, False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+    ],
+)
+def test_the_last_chunk_makes_it_whole_and_what_else_follows_costs_the_connection(
+    rest: bytes, is_over: bool
+) -> None:
+    chunks = _Chunks(Wire(b"1\r\nx\r\n0\r\n" + rest, []))
+    assert read_all(chunks) == b"x"
+    assert chunks.is_over is is_over
 
 
 @pytest.mark.parametrize("digits", ["0x4", "+4", "-4", "4_0", "", "٤", "f" * 17, "4 4"])

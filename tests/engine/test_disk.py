@@ -271,6 +271,17 @@ def test_a_folder_that_became_a_file(driver: Driver, server: Server, tmp_path: P
     assert names(folder) == ["a.bin"]
 
 
+@pytest.mark.parametrize("target", ["nowhere", "files"])
+def test_a_folder_that_is_a_shortcut_to_nothing(
+    fetch: Fetcher, server: Server, tmp_path: Path, target: str
+) -> None:
+    (tmp_path / "files").symlink_to(target)
+    assert "is a shortcut to. Is its disk still" in failed(
+        fetch(server.add("/a.bin", body=DATA), tmp_path / "files")
+    )
+    assert server.requests == []
+
+
 # -- Names.
 
 

@@ -176,6 +176,10 @@ def test_an_entry_is_found_whatever_stands_around_it(
         (OURS.encode().replace(b"p4ss", "grün".encode()), "me:grün".encode()),
         (b"machine 127.0.0.1 login me password " + rb'"a b\"c\\d\te"', b'me:a b"c\\d\te'),
         (b"machine 127.0.0.1 login me password #1", b"me:#1"),
+        (
+            "machine 127.0.0.1 login me password a\u00a0b\u2028c\x85d\x1fe".encode(),
+            "me:a\u00a0b\u2028c\x85d\x1fe".encode(),
+        ),
         (b"machine 127.0.0.1 login me", b"me:"),
         (b"machine 127.0.0.1 password p4ss", b":p4ss"),
         (b"machine 127.0.0.1\ndefault login x", None),

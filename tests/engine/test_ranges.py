@@ -124,6 +124,7 @@ def test_meeting_and_adding_are_as_of_a_set_of_numbers(start: int, count: int) -
         (" BYTES 0-0/1 ", (0, 1, 1)),
         ("bytes 5-9/*", (5, 10, None)),
         ("bytes  5-9/100", (5, 10, 100)),
+        (f"bytes {5:05000}-{9:05000}/{100:05000}", (5, 10, 100)),
         ("bytes 5-4/100", None),
         ("bytes 5-100/100", None),
         ("bytes 5-200/100", None),

@@ -24,7 +24,7 @@ CUT = "The server closed the connection before the file was complete"
 def test_only_passing_failures_are_tried_again() -> None:
     assert [status for status in range(500) if retry.retryable(status)] == [202, 408, 425, 429]
     final = [status for status in range(500, 1000) if not retry.retryable(status)]
-    assert final == [501, 505, 506, 507, 508, 509, 510, 511, 526, *range(600, 1000)]
+    assert final == [501, 505, 506, 507, 508, 509, 510, 511, 526]
 
 
 @pytest.mark.parametrize(
