@@ -63,7 +63,7 @@ class ChildProcess:
         self._open = 0  # answers that are to come
         self._asked_at = 0.0  # the last time, in seconds of time.monotonic
         self._looked_at = time.monotonic()
-        self._deadline = float("inf")  # when it must be gone
+        self._patience = float("inf")  # seconds that it may take to be gone when it shall leave
 
     @property
     def is_asked(self) -> bool:
@@ -90,7 +90,7 @@ class ChildProcess:
         """Its last order, after these; so many seconds later it counts as lost."""
         self.stage = Stage.LEAVING
         self._expect(2)
-        self._deadline = self._asked_at + within
+        self._patience = within
         self._send([*commands, Leave()])
 
     def _send(self, message: object) -> None:
@@ -129,7 +129,7 @@ class ChildProcess:
         if self.stage is Stage.SERVING:
             return self.is_asked and now - self._asked_at > SILENCE
         has_heard = self._open < 2
-        return now > self._deadline or (not has_heard and now - self._asked_at > HEED)
+        return now - self._asked_at > (self._patience if has_heard else min(HEED, self._patience))
 
     def end(self) -> None:
         """Take it away, if it has not left, and release what belonged to it."""

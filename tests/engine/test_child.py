@@ -465,6 +465,26 @@ def test_a_machine_that_slept_does_not_miss_its_child(
     assert len(server.requests) == 1
 
 
+def test_a_machine_that_slept_lets_its_child_leave(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what it has received, which is lost where it is killed."""
+    gate = server.gate()
+    job = process_driver.begun(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path, 100_000)
+    clock, child = Clock(), the_child()
+    with monkeypatch.context() as patch:
+        patch.setattr(spawn, "time", clock)
+        process_driver.look()
+        freeze(child)
+        process_driver.host.dismiss()
+        clock.now += 8 * 3600
+        process_driver.look()
+        thaw(child)
+        assert process_driver.outcome(job) == Halted()
+        process_driver.until(lambda: not children(), "the child to leave")
+    assert len(list(tmp_path.glob("*.part.json"))) == 1
+
+
 # -- The end of Blender.
 
 PACKAGE = """
