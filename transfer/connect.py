@@ -320,23 +320,25 @@ class _Host:
         merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
         self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
-        proxy = requests.utils.select_proxy(url, self.proxies)
+        proxy: str = requests.utils.select_proxy(url, self.proxies) or ""
+        if proxy and "://" not in proxy:  # which `requests` takes, too
+            proxy = f"http://{proxy}"
         self.proxy = proxies.checked(proxy) if proxy else ""
         """What the proxy for it is called, if there is one."""
         self.is_new = True
         """Whether no answer has come from there yet."""
-        self.route = f"{proxy or ''} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.route = f"{proxy} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         """Requests with the same route can share a connection."""
         login = logins.header(url, tokens, by_name=is_mirror)
         self.fields = {"Authorization": login} if login else {}
         """Header fields of each request to it."""
-        self.asks_proxy = parts.scheme == "http" and (proxy or "").startswith("http") and not login
-        """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
         self.root = ""
         """What stands before the path in a request line."""
         if proxy and parts.scheme == "http" and not proxy.lower().startswith("socks"):
             self.root = f"http://{parts.netloc.rpartition('@')[2]}"
-            self.fields |= adapter.proxy_headers(proxy if "://" in proxy else f"http://{proxy}")
+            self.fields |= adapter.proxy_headers(proxy)
+        self.asks_proxy = bool(self.root) and not login
+        """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
 
 
 class Environment:

@@ -17,11 +17,11 @@ _WEB, _SOCKS = ("http", "https"), ("socks4", "socks4a", "socks5", "socks5h")
 def checked(proxy: str) -> str:
     """How a proxy is called in sentences: host and port, no password.
 
-    :param proxy: as the environment or the system has it; `requests` takes one without a scheme too.
+    :param proxy: as the environment or the system has it, with its scheme.
     :raises TransferError: it is none that can be asked.
     """
     try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        parts = urlsplit(proxy)
         host, port = parts.hostname, parts.port
         (host or "").encode("idna")  # as whoever looks it up does
     except ValueError:

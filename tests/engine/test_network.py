@@ -252,6 +252,24 @@ def test_what_squid_may_keep_is_asked_for_whole(
     assert [request.range for request in server.requests] == [None]
 
 
+@pytest.mark.parametrize("place", ["http://127.0.0.1", "HTTP://127.0.0.1", "127.0.0.1", "socks.example"])
+def test_what_a_proxy_may_keep_is_asked_for_whole_however_its_address_is_written(
+    server: Server,
+    new_thread_driver: Callable[..., Driver],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    found = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kind: found("127.0.0.1", *args, **kind))
+    server.add("/a.bin", drip(64 << 10, 0.005), body=DATA)
+    with Proxy(hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
+        monkeypatch.setenv("http_proxy", f"{place}:{proxy.port}")
+        url = server.url("/a.bin", host="files.example")
+        assert finished(new_thread_driver(EAGER).run(new_job(url, tmp_path))).read_bytes() == DATA
+        assert [request.range for request in proxy.requests] == [None]
+
+
 @pytest.mark.parametrize("why", ["Cache-Control", "password"])
 def test_what_a_proxy_may_not_keep_is_fetched_in_segments(
     server: Server,
