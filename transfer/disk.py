@@ -70,7 +70,7 @@ def note(path: str, uid: int, file: str) -> None:
     """Add to a small private file that a download is in place; see `Job.done`. Raises OSError."""
     fd = portable.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, PRIVATE)
     try:
-        os.write(fd, f"{json.dumps([uid, file])}\n".encode())
+        os.write(fd, f"\n{json.dumps([uid, file])}".encode())  # the last one may have been cut
     finally:
         os.close(fd)
 

@@ -75,8 +75,8 @@ from server import (
 )
 from services import until
 
+from background_downloads.transfer import disk, portable, retry
 from background_downloads.transfer import fetch as fetch_module
-from background_downloads.transfer import portable, retry
 from background_downloads.transfer.connections import Connections
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import TransferError
@@ -1194,6 +1194,16 @@ def test_what_is_in_place_is_noted_at_once(
     path = finished(fetch.run(fetch.transfer(job)))
     assert json.loads(note.read_text()) == [job.uid, str(path)]
     assert is_private(note)
+
+
+def test_a_note_that_a_full_disk_has_cut_spoils_none_after_it(
+    fetch: Fetcher, server: Server, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
+    note.write_text('[7, "/home/me/down')
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path, done=str(note))
+    path = finished(fetch.run(fetch.transfer(job)))
+    assert disk.noted(note) == {job.uid: str(path)}
 
 
 def test_where_nothing_can_be_noted_the_download_is_finished(
