@@ -820,25 +820,31 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
     assert server.connections.accepted == 2
 
 
-@pytest.mark.parametrize("is_tunnel", [False, True])
+@pytest.mark.parametrize("way", ["server", "proxy", "tunnel"])
 def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     fetch: Fetcher,
     server: Server,
     tmp_path: Path,
-    is_tunnel: bool,
+    way: str,
 ) -> None:
     with Proxy() as proxy:
-        if is_tunnel:
+        if way == "tunnel":
             server = over_tls(request, monkeypatch)
             monkeypatch.setenv("all_proxy", proxy.url)
-        login = server.origin.replace("://", "://me:pw@")
+        if way == "proxy":  # which keeps what it is asked for itself
+            monkeypatch.setenv("all_proxy", server.origin.replace("://", "://us:pw@"))
+        asked_for = "http://files.example" if way == "proxy" else server.origin
+        login = asked_for.replace("://", "://me:pw@")
         for number in range(3):
             server.add(f"/{number}.bin", body=DATA)
             finished(fetch(f"{login}/{number}.bin", tmp_path))
     first, *others = server.requests
-    assert first.headers["Host"] == server.origin.partition("://")[2]
+    root = asked_for if way == "proxy" else ""
+    assert [each.target for each in server.requests] == [f"{root}/{number}.bin" for number in range(3)]
+    assert bool(first.headers["Proxy-Authorization"]) is (way == "proxy")
+    assert first.headers["Host"] == asked_for.partition("://")[2]
     assert first.headers["Authorization"]
     assert [list(other.headers) for other in others] == [list(first.headers)] * 2
     assert server.connections.accepted == 1
