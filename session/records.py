@@ -73,7 +73,10 @@ def encode_row(row: Download) -> str:
     """A row as a line."""
     values = _values(row).items()
     told = {key: value for key, value in values if key in _ALWAYS or value != _DEFAULTS[key]}
-    return json.dumps(told, separators=(",", ":"))
+    return _to_line(told)
+
+
+_to_line = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download], int]:

@@ -19,7 +19,8 @@ HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
 STARTS = 2  # downloads that are handed over in a tick, beside those that follow on ended ones: a thread that
 # starts has to come by Python's lock, which one that imports `requests` holds for 5 ms at a time
 IN_A_TICK = 500  # links that become rows in each tick, where thousands were added: some 2 ms
-GRACE = 0.005  # seconds in which workers that were let go of have Python to themselves: they need less
+GRACE = 0.03  # seconds that are waited at most for workers that were let go of: most need 5 ms
+LOOK = 0.001  # seconds between two looks whether they are gone
 AUTOSAVE_LATE = 5.0  # seconds after which an autosave that was due has waited long enough for us
 
 
@@ -68,7 +69,14 @@ class Run:
             self._is_leaving = True
             self.host.dismiss()
             if self._queue.is_waiting:  # what is done to those holds Python's lock, and the workers up
-                time.sleep(GRACE)
+                self._wait_a_moment()
+
+    def _wait_a_moment(self) -> None:
+        """For workers that were let go of, which have Python to themselves meanwhile."""
+        end = time.monotonic() + GRACE
+        while not self.host.is_quiet() and time.monotonic() < end:
+            time.sleep(LOOK)
+            self._take(self.host.poll(), time.monotonic())
 
     def recall(self) -> None:
         """Take back what was handed over ahead of time: the order has changed."""

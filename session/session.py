@@ -254,20 +254,18 @@ class Session(Queue):
 
         First to what workers have, so that they are free at once; before that to what they would take then.
         """
-        rows = [row] if row else [each for each in self.rows if self.meant(each) in statuses]
-        waiting = sum(each.status is Status.QUEUED for each in rows)
-        stops_all = self.rows.counts[Status.QUEUED] == waiting
-        held = [each for each in rows if self.has_worker(each) and self.meant(each) in statuses]
+        run, rows = self.run, [row] if row else self.rows
+        held = [each for each in rows if run and run.has(each.uid) and self.meant(each) in statuses]
         for each in sorted(held, key=lambda each: each.status is Status.RUNNING):
             action(each)
-        if held and self.run:
-            self.run.spare(stops_all=stops_all)
+        if held and run:
+            run.spare(stops_all=not row and Status.QUEUED in statuses)
         if not row:
-            rows += self.take_in()
-        for each in rows:
-            if each.status in statuses and not self.has_worker(each):
-                action(each)
-        return rows
+            self.take_in()
+        others = [each for each in rows if each.status in statuses and not self.has_worker(each)]
+        for each in others:
+            action(each)
+        return [row] if row else held + others
 
     def pause(self, row: Download) -> None:
         """Stop a row, to go on with it later."""
