@@ -146,7 +146,8 @@ def line(row: Download, room: Room = Room.FULL) -> tuple[str, ...]:
     if not words:
         return (_pace_of(row, room),)
     shorter = (words, words.replace(" for ", " "))
-    lengths = (f"{words}, {_amount(row, room)}", *shorter) if row.received else shorter
+    tells = row.received and row.status is not Status.FAILED  # at 100 %, perhaps: why it failed says more
+    lengths = (f"{words}, {_amount(row, room)}", *shorter) if tells else shorter
     return tuple(dict.fromkeys(lengths))
 
 

@@ -203,6 +203,8 @@ def test_a_download_that_failed_says_what_is_kept_and_no_more(queue: Any) -> Non
     download = receiving(received=8 * MIB, size=8 * MIB)
     queue.settle(download, Failed("Busy"))
     assert words.received(download) == "8.0 of 8.0 MiB received"
+    failed = row(Status.FAILED, received=8 * MIB, size=8 * MIB)  # its folder is gone, say
+    assert [words.line(failed, room) for room in Room] == [("failed",)] * len(Room)
     queue.rows.append(download)
     queue.rows.put(download, queue.settle(download, Failed("The file is damaged", kept=0)))
     assert (words.line(download)[0], words.received(download)) == ("failed", "")
