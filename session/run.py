@@ -93,13 +93,13 @@ class Run:
         self._take(self.host.poll(), now)
         if self._submitted or not self._queue.rows.is_waiting:  # else a click was just now
             self._queue.take_in(IN_A_TICK)
+        self._queue.show()  # whatever comes of this tick: scripts find no row that is gone
         if self.is_interrupted or self._is_autosave_late(now):
             return self._interrupt()
         self._feed()
         if not self._submitted:
             return self._leave(now)
         self._ticking.hasten(bool(self._stopping))
-        self._queue.show()
         self._queue.keep(now)
         return True
 
@@ -122,11 +122,9 @@ class Run:
             self.step_aside()
             for copy in watch.copies():
                 copy.step_aside()
-        if not self.host.is_quiet():
-            self._queue.show()
-            return True
-        self.close(keep=True)
-        return False
+        if self.host.is_quiet():
+            self.close(keep=True)
+        return not self.is_closed
 
     def _take(self, report: Report, now: float) -> None:
         ended = 0
@@ -162,14 +160,11 @@ class Run:
             self._is_leaving = True
             self.host.dismiss()
             self._ticking.hasten(True)
-        elif not self.host.is_quiet():
-            self._queue.show()
-        elif self._queue.is_waiting:  # somebody added downloads meanwhile
+        elif self.host.is_quiet() and self._queue.is_waiting:  # somebody added downloads meanwhile
             self._is_leaving = False
-        else:
+        elif self.host.is_quiet():
             self.close()
-            return False
-        return True
+        return not self.is_closed
 
     def close(self, *, forced: bool = False, keep: bool = False) -> None:
         """Join every worker and release all. Waits for what cannot be interrupted; see `Host.close`."""

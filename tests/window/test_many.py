@@ -61,6 +61,24 @@ def test_all_are_removed_in_the_middle(downloads: Downloads, server: Server) -> 
     downloads.wait_over()
 
 
+def test_after_no_tick_a_script_finds_a_row_that_is_gone(downloads: Downloads, server: Server) -> None:
+    """Also where the last one is removed, and the run leaves in the very tick that takes it out."""
+    downloads.start(server.url(PLACE))
+    downloads.b.wait("statuses() == ['RUNNING']")
+    downloads.b.run(
+        "run, alike = session().run, []\n"
+        "tick = run.tick\n"
+        "def look():\n"
+        "    goes_on = tick()\n"
+        "    alike.append([item.uid for item in state().items] == [row.uid for row in session().rows])\n"
+        "    return goes_on\n"
+        "run.tick = look\n"
+        "session().remove(session().rows.at(0), delete=True)"
+    )
+    downloads.wait_over()
+    assert set(downloads.b.eval("alike")) == {True}
+
+
 def test_one_is_cancelled_in_the_middle_and_the_others_come(downloads: Downloads, server: Server) -> None:
     click(downloads, server, "act('cancel', index=999)")
     check_all(downloads, "RUNNING", "QUEUED", "CANCELLED")
