@@ -12,7 +12,7 @@ from conftest import CLEAN, Lent, has_failed
 from downloading import Downloads, wait_open
 from roots import Installation
 from server import Gate, Server, stall_after
-from test_lifecycle import HELD, LOADS, body
+from test_lifecycle import HELD, LOADS, SIZE, body
 from vendoring import example
 
 MODULE = "bl_ext.user_default.asset_fetcher"
@@ -193,6 +193,8 @@ def begun_in_both(both: Blender, ours: Downloads, server: Server, folder: Path) 
     both.run(f"fetch({other!r}, {str(folder)!r})")
     gate.wait_reached()
     other_gate.wait_reached()
+    ours.wait_progress(HELD / SIZE)
+    both.wait(f"handles[-1].received == {HELD}")
     return gate, other_gate
 
 
