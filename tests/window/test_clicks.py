@@ -184,6 +184,7 @@ def test_the_menu_does_it_to_all(c: Blender, server: Server) -> None:
 def test_the_menu_clears_what_is_finished_failed_and_cancelled(c: Blender, server: Server) -> None:
     urls = [add_held(server, name)[0] for name in ("one.bin", "two.bin")]
     download(c, *add(server, "done.bin"), server.url("/none.bin"), *urls)
+    wait_statuses(c, "FINISHED", "FAILED", "RUNNING", "RUNNING")
     c.wait(f"state().items[3].progress == {HELD / SIZE}")
     c.run("bpy.ops.downloads.cancel()")
     wait_statuses(c, "FINISHED", "FAILED", "CANCELLED", "CANCELLED")
@@ -203,6 +204,7 @@ def test_the_menu_clears_what_is_finished_failed_and_cancelled(c: Blender, serve
 
 def test_the_menu_removes_failed_and_cancelled_and_all(c: Blender, server: Server) -> None:
     download(c, *add(server, "done.bin"), server.url("/none.bin"), add_held(server)[0])
+    wait_statuses(c, "FINISHED", "FAILED", "RUNNING")
     c.wait(f"state().items[2].progress == {HELD / SIZE}")
     c.run("bpy.ops.downloads.cancel()")
     wait_statuses(c, "FINISHED", "FAILED", "CANCELLED")

@@ -881,6 +881,7 @@ def test_cancel_all_asks_once_where_there_are_several(b: Blender, server: Server
 
 def test_the_menu_takes_out_what_failed_or_was_cancelled_and_all(b: Blender, server: Server) -> None:
     download(b, *add(server, "one.bin"), server.url("/none.bin"), add_held(server)[0])
+    wait_statuses(b, "FINISHED", "FAILED", "RUNNING")
     b.wait(f"state().items[2].progress == {HELD / SIZE}")
     b.run("bpy.ops.downloads.cancel()")
     wait_statuses(b, "FINISHED", "FAILED", "CANCELLED")
@@ -899,6 +900,7 @@ def test_the_menu_takes_out_what_failed_or_was_cancelled_and_all(b: Blender, ser
 
 def test_no_two_buttons_have_one_tooltip(b: Blender, server: Server) -> None:
     download(b, *add(server, "one.bin"), server.url("/none.bin"), add_held(server)[0])
+    wait_statuses(b, "FINISHED", "FAILED", "RUNNING")
     b.wait(f"state().items[2].progress == {HELD / SIZE}")
     for index in range(3):
         b.run(f"state().active_index = {index}")
