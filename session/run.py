@@ -160,10 +160,10 @@ class Run:
             self._is_leaving = True
             self.host.dismiss()
             self._ticking.hasten(True)
-        elif self.host.is_quiet() and self._queue.is_waiting:  # somebody added downloads meanwhile
-            self._is_leaving = False
         elif self.host.is_quiet():
-            self.close()
+            self._is_leaving = not self._queue.is_waiting  # somebody added downloads meanwhile
+            if self._is_leaving:
+                self.close()
         return not self.is_closed
 
     def close(self, *, forced: bool = False, keep: bool = False) -> None:

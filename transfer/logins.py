@@ -143,9 +143,11 @@ def _words(text: str) -> Iterator[str]:
         words = list(re.finditer(_WORD, line, re.ASCII))  # other white space may be a password's
         if not words:
             yield "\n"
-        elif words[0][0].startswith("#"):
             continue
-        mark = "\n" if words and words[0][0].lower() in _BEGIN else ""
+        first = words[0][0]
+        if first.startswith("#"):
+            continue
+        mark = "\n" if first.lower() in _BEGIN else ""
         for match in words:
             if match[3]:
                 return  # nobody can tell where it ends

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from driving import Clock, Driver, Halted, Phase, Settings, failed, finished, na
 from leaks import children, describe, descriptors, freeze, kill, thaw, wait_gone
 from server import (
     DEADLINE,
+    Gate,
     Server,
     after,
     first,
@@ -30,7 +32,7 @@ from server import (
 
 from background_downloads.hosts import process, spawn
 from background_downloads.transfer import portable
-from background_downloads.transfer.job import Failed
+from background_downloads.transfer.job import Failed, Job
 from background_downloads.workers import ProcessHost
 
 DATA = pattern(300_000)
@@ -444,17 +446,28 @@ def test_it_leaves_though_its_disk_does_not_answer(
     assert finished(process_driver.outcome(job)).read_bytes() == DATA
 
 
-def test_a_machine_that_slept_does_not_miss_its_child(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows' clock goes on meanwhile, and Blender may wake first."""
+@contextmanager
+def standing_still(
+    driver: Driver, server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Job, Gate, Clock, int]]:
+    """A download under way, its gate, Blender's clock, and its child, which stands still.
+
+    Windows' clock goes on while a machine sleeps, and Blender may wake first.
+    """
     gate = server.gate()
-    job = process_driver.begun(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path, 100_000)
+    job = driver.begun(server.add("/a.bin", stall_after(100_000, gate), body=DATA), folder, 100_000)
     clock, child = Clock(), the_child()
     with monkeypatch.context() as patch:
         patch.setattr(spawn, "time", clock)
-        process_driver.look()
+        driver.look()
         freeze(child)
+        yield job, gate, clock, child
+
+
+def test_a_machine_that_slept_does_not_miss_its_child(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with standing_still(process_driver, server, tmp_path, monkeypatch) as (job, gate, clock, child):
         process_driver.look()
         clock.now += 8 * 3600
         process_driver.look()
@@ -469,13 +482,7 @@ def test_a_machine_that_slept_lets_its_child_leave(
     process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps what it has received, which is lost where it is killed."""
-    gate = server.gate()
-    job = process_driver.begun(server.add("/a.bin", stall_after(100_000, gate), body=DATA), tmp_path, 100_000)
-    clock, child = Clock(), the_child()
-    with monkeypatch.context() as patch:
-        patch.setattr(spawn, "time", clock)
-        process_driver.look()
-        freeze(child)
+    with standing_still(process_driver, server, tmp_path, monkeypatch) as (job, _, clock, child):
         process_driver.host.dismiss()
         clock.now += 8 * 3600
         process_driver.look()
