@@ -143,6 +143,9 @@ class Ticks:
     def register(self, function: Callable[[], float | None]) -> None:
         self._timers.append(function)
 
+    def unregister(self, function: Callable[[], float | None]) -> None:
+        self._timers.remove(function)
+
     def is_registered(self, function: Callable[[], float | None]) -> bool:
         return function in self._timers
 
