@@ -82,6 +82,7 @@ def tell_portable(change: Callable[[Any, str, Any], object], portable: Any) -> N
     change(portable, "has_links", False)
     change(portable, "open_file", open_named)
     change(portable, "_lock", lock)
+    change(portable, "splice", None)
     change(portable, "pwrite", write)
     change(portable, "pread", read)
 

@@ -21,6 +21,7 @@ from .job import TryAgain
 
 if TYPE_CHECKING:
     from .connect import Answer, Client
+    from .pipe import Pipe
 
 MAX_LINE = 8192  # bytes of a chunk's size line
 MAX_SILENT = 1 << 20  # bytes in a row that may decode to nothing
@@ -81,6 +82,14 @@ class Body:
         if control.asked:  # little that is encoded may give much to write
             control.check()
         count = self._reader.read(view, control)
+        control.touch()
+        return count
+
+    def pipe(self, pipe: Pipe, most: int, control: Control) -> int:
+        """As `read`, unseen, into a pipe, at most so many bytes; 0: they have to be read."""
+        if self._ahead or not (isinstance(self._reader, _Plain)):
+            return 0
+        count = self._reader.pipe(pipe, most, control)
         control.touch()
         return count
 
@@ -184,6 +193,17 @@ class _Stream:
                 raise TryAgain(CUT) from error
         return self._fill(view, count) if self._is_tls and count else count
 
+    def pipe(self, pipe: Pipe, most: int, control: Control) -> int:
+        """As `receive`, into a pipe; 0: something is in the way, and `read` knows what."""
+        while self._socket and not (self._is_tls or self._at < len(self._rest)):
+            if control.asked:
+                control.check()
+            try:
+                return pipe.fill(self._socket, most)
+            except BlockingIOError:
+                control.wait(readable=[self._socket])
+        return 0
+
     def gather(self, view: memoryview, control: Control) -> int:
         """What else comes in a moment, up to the view's length. Raises nothing: the next read says why."""
         count, more, end = 0, 1, time.monotonic() + _GATHER
@@ -230,6 +250,13 @@ class _Plain:
             raise TryAgain(CUT)
         if count < self._left <= _SMALL:
             count += self._stream.gather(view[count:], control)
+        self._left -= count
+        return count
+
+    def pipe(self, pipe: Pipe, most: int, control: Control) -> int:
+        if self._left is None:
+            return 0
+        count = self._stream.pipe(pipe, min(most, self._left), control)
         self._left -= count
         return count
 

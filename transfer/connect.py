@@ -34,6 +34,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from . import logins, mirrors, names, portable, proxies, retry
 from .control import SLOW, Control, Wire
 from .job import LateError, Phase, Settings, TransferError, TryAgain
+from .pipe import Pipe
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
 LONGEST = 1 << 63  # bytes; nothing has so many
@@ -83,6 +84,8 @@ class Client:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self.tokens = settings.tokens
         """As in `Settings`. Its worker changes them between two downloads."""
+        self.pipe = Pipe()
+        """For what its worker receives unseen."""
         self._adapter = _Adapter(environment)
         self._hosts = environment.hosts
         self._lock = threading.Lock()  # guards the two below
@@ -208,6 +211,7 @@ class Client:
     def close(self) -> None:
         """Release everything."""
         self.hang_up()
+        self.pipe.close()
         self._adapter.close()
 
 

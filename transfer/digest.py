@@ -94,6 +94,36 @@ def new_hash(algorithm: str) -> Hash:
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
+class Sum:
+    """The digest of a file, as far as its bytes came in their order, or were read again."""
+
+    def __init__(self, expected: Digest | None) -> None:
+        """None: nothing is expected, and nothing computed."""
+        self.expected = expected
+        self.restart()
+
+    def restart(self) -> None:
+        """From the file's beginning."""
+        self.seen = 0
+        """Bytes from there."""
+        self._hash = new_hash(self.expected.algorithm) if self.expected else None
+
+    def wants(self, offset: int) -> bool:
+        """Whether it may go on with what comes there."""
+        return self._hash is not None and offset <= self.seen
+
+    def take(self, data: bytes | memoryview, offset: int) -> None:
+        """Go on with what comes, where that is what comes next."""
+        if self._hash and offset <= self.seen < offset + len(data):
+            self._hash.update(data[self.seen - offset :])
+            self.seen = offset + len(data)
+
+    @property
+    def is_right(self) -> bool:
+        """All was seen: whether it is what was expected, if anything was."""
+        return not (self.expected and self._hash) or matches(self._hash, self.expected)
+
+
 def matches(computed: Hash, expected: Digest) -> bool:
     """Whether the data seen so far has the digest that was expected."""
     return computed.hexdigest() == expected.hex

@@ -41,11 +41,11 @@ from .space import Space
 
 if TYPE_CHECKING:
     from .connect import Answer, Client
+    from .pipe import Pipe
 
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20  # bytes; one for each worker. Smaller ones cost more of a processor, larger ones no less
-SMALL = 256 << 10  # bytes of a file for which no room is looked for: it takes that at once
 NEIGHBOUR_LOOK = 0.02  # seconds between two looks at how another worker gets on
 
 
@@ -112,7 +112,7 @@ class Transfer:
 
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
-        (phase, idle), share = _activity(self._segments.controls, now), self._part.hashed / (self.size or 1)
+        (phase, idle), share = _activity(self._segments.controls, now), self._part.sum.seen / (self.size or 1)
         text = f"verifying {share:.0%}" if phase is Phase.VERIFY else self._tries.text or self._segments.text
         return Progress(self.name, self.received, self.size, phase, idle, text)
 
@@ -433,7 +433,7 @@ class Transfer:
             self._clear()
             self._part.begin(head.size, head.validator, head.via, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
-        self._need_space()
+        self._space.claim(self, self.job.directory)
         segment.offset = 0
         segment.answered(self.size and head.reach, self.size and head.reach)
         return None
@@ -450,32 +450,40 @@ class Transfer:
             self.size = size  # believed once all of the range was seen to fit
         if not received.validator:
             received.validator = head.validator  # for the next time
-        self._need_space()
+        self._space.claim(self, self.job.directory)
         wanted = self.size if segment.end is None else segment.end
         segment.answered(None if wanted is None else min(wanted, end), end)
-
-    def _need_space(self) -> None:
-        if self.size is not None and self.size > SMALL:
-            self._space.claim(self, self.job.directory)
 
     # -- Receiving.
 
     def _receive(self, segment: Segment, control: Control, client: Client, buffer: memoryview) -> None:
         """Read a body to the segment's end, into the file."""
         control.enter(Phase.BODY)
-        part, body, throttle = self._part, segment.body, self._connections.throttle
+        part, body = self._part, segment.body
         assert body
         if part.can_be_split and self._trust is not Trust.ALONE and not segment.is_sole:
             self._segments.welcome()
-        while self._is_due(segment, control) and (count := throttle.read(body, buffer, control)):
-            if count != self.size:
+        while self._is_due(segment, control) and (data := self._read(segment, control, client.pipe, buffer)):
+            if len(data) != self.size:
                 control.turn.give()  # those that read and write much do not disturb each other
-            self._place(segment, self._fitting(segment, buffer[:count]))
+            self._place(segment, data, buffer)
             part.save()
         if not segment.is_past_end and not segment.was_kept:
             body.finish(client)
             segment.body = None
         self._know_size(segment)
+
+    def _read(self, segment: Segment, control: Control, pipe: Pipe, buffer: memoryview) -> memoryview | Pipe:
+        """What comes next: unseen where that is much, and nobody has to see it."""
+        body, throttle, most = segment.body, self._connections.throttle, len(buffer)
+        assert body
+        may = not throttle.limit and self._part.unseen(segment.offset, segment.reach) >= most
+        if may and body.pipe(pipe, most, control):
+            return pipe
+        count = throttle.read(body, buffer, control)
+        if self.size is not None and segment.offset + count > self.size:
+            self._doubt(TryAgain("The server sent more than it had announced"))
+        return segment.fitting(buffer[:count])
 
     def _is_due(self, segment: Segment, control: Control) -> bool:
         """Whether to read on, which may be what another was to fetch."""
@@ -487,26 +495,18 @@ class Transfer:
             control.touch()
         return goes_on
 
-    def _fitting(self, segment: Segment, data: memoryview) -> memoryview:
-        """What the response was to bring, some of which may be somebody else's already."""
-        end = segment.offset + len(data)
-        if self.size is not None and end > self.size:
-            self._doubt(TryAgain("The server sent more than it had announced"))
-        if segment.reach is None or end <= segment.reach:
-            return data
-        segment.is_overlong = True
-        return data[: segment.reach - segment.offset]
-
-    def _place(self, segment: Segment, data: memoryview) -> None:
+    def _place(self, segment: Segment, data: memoryview | Pipe, buffer: memoryview) -> None:
         """Write what is new, compare what is there already. Raises _AskAgain, TryAgain."""
         part = self._part
         with part.placing:
             if segment.is_void:
                 raise _NotAlone("The server sends something else over one of several connections")
+            if not isinstance(data, memoryview):
+                segment.took(count := part.pour(data, segment.offset), is_new=count > 0)
+                data = data.read(buffer)
             if not part.fits(data, segment.offset):
                 self._misfit(segment)
-            segment.counts |= part.write(data, segment.offset)
-            segment.offset += len(data)
+            segment.took(len(data), is_new=part.write(data, segment.offset))
         self._count(segment)
 
     def _misfit(self, segment: Segment) -> None:
@@ -548,7 +548,7 @@ class Transfer:
         """All bytes are there: look at them, then give the file its name."""
         self.hang_up()
         self._verify(control, buffer)
-        head = self._part.read(0, content.HEAD_SIZE)
+        head = self._part.file.read(0, content.HEAD_SIZE)
         remark = _remark(head, self.name, self._content_type or "", self.job.url)
         if content.is_doubtful(head, remark) and self._asking.leave_mirror("sent something else"):
             self._clear()
@@ -707,7 +707,7 @@ def _refuse_message(part: Part, head: Head, begins: bytes, name: str, url: str) 
     """
     if not begins and not head.validator:
         raise TryAgain("The server sent nothing in place of the rest of the file")
-    there, now = part.read(0, content.HEAD_SIZE), _remark(begins, name, head.content_type, url)
+    there, now = part.file.read(0, content.HEAD_SIZE), _remark(begins, name, head.content_type, url)
     if isinstance(now, TransferError):
         raise now
     is_worse = now and not _remark(there, name, "", url)

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import digest, disk, names, portable
+from .digest import Sum
 from .job import Digest, IfExists, Phase, Stopped, TransferError, Validator
 from .ranges import Ranges
 
 if TYPE_CHECKING:
     from .control import Control
+    from .pipe import Pipe
 
 CHECKPOINT_BYTES = 40 << 20  # received since the last one
 CHECKPOINT_SECONDS = 5.0
@@ -222,6 +224,10 @@ class File:
         """Bytes."""
         return os.fstat(self._fd).st_size if self.is_open else 0
 
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` bytes from `offset`. Raises Stopped, OSError."""
+        return portable.pread(self.fd, count, offset)
+
     def empty(self) -> None:
         """Throw away what is in it."""
         if self.standing is Standing.NAMELESS:
@@ -277,9 +283,7 @@ class Part:
         """Guards the ranges in `received` while workers run it."""
         self.placing = threading.Lock()
         """Held by the worker that compares and writes what came."""
-        self.hashed = 0
-        """Bytes from the start that the digest has seen."""
-        self._digest = digest
+        self.sum = Sum(digest)
         self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
         self._mark: Mark = memory.mark if memory else ()  # while it is closed
         self._has_sidecar = False  # perhaps: only then it has to be taken away
@@ -290,7 +294,6 @@ class Part:
         shown = names.shown(url)
         expected = digest and [digest.algorithm, digest.hex]
         self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
-        self._restart_hash()
 
     @property
     def path(self) -> Path:
@@ -338,7 +341,7 @@ class Part:
         if is_known:
             self.received = memory
         else:
-            self._restart_hash()
+            self.sum.restart()
         self._mark = ()
         self._saved = (self.received.ranges.total(), time.monotonic())
         return is_known
@@ -449,17 +452,13 @@ class Part:
         """A weak validator proves nothing of bytes that are not compared (RFC 9110, section 15.3.7.3)."""
         return not self.received.encoded and bool(self.received.validator.if_range or self._about["digest"])
 
-    def read(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset`."""
-        return portable.pread(self.file.fd, count, offset)
-
     def fits(self, data: memoryview, offset: int) -> bool:
         """Whether what came is what is there, as far as something is."""
         if not self.received.ranges.meets(offset, offset + len(data)):  # nearly every call
             return True
         pieces = self.received.ranges.pieces(offset, offset + len(data))
         there = ((start, end) for start, end, is_there in pieces if is_there)
-        return all(self.read(a, b - a) == data[a - offset : b - offset] for a, b in there)
+        return all(self.file.read(a, b - a) == data[a - offset : b - offset] for a, b in there)
 
     def write(self, data: memoryview, offset: int) -> bool:
         """Put what came where nothing is, and count it. Returns whether any of it was new."""
@@ -473,12 +472,26 @@ class Part:
                     self._take_over()
                 _write(self.file.fd, data[a - offset : b - offset], a)
                 is_new = True
-        if self._hash and offset <= self.hashed < end:
-            self._hash.update(data[self.hashed - offset :])
-            self.hashed = end
+        self.sum.take(data, offset)
         with self.lock:
             self.received.ranges.add(offset, end)
         return is_new
+
+    def unseen(self, offset: int, end: int | None) -> int:
+        """How many bytes come next, up to `end`, that are not to be compared or to be hashed."""
+        if self.sum.wants(offset) or self.file.is_borrowed or not (end and self.received.size):
+            return 0
+        return self.received.ranges.free(offset, min(end, self.received.size)) - offset
+
+    def pour(self, pipe: Pipe, offset: int) -> int:
+        """As `write`, unseen, if nobody has to see it. Returns how many bytes; the others have to be read."""
+        if self.unseen(offset, offset + len(pipe)) < len(pipe):
+            return 0
+        self._check_size()
+        count = pipe.pour(self.file.fd, offset)
+        with self.lock:
+            self.received.ranges.add(offset, offset + count)
+        return count
 
     def _check_size(self) -> None:
         """What is written behind the end of a file that somebody else has cut would leave a hole."""
@@ -506,17 +519,16 @@ class Part:
             self._disown()
         with self.lock:
             self.received = Received()
-        self._digest = None if self.told else self._digest
+        self.sum = Sum(None if self.told else self.sum.expected)
         self.file.empty()
-        self._restart_hash()
 
     def doubt(self, kept: int) -> None:
         """Only the first `kept` bytes are sure; the others are there, and count for nothing."""
         with self._saving:  # else a sidecar that is being written would come after it is taken away
             with self.lock:
                 self.received.ranges = Ranges([(0, kept)])
-            if self.hashed > kept:
-                self._restart_hash()
+            if self.sum.seen > kept:
+                self.sum.restart()
             self._disown()
 
     def _disown(self) -> None:
@@ -530,35 +542,29 @@ class Part:
 
     # -- The digest.
 
-    def _restart_hash(self) -> None:
-        self.hashed = 0
-        self._hash = digest.new_hash(self._digest.algorithm) if self._digest else None
-
     def expect(self, told: Digest | None) -> None:
         """Have the file checked by what the server says of it, if nobody has asked for more."""
-        if told and not (self._digest or self.received.encoded):
+        if told and not (self.sum.expected or self.received.encoded):
             with self.placing:
-                self._digest = told
-                self._restart_hash()
+                self.sum = Sum(told)
 
     @property
     def told(self) -> Digest | None:
         """What the server says by itself of the whole file, where nothing else is expected."""
-        return None if self._about["digest"] else self._digest
+        return None if self._about["digest"] else self.sum.expected
 
     def hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
         """Read from the disk what the digest has not seen while it came."""
-        if not self._hash or self.hashed >= end:
+        if not self.sum.expected or self.sum.seen >= end:
             return
         control.enter(Phase.VERIFY)
         control.turn.give()
-        while self.hashed < end:
+        while (seen := self.sum.seen) < end:
             control.check()
-            data = self.read(self.hashed, min(len(buffer), end - self.hashed))
+            data = self.file.read(seen, min(len(buffer), end - seen))
             if not data:
                 self._check_size()
-            self._hash.update(data)
-            self.hashed += len(data)
+            self.sum.take(data, seen)
             control.touch()
 
     def is_expected(self, control: Control, buffer: memoryview) -> bool:
@@ -568,7 +574,7 @@ class Part:
             self._check_size()
             os.ftruncate(self.file.fd, size)  # it may have been longer once
         self.hash_up_to(size, control, buffer)
-        return not (self._digest and self._hash) or digest.matches(self._hash, self._digest)
+        return self.sum.is_right
 
     # -- The sidecar.
 

@@ -222,6 +222,20 @@ else:
     pwrite = os.pwrite
     pread = os.pread
 
+splice: Any = getattr(os, "splice", None)
+"""`os.splice`, where the system has it: on Linux."""
+NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM)
+"""What file systems and sandboxes say that know no such thing."""
+
+
+def wide_pipe(size: int) -> tuple[int, int]:
+    """`os.pipe`, for `size` bytes where the system gives this user so many. Raises OSError."""
+    ends = os.pipe()
+    if sys.platform == "linux":
+        with suppress(OSError):
+            fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, size)
+    return ends
+
 
 _MEANT = {
     errno.ENOENT: (21, 53, 55, 59, 64, 67, 121, 433, 1167, 1231, 1232),  # the drive, or the network, is gone

@@ -52,6 +52,10 @@ class Ranges:
         """Whether any position from `start` to `end` is in the set."""
         return any(start < b and a < end for a, b in self._ranges)
 
+    def free(self, start: int, end: int) -> int:
+        """Up to where, from `start` to at most `end`, no position is in the set."""
+        return min((max(a, start) for a, b in self._ranges if a < end and b > start), default=end)
+
     def has(self, position: int) -> bool:
         """Whether it is in the set."""
         return any(start <= position < end for start, end in self._ranges)

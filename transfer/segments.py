@@ -118,6 +118,17 @@ class Segment:
         self.end, self.reach = end, reach
         self.began, self.began_at = self.offset, time.monotonic()
 
+    def fitting(self, data: memoryview) -> memoryview:
+        """What its response was to bring, which may go on behind that."""
+        if self.reach is None or self.offset + len(data) <= self.reach:
+            return data
+        self.is_overlong = True
+        return data[: self.reach - self.offset]
+
+    def took(self, count: int, *, is_new: bool) -> None:
+        """So many bytes were placed."""
+        self.offset, self.counts = self.offset + count, self.counts or is_new
+
     def let_go(self) -> None:
         """Nobody reads its response, which stays open."""
         self.control, self.was_kept = None, True

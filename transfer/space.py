@@ -10,6 +10,7 @@ from typing import Protocol
 from . import portable
 from .job import TransferError
 
+LITTLE = 256 << 10  # bytes for which no room is looked for
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -30,10 +31,13 @@ class Space:
     def claim(self, download: Wants, directory: str) -> None:
         """Have room for what a download misses, beside the others. Raises TransferError, OSError.
 
-        One that cannot have it takes none from the others, however much it says it wants.
+        For a little nobody looks. One that cannot have it takes none from the others, however much it
+        says it wants.
         """
-        folder = portable.reach(directory)
-        device, missing = os.stat(folder).st_dev, download.missing()
+        folder, missing = portable.reach(directory), download.missing()
+        if missing <= LITTLE:
+            return
+        device = os.stat(folder).st_dev
         with self._lock:
             self._wants.pop(download, None)
             others = sum(other.missing() for other, on in self._wants.items() if on == device)

@@ -108,6 +108,7 @@ class Disk:
             for name in _CALLS:
                 patch.setattr(os, name, _Call(self, name, real[name]))
             patch.setattr(portable, "pwrite", os.pwrite)
+            patch.setattr(portable, "splice", os.splice)
             patch.setattr(os, "fdopen", self._fdopen)
             yield
         for fd in self._files:  # as the system does for the dead
@@ -240,6 +241,10 @@ class Disk:
         copy = bytes(data)
         return inode and (lambda count: inode.since.append((offset, copy[:count])))
 
+    def _splice(self, _: int, fd: int, *__: int, **options: int) -> Callable[[int], None] | None:
+        inode, offset = self._files.get(fd), options.get("offset_dst", 0)
+        return inode and (lambda count: inode.since.append((offset, os.pread(fd, count, offset))))
+
     def _ftruncate(self, fd: int, size: int) -> Callable[[object], None] | None:
         inode = self._files.get(fd)
         return inode and (lambda _: inode.since.append((size, None)))
@@ -309,6 +314,7 @@ _CALLS = [
     "open",
     "close",
     "pwrite",
+    "splice",
     "ftruncate",
     "fsync",
     "fdatasync",

@@ -580,7 +580,7 @@ def test_what_a_system_writes_in_small_pieces_is_written_whole(
     monkeypatch.setattr(portable, "pwrite", lambda fd, data, at: pwrite(fd, data[:300], at))
     assert part.write(memoryview(pattern(1000)), 0)
     assert part.write(memoryview(pattern(1000, seed=1)), 1000)
-    assert part.read(0, 3000) == pattern(1000) + pattern(1000, seed=1)
+    assert part.file.read(0, 3000) == pattern(1000) + pattern(1000, seed=1)
 
 
 def test_what_is_there_is_not_written_again(part: Part) -> None:
@@ -588,7 +588,7 @@ def test_what_is_there_is_not_written_again(part: Part) -> None:
     part.write(memoryview(pattern(400)), 900)
     assert part.write(memoryview(bytes(1000)), 100)
     assert not part.write(memoryview(bytes(range(100)) * 10), 100)
-    assert part.read(0, 2000) == bytes(300) + pattern(400) + bytes(200) + pattern(400)
+    assert part.file.read(0, 2000) == bytes(300) + pattern(400) + bytes(200) + pattern(400)
     assert part.received.ranges.as_list() == [[100, 1300]]
 
 
@@ -632,7 +632,7 @@ def test_a_digest_is_of_the_whole_file_in_whatever_order_it_comes(
         part.begin(3000, STRONG, is_encoded=False)
         for start in order:
             part.write(memoryview(content)[start : start + 1000], start)
-        assert part.hashed == 3000 or order != sorted(order)  # then it is not read again
+        assert part.sum.seen == 3000 or order != sorted(order)  # then it is not read again
         assert _holds(part, fetch) is (content == CONTENT)
         part.discard()
 
@@ -642,7 +642,7 @@ def test_what_comes_twice_is_in_the_digest_once(tmp_path: Path, fetch: Fetcher) 
     part.begin(3000, STRONG, is_encoded=False)
     for start, end in ((0, 2000), (500, 1500), (1500, 3000)):
         part.write(memoryview(CONTENT)[start:end], start)
-    assert part.hashed == 3000
+    assert part.sum.seen == 3000
     assert _holds(part, fetch)
     part.discard()
 
@@ -1134,7 +1134,7 @@ def test_what_came_whole_and_was_not_published_is_kept(tmp_path: Path, end: str)
     getattr(part, end)()
     assert part.open()
     assert part.received.is_whole
-    assert part.read(0, 5000) == pattern(5000)
+    assert part.file.read(0, 5000) == pattern(5000)
     part.close()
     assert _reopened(tmp_path) == [[0, 5000]]
 
@@ -1148,7 +1148,7 @@ def test_a_file_without_a_name_takes_none_that_another_has(part: Part, tmp_path:
         late.checkpoint()
     first.write(memoryview(b"of the other"), 0)
     late.close()
-    assert first.read(0, 5000) == b"of the other"
+    assert first.file.read(0, 5000) == b"of the other"
     first.close()
 
 

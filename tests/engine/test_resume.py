@@ -660,14 +660,14 @@ class Reads:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.total = 0
-        read = part_module.Part.read
+        read = part_module.File.read
 
         def counting(part: Any, offset: int, count: int) -> bytes:
             data = read(part, offset, count)
             self.total += len(data)
             return data
 
-        monkeypatch.setattr(part_module.Part, "read", counting)
+        monkeypatch.setattr(part_module.File, "read", counting)
 
 
 HEAD = 4096  # bytes at most that are looked at in the end

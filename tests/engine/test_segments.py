@@ -976,7 +976,7 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
 ) -> None:
     gate = server.gate()
     job = held_in_four(eager_threads, server, tmp_path, gate, sha256=SHA256)
-    read, begun, go_on = part_module.Part.read, threading.Event(), threading.Event()
+    read, begun, go_on = part_module.File.read, threading.Event(), threading.Event()
     reads: list[int] = []
 
     def slowly(self: Any, offset: int, count: int) -> bytes:
@@ -988,7 +988,7 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
                 go_on.wait(DEADLINE)
         return read(self, offset, count)
 
-    monkeypatch.setattr(part_module.Part, "read", slowly)
+    monkeypatch.setattr(part_module.File, "read", slowly)
     gate.open()
     eager_threads.until(begun.is_set, "the first read")
     eager_threads.look()
