@@ -275,7 +275,7 @@ class Part:
         earlier: str = "",
         memory: Memory | None = None,
     ) -> None:
-        """Touches no disk. `earlier`: the name of another link's partial file, taken over if it fits."""
+        """Touches no disk. `earlier`: another link's partial file, taken over if it fits, else left alone."""
         folder = portable.reach(directory)
         self.file = File(folder, names.part_name(url, directory))
         self.received = memory.received if memory else Received()
@@ -371,9 +371,11 @@ class Part:
         """
         if self.file.is_in_place():
             return
-        os.stat(self.file.folder)  # what lies on a disk that is gone may be there again
+        if os.fstat(self.file.fd).st_nlink:  # what lies on a disk that is gone may be there again
+            os.stat(self.file.folder)
         with self.lock:
             self.received = Received()
+        os.stat(self.file.folder)
         self._lost = TransferError("The partial file was taken away while it was downloaded. Press Retry")
         raise self._lost
 
@@ -419,8 +421,7 @@ class Part:
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
         if not self.file.is_open:
-            for path in filter(None, (self.path, self._earlier)):
-                discard_leftover(str(path.parent), path.name)
+            discard_leftover(self.file.folder, self.path.name)
         with suppress(OSError, Stopped):
             self.file.delete()
         self._unlock()
@@ -682,8 +683,6 @@ class Part:
                     disk.remove(self.sidecar)
             path = portable.plain(path)
             placed(path)
-            if self._earlier:  # which did not fit, or is gone
-                discard_leftover(self.file.folder, self._earlier.name)
             with suppress(OSError):
                 portable.sync_folder(self.file.folder)
             self._unlock()

@@ -232,7 +232,9 @@ def test_a_folder_that_somebody_deletes_is_made_anew(
     job = driver.begun(url, folder, HELD)
     shutil.rmtree(folder)
     gate.open()
-    assert f"Cannot find the folder “{folder}”" in failed(driver.outcome(job))
+    outcome = driver.outcome(job)
+    assert f"Cannot find the folder “{folder}”" in failed(outcome)
+    assert outcome == Failed(failed(outcome), kept=0)  # as the file has no name any more
     assert not folder.exists()
     assert finished(driver.run(job)).read_bytes() == DATA
 
