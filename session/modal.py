@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ class Modal:
     """Mixed into an operator: it begins a run, ticks it, and closes it on every way out."""
 
     _run: Any = None
+    lingers = False
+    """Whether its add-on is disabled, and only waits for the class to be of no use to Blender."""
 
     def begin(self, context: Any) -> set[str]:
         """Have what is QUEUED run, in the first window; a run that goes on takes it."""
@@ -119,7 +122,7 @@ def _going_on() -> Any:
 
 # The modal operator of a run that was closed lives until its window's next event. If its class went, or
 # another took its place before that, Blender 4.3 would crash when the next modal operator begins. So it would
-# at the next event where a dialog of it is open.
+# at the next event where a dialog of it is open, and 5.2 at once.
 
 
 class Lingering:
@@ -128,8 +131,9 @@ class Lingering:
     Of the first a run is made; all may have a dialog, which they tell `popup` of when it is drawn.
     """
 
-    def __init__(self, *classes: type) -> None:
-        self._classes = classes
+    def __init__(self, modal: type[Modal], *others: type) -> None:
+        self._modal, self._classes = modal, (modal, *others)
+        self._has_dialog: Callable[[], bool] = bool
         self._events: list[Any] = []  # timers that make such an event
         self._adding, self._removing = self._add, self._remove  # each one object, by which Blender knows it
 
@@ -144,8 +148,9 @@ class Lingering:
             bpy.app.timers.unregister(self._removing)
             self._stop_events()
             return None
-        if watch.operator_lives():  # of another copy: one from another repository, or before an update
-            return LINGER
+        theirs = getattr(bpy.types, self._modal.__name__, None)
+        if watch.operator_lives() or getattr(theirs, "lingers", False):
+            return LINGER  # of another copy: one from another repository, or before an update
         for cls in self._classes:
             bpy.utils.register_class(cls)
         return None
@@ -153,13 +158,16 @@ class Lingering:
     def _leave(self) -> None:
         if bpy.app.timers.is_registered(self._adding):
             bpy.app.timers.unregister(self._adding)
-        elif self._remove():
+            return
+        self._has_dialog = popup.is_open  # of this very module: after an update there is another one
+        if self._remove():
+            self._modal.lingers = True
             bpy.app.timers.register(self._removing, first_interval=LINGER, persistent=True)
             manager = bpy.context.window_manager
             self._events += [manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows]
 
     def _remove(self) -> float | None:
-        if watch.operator_lives() or popup.is_open():
+        if watch.operator_lives() or self._has_dialog():
             return LINGER
         self._stop_events()
         for cls in self._classes:
@@ -168,5 +176,6 @@ class Lingering:
         return None
 
     def _stop_events(self) -> None:
+        self._modal.lingers = False
         while self._events:
             bpy.context.window_manager.event_timer_remove(self._events.pop())

@@ -50,6 +50,8 @@ def _is_there(region: Any, places: tuple[int, int]) -> bool:
     """Blender compares addresses, if the screen that the region is of lives."""
     for window in bpy.context.window_manager.windows:
         if _places(window) == places:
+            if not hasattr(bpy.context, "temp_override"):  # Blender enables an add-on: it is looked at later
+                return True
             with suppress(TypeError), bpy.context.temp_override(window=window, region=region):
                 return True
     return False

@@ -172,5 +172,5 @@ def register(enabled: "Registered") -> None:
 
 def state_of(context: Any) -> Any:
     """`window_manager.downloads`, or None while it is not registered."""
-    managers = bpy.data.window_managers
-    return getattr(managers[0], "downloads", None) if managers else None
+    # Not by `bpy.data`, which has nothing while Blender enables an add-on: another copy of this one, say.
+    return getattr(context.window_manager, "downloads", None)

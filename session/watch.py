@@ -200,7 +200,8 @@ def _again() -> float | None:
 
 def _is_ready() -> bool:
     """Whether our operator is there, and may be called: not while Blender enables add-ons at its start."""
-    return hasattr(bpy.context, "temp_override") and hasattr(bpy.types, _ours())
+    registered = getattr(bpy.types, _ours(), None)
+    return hasattr(bpy.context, "temp_override") and not getattr(registered, "lingers", True)
 
 
 def invoke() -> str:

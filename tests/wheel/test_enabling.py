@@ -87,6 +87,19 @@ def test_enabled_from_two_repositories_the_last_one_works_and_then_the_other(
     check_nothing_left(extension)
 
 
+def test_enabled_from_a_second_repository_the_first_lets_go_of_its_list(
+    extension: Extension, copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blender withholds its data from scripts while it enables an add-on; as a module it does not."""
+    check_works(tmp_path)
+    session = importlib.import_module(f"{extension.package}.session")
+    with monkeypatch.context() as restricted:
+        restricted.setattr(bpy, "data", object())
+        copy.enable()
+    assert session.peek() is None
+    assert not bpy.context.window_manager.downloads.items
+
+
 @pytest.mark.parametrize("first", ["older", "newer"])
 def test_enabled_from_two_repositories_one_disabled_and_the_other_disabled_and_enabled_again(
     extension: Extension, copy: Copy, tmp_path: Path, first: str

@@ -227,6 +227,43 @@ def test_a_dialog_of_any_operator_outlives_the_add_on(
     assert "Traceback" not in b.console
 
 
+@pytest.mark.parametrize("operator", ["start", "remove_all"])
+@pytest.mark.parametrize("repository", ["user_default", "second"])
+def test_a_dialog_outlives_its_add_on_where_another_copy_takes_its_place(
+    blender_factory: BlenderFactory, extension_zip: Path, repository: str, operator: str
+) -> None:
+    """An update, or one from another repository: Blender 5.2 crashed where the class was another at once."""
+    b = alone(blender_factory)
+    b.run(INSTALL.format(folder=str(b.folder / "second"), repository=repository))
+    b.run(f"FOLDER = {str(b.folder)!r}")
+    b.run("links, _ = part('transfer.names').parse_links('http://127.0.0.1:1/a.bin')")
+    b.run("(row,) = session().add(links, directory=FOLDER); row.progress = row.progress._replace(received=1)")
+    b.run("session().pause(row); session().flush(); old = bpy.types.DOWNLOADS_OT_start")
+    b.run(f"with in_view3d(): bpy.ops.downloads.{operator}('INVOKE_DEFAULT')")
+    b.steps("pause(0.3)")
+    b.run(f"install({str(extension_zip)!r})")
+    b.steps("pause(0.5)")  # several looks whether the new class may come
+    assert b.eval("bpy.types.DOWNLOADS_OT_start is old")
+    b.steps("move(300, 300)")
+    b.key("ESC")
+    b.wait("getattr(bpy.types, 'DOWNLOADS_OT_start', old) is not old")
+    assert "Traceback" not in b.console
+    assert "registered before" not in b.console
+
+
+INSTALL = """
+repositories = bpy.context.preferences.extensions.repos
+second = repositories.new(name="Second", module="second", custom_directory={folder!r})
+second.use_custom_directory = True
+
+def install(path):
+    with in_view3d():
+        result = bpy.ops.extensions.package_install_files(
+            repo={repository!r}, filepath=path, enable_on_install=True)
+    assert result == {{"FINISHED"}}, result
+"""
+
+
 def test_a_dialog_in_each_of_two_windows_keeps_its_operator(
     blender_factory: BlenderFactory, server: Server
 ) -> None:

@@ -165,7 +165,7 @@ def test_a_finished_row_has_no_link_to_replace(downloads: Downloads, server: Ser
 REINSTALL = """
 with in_view3d():
     result = bpy.ops.extensions.package_install_files(
-        repo="user_default", filepath={path!r}, enable_on_install=True)
+        repo={repo!r}, filepath={path!r}, enable_on_install=True)
 assert result == {{"FINISHED"}}, result
 """
 
@@ -199,7 +199,7 @@ def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
     d = Downloads(blender, tmp_path / "files", host)
     url, gate = start_held(d, server)
     for version in ("1.0.1", "1.0.2") if host == "threads" else ("1.0.3", "1.0.4"):
-        d.b.run(REINSTALL.format(path=str(newer(extension_zip, tmp_path, version))))
+        d.b.run(REINSTALL.format(repo="user_default", path=str(newer(extension_zip, tmp_path, version))))
         assert d.b.eval("workers()") == []
         assert d.children() == []
         d = Downloads(d.b, d.folder, d.host)
@@ -208,6 +208,33 @@ def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
         assert d.b.eval("session().rows.at(0).url") == url
     assert "/background_downloads/" not in d.b.console  # no trace of ours
     check_resumes(d, server, gate)
+
+
+def test_during_a_run_another_repositorys_copy_takes_over_until_it_is_disabled(
+    blender_factory: Callable[..., Blender], server: Server, extension_zip: Path, tmp_path: Path
+) -> None:
+    """Blender withholds its data from scripts while it enables one; each repository has a list of its own."""
+    b = blender_factory(online=True)
+    d = Downloads(b, tmp_path / "files", "threads")
+    _, gate = start_held(d, server)
+    b.run(SECOND.format(folder=str(b.folder / "second")))
+    b.run(REINSTALL.format(repo="second", path=str(extension_zip)))
+    b.wait("second in getattr(bpy.types, 'DOWNLOADS_OT_start').__module__")
+    assert b.eval("[workers(), modal(), statuses(), part('session').peek()]") == [[], [], [], None]
+    b.run(f"import addon_utils; addon_utils.disable({SECOND_MODULE!r})")
+    d = Downloads(b, d.folder, d.host)
+    d.wait("PAUSED")
+    assert "/background_downloads/" not in b.console  # no trace of ours
+    check_resumes(d, server, gate)
+
+
+SECOND_MODULE = "bl_ext.second.background_downloads"
+SECOND = f"""
+second = {SECOND_MODULE!r}
+repository = bpy.context.preferences.extensions.repos.new(
+    name="Second", module="second", custom_directory={{folder!r}})
+repository.use_custom_directory = True
+"""
 
 
 def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
