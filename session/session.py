@@ -153,8 +153,7 @@ class Session(Queue):
     def waited(self, rows: list[Download]) -> None:
         self.adopt(rows)
         for row in rows:
-            if not row.is_unfinished:
-                self.imports.finished(row)
+            self._done(row)
         self.etags.save()
         self.mirror.flush()
 
@@ -383,12 +382,16 @@ class Session(Queue):
         super().concluded(row, outcome, intent)
         if isinstance(outcome, Halted):
             return
-        if not row.is_unfinished:
-            self.imports.finished(row)
-            self._discard_earlier(row)
+        self._done(row)
         if intent.status is None:
             self.tally.forget(row.uid)
             self.drop(row, delete=intent.delete)
+
+    def _done(self, row: Download) -> None:
+        """A row has ended: if its file is there, that is all that is wanted."""
+        if not row.is_unfinished:
+            self.imports.finished(row)
+            self._discard_earlier(row)
 
     def _turned(self, row: Download, outcome: Failed) -> Outcome:
         """Turn to the next place that has a row's file: Failed once none is left, at the first one again."""

@@ -593,6 +593,21 @@ def test_a_new_start_takes_what_was_asked_to_stop(rows: List, held: Any) -> None
     assert (list(rows.session.rows), len(rows.files())) == ([new], 1)
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_what_an_earlier_link_received_goes_once_a_script_has_the_file_unless_a_row_goes_on_with_it(
+    rows: List, tmp_path: Path, *, is_shared: bool
+) -> None:
+    part, session = rows.leave_part(), rows.session
+    if is_shared:
+        session.pause(*rows.add(URL))
+    links, _ = rows.names.parse_links(NEW)
+    (row,) = session.new_rows(links, directory=str(rows.folder))
+    row.partial = part
+    row.status = session.settle(row, rows.finished(tmp_path / "a.bin"))
+    session.waited([row])
+    assert rows.files() == [part] * is_shared
+
+
 def test_a_leftover_that_a_download_has_taken_up_is_not_deleted(rows: List) -> None:
     name = rows.leave_part()
     rows.session.store.folders.use(str(rows.folder), [])
