@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from ..transfer.connect import Client, Environment
 
 SLACK = 1.25  # times the time-out: what waits in its socket for so long ends first, and says for what
+AT_ONCE = 2  # workers that are started before it is known whether more than one is of use
+SOON = 0.002  # seconds in which nothing moved, after which a worker waits for somebody
+LOOK = 0.005  # seconds until it is seen whether more workers are of use
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
 
 
@@ -147,9 +150,7 @@ class ThreadHost:
             self._ledger.open(job, _Place.PENDING)
             self._state = State.OPEN
             self.adopt(job, carried)
-            idle = self._idle
-            if idle < len(self._pending) and not self._start_worker():
-                self._call_back_helper(len(self._workers) - idle)
+            self._bring_in(time.monotonic(), 1)
             self._changed.notify()
 
     def adopt(self, job: Job, carried: Carried | None = None) -> None:
@@ -179,6 +180,23 @@ class ThreadHost:
     @property
     def _taken(self) -> Mapping[int, Entry[_Place]]:
         return self._ledger.at(_Place.TAKEN)
+
+    def _bring_in(self, now: float, most: int) -> None:
+        """Workers for what waits, where those there do not keep up: each costs as much as some small files."""
+        wanted = min(most, len(self._pending) - self._idle)
+        if wanted > 0 and (len(self._workers) < AT_ONCE or self._all_wait(now)):
+            busy = len(self._workers) - self._idle
+            if not all(self._start_worker() for _ in range(wanted)):
+                self._call_back_helper(busy)
+
+    def _all_wait(self, now: float) -> bool:
+        """Whether none computes, or is about to: more of them would only take Python's lock from it."""
+        return all(
+            (control := worker.control)
+            and not worker.turn.is_mine
+            and (control.phase in _LASTING or control.idle(now) > SOON)
+            for worker in self._workers
+        )
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
@@ -293,6 +311,7 @@ class ThreadHost:
                     self._supervise(worker.control, now)
             for uid in self._taken:
                 report.progress[uid] = self._transfers[uid].progress(now)
+            self._bring_in(now, self.connections.limit)
             self._send_help(now)
         for worker in left:  # not under the lock: they may want it for their last step
             worker.join()
@@ -324,7 +343,10 @@ class ThreadHost:
             any(self._transfers[uid].call_back() for uid in self._taken)
 
     def wait(self, seconds: float) -> None:
-        self._news.wait(seconds)
+        if not self._news.wait(min(seconds, LOOK)):
+            with self._changed:
+                self._bring_in(time.monotonic(), self.connections.limit)
+            self._news.wait(seconds - LOOK)
 
     def store(self, path: str, data: bytes) -> None:
         self._clerk.store(path, data)
@@ -461,4 +483,5 @@ class ThreadHost:
 
 
 _ON_THE_NETWORK = (Phase.LOOKUP, Phase.CONNECT, Phase.REQUEST, Phase.BODY)
+_LASTING = (Phase.BODY, Phase.VERIFY)
 _NO_THREADS = "Blender cannot start another thread: close other programs, then press Retry"

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from driving import Clock, Driver, Halted, Job, Settings, failed, finished, new_job
+from driving import DEADLINE, Clock, Driver, Halted, Job, Settings, failed, finished, new_job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -171,6 +171,21 @@ def test_no_more_workers_than_connections(
         "downloads-2",
         "downloads-3",
     ]
+
+
+def test_more_workers_come_only_once_those_there_wait(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = server.gate()
+    jobs = [new_job(server.add(f"/{n}.bin", stall_before_headers(gate)), tmp_path) for n in range(4)]
+    monkeypatch.setattr(host_threads, "SOON", DEADLINE)  # so none waits
+    thread_driver.submit(*jobs)
+    thread_driver.until_reached(gate, host_threads.AT_ONCE)
+    for _ in range(3):
+        thread_driver.look()
+    assert len([name for name in threads() if name.startswith("downloads-")]) == host_threads.AT_ONCE
+    monkeypatch.setattr(host_threads, "SOON", 0.0)
+    thread_driver.until_reached(gate, len(jobs))
 
 
 def test_an_idle_worker_is_used_before_a_new_one(
