@@ -182,7 +182,7 @@ class ThreadHost:
         return self._ledger.at(_Place.TAKEN)
 
     def _bring_in(self, now: float, most: int) -> None:
-        """Workers for what waits, where those there do not keep up: each costs as much as some small files."""
+        """Workers for what waits, where those there do not keep up: one costs as much as some small files."""
         wanted = min(most, len(self._pending) - self._idle)
         if wanted > 0 and (len(self._workers) < AT_ONCE or self._all_wait(now)):
             busy = len(self._workers) - self._idle

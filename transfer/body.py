@@ -106,7 +106,6 @@ class Body:
         if not self._framed or self._stream.is_ahead or not self._plain.is_over:
             self.close()
             return
-        self._stream.hand_back(client.timeout)
         self._answer.release(client)
 
     def close(self) -> None:
@@ -125,7 +124,8 @@ class _Stream:
         if self._socket:
             # The short way into ssl, since a GiB is 65,536 records; 0: as many bytes as fit.
             self._recv_into = partial(self._socket.read, 0) if self._is_tls else self._socket.recv_into
-            self._socket.settimeout(0.0)
+            if self._socket.gettimeout() != 0.0:
+                self._socket.settimeout(0.0)
             with suppress(OSError):  # nothing is waiting; or it is broken, and the first read will say so
                 self._rest = bytes(file.peek())
 
@@ -220,11 +220,6 @@ class _Stream:
         except _BROKEN:
             pass  # nothing more for now, or broken: the next read says which
         return count
-
-    def hand_back(self, timeout: float) -> None:
-        """Make the socket as the libraries expect it."""
-        if self._socket:
-            self._socket.settimeout(timeout)
 
 
 class _Plain:

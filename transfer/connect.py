@@ -38,6 +38,7 @@ from .pipe import Pipe
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
 LONGEST = 1 << 63  # bytes; nothing has so many
+SHORT = 4096  # bytes of a request that a connection takes at once when nothing else is under way
 SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` may look elsewhere
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -123,7 +124,7 @@ class Client:
         control.reused = idle is not None
         try:
             with control.guarding():
-                message = idle.ask(fields) if idle else self._ask_first(url, host, fields)
+                message = idle.ask(fields, self.timeout) if idle else self._ask_first(url, host, fields)
             answer = Answer(host.route, _current.connection, message, url, fields)
             if control.was_cut:  # just when the headers had come: there is no body to go on with
                 answer.close()
@@ -544,7 +545,7 @@ class _AsWritten:
         self._said = data
         super().send(data)  # type: ignore[misc]
 
-    def ask(self, fields: Mapping[str, str]) -> _Response:
+    def ask(self, fields: Mapping[str, str], timeout: float) -> _Response:
         """Send one request more, by hand: the library would look at each field again, which takes long."""
         answer = None
         try:
@@ -554,10 +555,13 @@ class _AsWritten:
             head = "\r\n".join(lines)
             if not head.count("\r") == head.count("\n") == len(lines):
                 raise ValueError("more lines than are to be said")
+            assert self.sock  # which does not wait since the last body
+            if len(head) > SHORT:
+                self.sock.settimeout(timeout)
             self.send(head.encode("latin-1"))
-            assert self.sock
-            _current.control.turn.expect(self.sock)
             answer = _Response(self.sock, method="GET")
+            if not _current.control.turn.expect(self.sock):
+                self.sock.settimeout(timeout)
             answer.begin()
             return answer
         except BaseException:

@@ -54,10 +54,12 @@ class Turn:
         if self._was_mine:
             self.take()
 
-    def expect(self, sock: socket.socket) -> None:
-        """An answer will come over this socket: others compute meanwhile, unless its head comes at once."""
-        if not (self.is_mine and self._is_server_quick and _has_head(sock)):
+    def expect(self, sock: socket.socket) -> bool:
+        """An answer will come over this socket: others compute meanwhile. True: its head is there already."""
+        is_there = self.is_mine and self._is_server_quick and _has_head(sock)
+        if not is_there:
             self.give()
+        return is_there
 
     @contextmanager
     def on_disk(self) -> Iterator[None]:
@@ -72,9 +74,9 @@ class Turn:
 
 
 def _has_head(sock: socket.socket) -> bool:
-    """Whether all of a head comes in a moment; False where that cannot be told."""
+    """Whether all of the head comes in a moment; False where that cannot be told."""
     try:
-        came = portable.poll([sock.fileno()], [], BRIEF) and sock.recv(HEAD, socket.MSG_PEEK)
+        came = sock.recv(HEAD, socket.MSG_PEEK) if portable.poll([sock.fileno()], [], BRIEF) else b""
     except (OSError, ValueError):  # it is broken; or it is TLS, where nobody can look ahead
         return False
-    return bool(came) and b"\r\n\r\n" in came
+    return b"\r\n\r\n" in came and came[9:10] != b"1"  # which others follow

@@ -14,6 +14,7 @@ from server import (
     Behaviour,
     Gate,
     Server,
+    informational,
     pattern,
     stall_after,
     stall_before_headers,
@@ -67,6 +68,20 @@ def test_others_compute_while_one_waits_to_try_again(
     thread_driver.until_phase(job, Phase.BACKOFF)
     with taken() as is_mine:
         assert is_mine
+
+
+def test_what_follows_an_informational_answer_is_waited_for(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "BRIEF", DEADLINE)  # so each answer comes at once
+    finished(thread_driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
+    gate = server.gate()
+    job = new_job(server.add("/b.bin", informational(103, gate=gate), body=DATA), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_reached(gate)
+    gate.open()
+    assert finished(thread_driver.outcome(job)).read_bytes() == DATA
+    assert len(server.requests_for("/b.bin")) == server.connections.accepted == 1
 
 
 def test_nobody_has_it_when_all_is_done(thread_driver: Driver, server: Server, tmp_path: Path) -> None:
