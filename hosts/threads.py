@@ -98,7 +98,8 @@ class Worker(threading.Thread):
         except Stopped:
             return Halted()
         except TransferError as error:
-            return Failed(str(error), transfer.received)
+            has_looked = self.control.phase is not Phase.IDLE  # at what is there
+            return Failed(str(error), transfer.received if has_looked else None)
         except BaseException as error:  # a defect of ours fails this download, and is told
             log_defect(error)
             if self.helps and not self._client:

@@ -252,6 +252,8 @@ class Queue:
         """Copy the counters of a running row, `seconds` after the last time."""
         if not (row := self.rows.find(uid)):
             return
+        if progress.phase is Phase.IDLE:  # nobody has seen yet what is there
+            progress = progress._replace(received=row.received, size=row.size)
         if row.progress.phase is Phase.BODY:  # before it, what was kept counts as received at once
             fetched = max(0, progress.received - row.received)
             row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)

@@ -20,6 +20,7 @@ from driving import (
     finished,
     names,
     new_job,
+    opened,
     part_of,
     skipped,
 )
@@ -27,7 +28,7 @@ from mounting import Mount, Mounter
 from server import Server, after, cut_after, first, pattern, stall_after, status, when
 
 from background_downloads.transfer import part as part_module
-from background_downloads.transfer.job import Have
+from background_downloads.transfer.job import Have, Validator
 
 pytestmark = pytest.mark.usefixtures("no_delays")
 
@@ -254,6 +255,29 @@ def test_a_partial_file_that_somebody_deletes_is_not_said_to_be_kept(
         0,
     )
     assert finished(driver.run(job)).read_bytes() == DATA
+
+
+def test_where_nobody_could_look_nothing_is_said_of_what_is_kept(
+    driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    """Of what an earlier process received: its disk is not there, or another Blender has the file."""
+    folder, away = tmp_path / "files", tmp_path / "away"
+    url = server.add("/a.bin", first(1, status(404)), body=DATA)
+    folder.mkdir()
+    part = opened(url, str(folder), None)
+    part.begin(MIB, Validator('"a"'), is_encoded=False)
+    part.write(memoryview(DATA[:HELD]), 0)
+    job = new_job(url, folder)
+    taken = driver.run(job)
+    part.close()
+    folder.rename(away)
+    folder.write_text("in the way")
+    gone = driver.run(job)
+    folder.unlink()
+    away.rename(folder)
+    refused = driver.run(job)
+    outcomes = taken, gone, refused
+    assert [outcome.kept for outcome in outcomes if isinstance(outcome, Failed)] == [None, None, HELD]
 
 
 def test_a_folder_that_became_a_file(driver: Driver, server: Server, tmp_path: Path) -> None:

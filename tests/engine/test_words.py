@@ -211,6 +211,17 @@ def test_a_download_that_failed_says_what_is_kept_and_no_more(queue: Any) -> Non
     assert words.received(row(Status.PAUSED)) == "Nothing was received yet"
 
 
+def test_what_an_earlier_blender_received_is_said_until_somebody_has_seen_what_there_is(queue: Any) -> None:
+    download = row(Status.PAUSED, received=3 * MIB, size=8 * MIB)
+    queue.adopt([download])
+    queue.progressed(download.uid, Progress(name="f"), 1.0)
+    assert words.received(download) == "3.0 of 8.0 MiB received"
+    queue.settle(download, Failed("Another Blender or add-on is downloading this"))
+    assert words.received(download) == "3.0 of 8.0 MiB received"
+    queue.progressed(download.uid, Progress(name="f", phase=Phase.CONNECT), 1.0)
+    assert words.received(download) == "Nothing was received yet"
+
+
 def test_all_of_them_take_no_less_time_than_the_one_that_takes_longest() -> None:
     slow = receiving(received=0, size=60 * MIB, speed=MIB, measured=5.0)
     quick = receiving(received=MIB, size=2 * MIB, speed=4 * MIB, measured=5.0)
