@@ -797,6 +797,8 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
         words = {"host": f"the proxy {proxy}", "server": f"proxy {proxy}"}
     elif any(getattr(cause, "reason", None) == "WRONG_VERSION_NUMBER" for cause in chain):
         return TryAgain(f"The server {host} does not speak https. {_NO_HTTPS}")
+    if any(getattr(cause, "reason", None) in _REFUSALS for cause in chain):
+        return TransferError(_REFUSED.format(**words))
     for kind, sentence in _FINAL:
         if cause := next((cause for cause in chain if isinstance(cause, kind)), None):
             return TransferError(sentence.format(**words, why=_why_not(cause)))
@@ -807,6 +809,18 @@ def explain(error: BaseException, url: str, proxy: str = "") -> TransferError:
 
 
 _OF_WHO_SPEAKS = (ssl.SSLError, CertificateError, http.client.HTTPException, ConnectionError)
+_REFUSALS = (
+    "SSLV3_ALERT_HANDSHAKE_FAILURE",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    "TLSV1_ALERT_ACCESS_DENIED",
+    "TLSV1_ALERT_PROTOCOL_VERSION",
+    "UNSUPPORTED_PROTOCOL",
+)
+"""OpenSSL's words for what a server says that has decided (RFC 8446, section 6.2)."""
+_REFUSED = (
+    "The {server} makes no secure connection with Blender: it may want a certificate of yours, or be too old."
+    " Use your browser"
+)
 _NO_HTTPS = "If the link is to begin with http://, write that before it"
 
 

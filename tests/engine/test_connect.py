@@ -158,6 +158,26 @@ def test_a_bad_certificate_is_refused_at_once(
         assert server.connections.accepted == 1
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_certificate_of_ours_is_asked_once(
+    fetch: Fetcher,
+    tmp_path: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    version: ssl.TLSVersion,
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.good)
+    context.load_verify_locations(certificates.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = context.maximum_version = version
+    with Server(tls=context) as server:
+        sentence = failed(fetch(server.url("/a.bin"), tmp_path))
+        assert "may want a certificate of yours" in sentence
+        assert server.connections.accepted == 1
+
+
 def test_without_the_authority_nothing_is_fetched(fetch: Fetcher, tls_server: Server, tmp_path: Path) -> None:
     sentence = failed(fetch(tls_server.url("/a.bin"), tmp_path))
     assert "cannot be trusted: nobody whom this computer knows vouches for it" in sentence
