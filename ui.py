@@ -50,16 +50,9 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         layout.prop(self, "filter_name", text="", icon="VIEWZOOM")
 
     def filter_items(self, context, data, property):
-        flags = current().mirror.shown(data.show)
-        items = getattr(data, property)
-        if len(flags) != len(items):  # all are shown, or the copy is not up to date
-            flags = []
-        if self.filter_name:
-            named = bpy.types.UI_UL_list.filter_items_by_name(
-                self.filter_name, self.bitflag_filter_item, items, "name"
-            )
-            flags = [one & other for one, other in zip(flags, named, strict=True)] if flags else named
-        return flags, []
+        flags = current().mirror.shown(data.show, self.filter_name)
+        is_true = len(flags) == len(getattr(data, property))  # else all are shown, or rows have no item yet
+        return flags if is_true else [], []
 
 
 class DOWNLOADS_MT_folders(bpy.types.Menu):

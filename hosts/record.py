@@ -50,6 +50,9 @@ class Download:
     _part: tuple[str, str, str] = field(default=("", "", ""), init=False, repr=False)
     """The link and the folder that `part` was made of, and it: whole lists are looked through for one."""
 
+    _named: tuple[str, str] = field(default=("", ""), init=False, repr=False)
+    """Likewise the link, and what it says the file is called: lists are searched for names."""
+
     @property
     def is_unfinished(self) -> bool:
         """Whether there is something left to do, now or when asked."""
@@ -58,7 +61,14 @@ class Download:
     @property
     def name(self) -> str:
         """What the file is, or will be, called; until that is known, what its link says."""
-        return self.progress.name or self.wanted or names.from_url(self.url) or names.FALLBACK
+        return self.progress.name or self.wanted or self._name_in_url()
+
+    def _name_in_url(self) -> str:
+        url, name = self._named
+        if url is not self.url:
+            name = names.from_url(self.url) or names.FALLBACK
+            self._named = self.url, name
+        return name
 
     @property
     def part(self) -> str:

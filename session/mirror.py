@@ -7,6 +7,8 @@ read back, so undo, file loads and scripts cannot spoil the list. WindowManager 
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -138,13 +140,20 @@ class Mirror:
         self._followed = _uid_at(state, place)
         self._next_active = 0
 
-    def shown(self, show: str) -> list[int]:
-        """A flag for each row, as `UIList.filter_items` returns them; empty: all are shown."""
-        if show == "ALL":
+    def shown(self, show: str, search: str = "") -> list[int]:
+        """A flag for each row, as `UIList.filter_items` returns them; empty: all are shown.
+
+        `search`: as Blender's own lists have it, a part of a name, which may hold * and ?.
+        """
+        if show == "ALL" and not search:
             return []
-        key = show, self._rows.changes
+        key = show, search, self._rows.changes
         if self._flags[0] != key:
-            self._flags = key, [SHOWN * (row.status == show) for row in self._rows]
+            found = re.compile(fnmatch.translate(f"*{search}*"), re.IGNORECASE).match
+            self._flags = key, [
+                SHOWN * (show in ("ALL", row.status) and (not search or found(row.name) is not None))
+                for row in self._rows
+            ]
         return self._flags[1]
 
 

@@ -6,7 +6,7 @@ Everything here is the main thread's.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, Unpack, assert_never
@@ -97,6 +97,7 @@ class Queue:
         self.tally = Tally()
         self.calls = Calls()
         self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
+        self._told: set[int] = set()  # uids of rows of which workers were told: hosts may keep something of them
         self._listeners: dict[int, list[Listener]] = {}  # of each row, by its uid
 
     @property
@@ -179,6 +180,7 @@ class Queue:
 
     def changed(self, row: Download) -> None:
         """A row differs from what was told of it."""
+        self.rows.changes += 1
         for listener in self._listeners.get(row.uid, ()):
             listener.changed(row)
 
@@ -196,15 +198,16 @@ class Queue:
     def drop(self, *rows: Download, delete: bool = False) -> None:
         """Take rows that no worker has out; `delete` what they received."""
         self.rows.drop(rows)
+        self.dropped(rows, delete=delete)  # before they are forgotten, which keeps what there is
         for row in rows:
-            self.dropped(row, delete=delete)  # before it is forgotten, which keeps what there is
-            if self.host:
+            for listener in self._listeners.pop(row.uid, ()):
+                listener.gone(row)
+            if self.host and row.uid in self._told:
                 self.host.forget(row.uid)
+            self._told.discard(row.uid)
 
-    def dropped(self, row: Download, *, delete: bool) -> None:
-        """A row is out; whether what it received goes too."""
-        for listener in self._listeners.pop(row.uid, ()):
-            listener.gone(row)
+    def dropped(self, rows: Collection[Download], *, delete: bool) -> None:
+        """Rows are out; whether what they received goes too."""
 
     def cancel(self, row: Download) -> None:
         """Stop a row for good; what it received stays for a retry."""
@@ -224,13 +227,14 @@ class Queue:
             self.drop(row, delete=intent.delete)
             return
         self.put(row, intent.status)
-        if self.host and intent.status is Status.CANCELLED:
+        if self.host and intent.status is Status.CANCELLED and row.uid in self._told:
             self.host.hang_up(row.uid)
 
     # -- What workers tell.
 
     def job(self, row: Download, **known: Any) -> Job:
         """What a worker is told of a row, and what else is `known`."""
+        self._told.add(row.uid)
         return Job(
             uid=row.uid,
             url=row.url,
@@ -263,6 +267,8 @@ class Queue:
         seen, row.progress = row.progress, progress
         if _visible(seen) != _visible(progress):
             self.moved(row)
+        if seen.name != progress.name:
+            self.rows.changes += 1
 
     def moved(self, row: Download) -> None:
         """What people see of a row's progress is another."""

@@ -15,12 +15,13 @@ from typing import Any
 from ..transfer import names, portable
 from ..transfer.digest import LENGTHS, parse_fragment
 from ..transfer.job import Digest, IfExists, Progress, TransferError
-from ..transfer.part import LARGEST_FILE, Leftover, is_part_name
+from ..transfer.part import LARGEST_FILE, Leftover, is_part_name, tails
 from ..workers import Download, Status
 from .words import readable
 
 VERSION = 1
 FOLDERS = 100  # that are remembered, the last used ones
+MANY = 100  # rows of which it is quicker to see whose partial files there are than to ask for each
 REMOVED = 1000  # partial files in a folder that are not to come back
 
 LINK_LOST = (
@@ -185,6 +186,21 @@ def part_names(row: Download) -> tuple[str, ...]:
     """What the partial files of a row are called: its own, and that of an earlier link."""
     own = () if row.is_cut else (row.part,)
     return (*own, row.partial) if row.partial else own
+
+
+def with_parts(rows: Collection[Download]) -> Iterable[Download]:
+    """Those of some rows that may have a partial file. Where they are many, each folder is looked at once."""
+    if len(rows) < MANY:
+        return rows
+    try:
+        lying = {directory: tails(directory) for directory in {row.directory for row in rows}}
+    except OSError:  # nobody knows
+        return rows
+    return [row for row in rows if row.partial or _is_among(row, lying[row.directory])]
+
+
+def _is_among(row: Download, tails: Collection[str]) -> bool:
+    return bool(tails) and names.part_tail(row.url, row.directory) in tails
 
 
 def claimed(rows: Iterable[Download]) -> Iterator[tuple[Place, Download]]:

@@ -22,7 +22,7 @@ class Rows:
         self.running: dict[int, Download] = {}
         """Derived: the rows that are RUNNING, by uid."""
         self.changes = 0
-        """Grows with each change of a status or of the order."""
+        """Grows with each change of the rows: of a status, of a name, of the order."""
         self._rows: list[Download] = []
         self._by_uid: dict[int, Download] = {}
         self._by_folder: dict[str, dict[int, Download]] = {}
@@ -136,7 +136,6 @@ class Rows:
 
     def put(self, row: Download, status: Status) -> None:
         """Change a row's status, here and nowhere else."""
-        self.changes += 1
         self.counts[row.status] -= 1
         self.counts[status] += 1
         row.status = status

@@ -179,13 +179,14 @@ class Session(Queue):
         if rows:
             self.mirror.reorder()
 
-    def dropped(self, row: Download, *, delete: bool) -> None:
-        if delete:
-            self._delete_parts(row)
-        elif row.is_unfinished:
-            self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
-        self.store.forget(row.uid)
-        super().dropped(row, delete=delete)
+    def dropped(self, rows: Collection[Download], *, delete: bool) -> None:
+        for row in records.with_parts(rows):
+            if delete:
+                self._delete_parts(row)
+            elif row.is_unfinished:
+                self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
+        for row in rows:
+            self.store.forget(row.uid)
 
     def _delete_parts(self, row: Download) -> None:
         if not row.is_cut:

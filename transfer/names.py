@@ -508,11 +508,12 @@ def part_name(url: str, directory: str) -> str:
 
     :param directory: an absolute path.
     """
-    tail = _part_tail(url, directory)
+    tail = part_tail(url, directory)
     return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR)) + tail
 
 
-def _part_tail(url: str, directory: str) -> str:
+def part_tail(url: str, directory: str) -> str:
+    """How that ends: it tells the link and the folder, and is cheaper than the whole."""
     whole = url.partition("#")[0] + "\0" + _folder(directory)
     mark = hashlib.sha256(whole.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:8]
     return f".{mark}.part"
@@ -528,7 +529,7 @@ def parts_among(names: Iterable[str], urls: Iterable[str], directory: str) -> se
     """Which of these names are those of some of these URLs' partial files. Cheap for thousands of URLs."""
     found = set(names)
     tails = {name[-TAIL_SIZE:] for name in found}
-    likely = (url for url in urls if _part_tail(url, directory) in tails) if tails else ()
+    likely = (url for url in urls if part_tail(url, directory) in tails) if tails else ()
     return found.intersection([part_name(url, directory) for url in likely])
 
 

@@ -839,6 +839,14 @@ def is_part_name(name: str) -> bool:
     return bool(re.fullmatch(_PART_NAME, name))
 
 
+def tails(directory: str) -> set[str]:
+    """How the names of the partial files in a folder end. Raises OSError."""
+    with suppress(FileNotFoundError):
+        there = os.listdir(portable.reach(directory))
+        return {name[-names.TAIL_SIZE :] for name in there if name.endswith(".part")}
+    return set()
+
+
 def leftovers(directory: str) -> list[Leftover]:
     """The partial files in a folder that have a sidecar which holds. Raises OSError."""
     with os.scandir(portable.reach(directory)) as entries:

@@ -191,6 +191,42 @@ def test_a_removed_row_comes_back_when_its_link_is_added(rows: List) -> None:
     assert len(rows.find()) == 1
 
 
+def add_many(rows: List) -> list[str]:
+    """Thousands of rows, were it not for the time; the partial files of the first, the last and another."""
+    links = [f"https://files.example/{number}.bin" for number in range(200)]
+    parts = [rows.leave_part(link) for link in (links[0], links[-1])]
+    row, *_ = rows.add(*links)
+    row.partial = rows.leave_part("https://files.example/earlier.bin")
+    return sorted([*parts, row.partial])
+
+
+@pytest.mark.parametrize("delete", [True, False])
+def test_many_rows_that_leave_cost_one_look_into_their_folder(
+    rows: List, monkeypatch: pytest.MonkeyPatch, delete: bool
+) -> None:
+    parts, other = add_many(rows), rows.leave_part("https://files.example/no_rows.bin")
+    asked, lexists = [], os.path.lexists
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: asked.append(path) or lexists(path))
+        rows.session.remove(*rows.session.rows, delete=delete)
+    assert len(asked) <= len(parts)
+    assert rows.files() == sorted([other, *([] if delete else parts)])
+    assert {row.url for row in rows.find()} == {"https://files.example/no_rows.bin"}
+
+
+def test_many_rows_leave_where_nobody_may_look_into_their_folder(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise PermissionError
+
+    add_many(rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refuse)
+        rows.session.remove(*rows.session.rows, delete=True)
+    assert rows.files() == []
+
+
 def test_a_link_that_is_replaced_twice_keeps_what_the_first_one_received(rows: List) -> None:
     (row,) = rows.add(URL)
     first = rows.leave_part()
@@ -805,3 +841,45 @@ def test_two_downloads_of_a_link_do_not_end_up_in_one_folder(rows: List, tmp_pat
     failed(rows)
     with pytest.raises(RuntimeError, match="in the list for that folder already"):
         bpy.ops.downloads.change_folder("EXEC_DEFAULT", uid=row.uid, directory=str(rows.folder))
+
+
+# -- Searching.
+
+
+def found(rows: List, search: str, show: str = "ALL") -> str:
+    """The places of the rows that the list shows."""
+    flags = rows.session.mirror.shown(show, search)
+    return "".join(str(place) for place, flag in enumerate(flags) if flag)
+
+
+def test_a_search_is_as_in_blenders_own_lists(rows: List) -> None:
+    rows.add(*(f"https://files.example/{name}" for name in ("Rock.blend", "rock_2.png", "moss.png")))
+    assert rows.session.mirror.shown("ALL", "") == []
+    assert [found(rows, search) for search in ("ROCK", ".png", "m*g", "?ock_", "[", "none")] == (
+        ["01", "12", "2", "1", "", ""]
+    )
+    assert found(rows, "rock", "QUEUED") == "01"
+    rows.session.put(rows.session.rows.at(0), type(rows.session.rows.at(0).status).FAILED)
+    assert [found(rows, "rock", "QUEUED"), found(rows, "rock", "FAILED")] == ["1", "0"]
+
+
+def test_a_search_finds_the_name_that_the_server_tells(rows: List) -> None:
+    (row,) = rows.add("https://files.example/get?id=5")
+    assert found(rows, "rock") == ""
+    progress = rows._modules["transfer.job"].Progress(name="rock.blend", size=5)
+    rows.session.progressed(row.uid, progress, 0.1)
+    assert found(rows, "rock") == "0"
+    rows.replace(row, "https://files.example/moss.png")
+    row.progress = type(row.progress)()
+    rows.session.changed(row)
+    assert found(rows, "moss") == "0"
+
+
+def test_a_search_among_thousands_makes_no_name_twice(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows.add(*(f"https://files.example/{number}.bin" for number in range(100)))
+    named, from_url = [], rows.names.from_url
+    monkeypatch.setattr(rows.names, "from_url", lambda url: named.append(url) or from_url(url))
+    for search in ("1", "12", "12."):
+        rows.session.changed(rows.session.rows.at(0))
+        found(rows, search)
+    assert len(named) == 100
