@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import blf
@@ -20,7 +20,7 @@ from ..workers import Status
 from . import current, libraries, settings, words
 from .enabling import Lazy
 from .online import is_offline_forced, offline_reason
-from .state import SHOW
+from .state import SHOW, DOWNLOADS_PG_state
 
 if TYPE_CHECKING:
     from ..workers import Download
@@ -83,7 +83,7 @@ def prepare() -> None:
 def panel(layout: Any, context: Any) -> None:
     """All of it."""
     state = context.window_manager.downloads
-    view = _View(context, context.region.width)
+    view = _view(context, context.region.width)
     _draw_start(layout, state, is_wide=view.is_wide)
     if reason := offline_reason():
         _draw_offline(layout, view, reason)
@@ -97,7 +97,7 @@ def panel(layout: Any, context: Any) -> None:
 
 def overview(layout: Any, context: Any) -> None:
     """What a click on the status bar opens."""
-    _draw_overall(layout, _View(context, _popover_width(context)))
+    _draw_overall(layout, _view(context, _popover_width(context)))
     _draw_rows(layout, context.window_manager.downloads, POPOVER)
 
 
@@ -137,8 +137,14 @@ def _draw_choice(layout: Any, state: Any, name: str, factor: float) -> None:
     split = layout.split(factor=factor)
     label = split.row()
     label.alignment = "RIGHT"
-    label.label(text=state.bl_rna.properties[name].name)
+    label.label(text=_name_of(name))
     split.prop(state, name, text="")
+
+
+@cache
+def _name_of(field: str) -> str:
+    """What a field of the panel's is called."""
+    return str(DOWNLOADS_PG_state.bl_rna.properties[field].name)
 
 
 @lru_cache(maxsize=1)
@@ -237,7 +243,7 @@ def item(layout: Any, context: Any, data: Any, item: Any, index: int, list_id: s
         layout.label(text=item.name)
         return
     width = _popover_width(context) if list_id == POPOVER else context.region.width
-    view = _View(context, width - _margins(context, len(data.items)))
+    view = _view(context, width - _margins(context, len(data.items)))
     line = layout.row(align=True)
     column = line.column(align=True)
     is_active = index == data.active_index
@@ -432,8 +438,8 @@ def _draw_remove(layout: Any, text: str, which: str) -> None:
 
 def status_bar(layout: Any, context: Any, pace: Pace) -> None:
     """How far the run is, at a fixed width; a click opens the list."""
-    width = STATUS_BAR_UNITS * UNIT * _scale(context)
-    text = pace.text(width - 2.0 * UNIT * _scale(context), _measure(context))
+    view = _view(context, (STATUS_BAR_UNITS - 2.0) * UNIT * _scale(context))
+    text = pace.text(view.width, view.measure)
     line = layout.row(align=True)
     opener = line.row(align=True)
     opener.ui_units_x = STATUS_BAR_UNITS
@@ -491,7 +497,7 @@ def _draw_mirror(preferences: Any, layout: Any, context: Any) -> None:
     if is_fixed:
         _draw_value(layout, f"Set for this computer by {settings.MIRROR_VARIABLE}")
     if trouble := settings.mirror_trouble():
-        _draw_text(layout, _View(context, context.region.width), trouble, icon="ERROR")
+        _draw_text(layout, _view(context, context.region.width), trouble, icon="ERROR")
 
 
 def _draw_tokens(layout: Any) -> None:
@@ -548,17 +554,18 @@ def _draw_value(layout: Any, text: str) -> None:
 class _View:
     """How much room there is, in pixels, and what fits into it."""
 
-    def __init__(self, context: Any, width: float) -> None:
+    def __init__(self, width: float, scale: float, points: float) -> None:
+        """`points`: the size of text at a scale of 1."""
         self.width = width
-        self.scale = _scale(context)
-        self.measure = _measure(context)
+        self.scale = scale
+        self.measure: Measure = _width
 
-    @property
+    @cached_property
     def room(self) -> Room:
         """How much a bar of this width says."""
         return words.room(self.width, self.measure)
 
-    @property
+    @cached_property
     def room_in_box(self) -> Room:
         """How much a line in a box says; what was received has a line of its own."""
         width = self.width - (BOX_MARGINS + ICON_WIDTH) * self.scale
@@ -585,7 +592,15 @@ def _scale(context: Any) -> float:
     return context.preferences.system.ui_scale
 
 
-def _measure(context: Any) -> Measure:
-    """How wide a text is in pixels, in the font of buttons."""
-    blf.size(0, context.preferences.ui_styles[0].widget.points * _scale(context))
-    return lambda text: blf.dimensions(0, text)[0]
+_kept = lru_cache(maxsize=16)(_View)  # what fits is the same in all rows, and the next time
+
+
+def _view(context: Any, width: float) -> _View:
+    """What fits into so many pixels of text in the font of buttons, which others may have changed since."""
+    scale, points = _scale(context), context.preferences.ui_styles[0].widget.points
+    blf.size(0, points * scale)
+    return _kept(width, scale, points)
+
+
+def _width(text: str) -> float:
+    return float(blf.dimensions(0, text)[0])

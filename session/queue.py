@@ -97,7 +97,7 @@ class Queue:
         self.tally = Tally()
         self.calls = Calls()
         self._intents: dict[int, Intent] = {}  # of rows that a worker has and was asked to let go
-        self._told: set[int] = set()  # uids of rows of which workers were told: hosts may keep something of them
+        self._told: set[int] = set()  # uids of rows that workers were told of: hosts may keep some of them
         self._listeners: dict[int, list[Listener]] = {}  # of each row, by its uid
 
     @property

@@ -9,9 +9,8 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..transfer.job import Phase
 from ..transfer.space import amount, scaled
@@ -72,6 +71,8 @@ def portion(received: int, whole: int) -> str:
 
 def readable(text: str) -> str:
     """A text that Blender can show and hold: a path need not be Unicode."""
+    if text.isascii() and text.isprintable():
+        return text[:TEXT_LENGTH]
     shown = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text[:TEXT_LENGTH])
     return "".join(letter if letter.isprintable() else " " for letter in shown)
 
@@ -193,8 +194,7 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How far a run is."""
 
     share: float
@@ -218,7 +218,7 @@ class Pace:
 
     def text(self, width: float, measure: Measure) -> str:
         """The longest of them that has room for whatever the numbers become: so its form stays as it is."""
-        widest = replace(self, share=0.88, done=self.number, left=88 * 60.0).texts
+        widest = self._replace(share=0.88, done=self.number, left=88 * 60.0).texts
         fits = (text for text, most in zip(self.texts, widest, strict=True) if measure(most) <= width)
         return next(fits, self.texts[-1])
 
