@@ -679,6 +679,33 @@ def test_the_filter_shows_what_runs_or_failed_in_the_order_of_the_queue(
     gate.open()
 
 
+SEARCH = """
+rows, filter_items = bpy.types.DOWNLOADS_UL_items, bpy.types.DOWNLOADS_UL_items.filter_items
+
+def search(self, context, data, property):
+    self.filter_name = searched
+    return filter_items(self, context, data, property)
+
+rows.filter_items = search
+"""
+
+
+def test_a_search_shows_what_has_it_in_its_name(drawing: Blender, server: Server) -> None:
+    b = drawing
+    download(b, *add(server, "rock.bin", "moss.bin"), server.url("/rock.zip"))
+    wait_statuses(b, "FINISHED", "FINISHED", "FAILED")
+    b.run(SEARCH)
+    found = {"ROCK": ["rock.bin", "rock.zip"], "m?ss": ["moss.bin"], "none": []}
+    for search, names in found.items():
+        b.run(f"searched = {search!r}")
+        assert b.steps("redrawn()") == names
+    b.run("searched = 'rock'; state().show = 'FAILED'")
+    assert b.steps("redrawn()") == ["rock.zip"]
+    b.run("searched = ''; state().show = 'ALL'")
+    assert len(b.steps("redrawn()")) == 3
+    b.run("rows.filter_items = filter_items")
+
+
 def test_what_is_added_becomes_active_and_the_list_follows_what_runs(b: Blender, server: Server) -> None:
     b.run("bpy.context.preferences.system.network_connection_limit = 1")
     url, gate = add_held(server)
