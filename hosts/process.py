@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from enum import Enum, auto
+from enum import IntEnum, auto
 from pathlib import Path
 from typing import assert_never
 
@@ -43,7 +43,7 @@ UNREAD = 16  # small messages at most that a child has not read: a pipe blocks i
 CRASHING = "The process that downloads keeps crashing. Restart Blender, then press Retry"
 
 
-class _Place(Enum):
+class _Place(IntEnum):
     """Where a download is."""
 
     HERE = auto()

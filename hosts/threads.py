@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
 from ..transfer import portable
@@ -111,7 +111,7 @@ class Worker(threading.Thread):
 _UNFORESEEN = "Something unforeseen went wrong; Blender's console has the details"
 
 
-class _Place(Enum):
+class _Place(IntEnum):  # whose members are found faster than those of an Enum
     """Where a download is."""
 
     PENDING = auto()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import assert_never
 
 from ..transfer.job import Halted, Job, Phase, Progress, Settings
@@ -19,7 +19,7 @@ HELD = "held while rendering"
 WAITING = "waiting for its turn"
 
 
-class _Place(Enum):
+class _Place(IntEnum):
     """Where a download is."""
 
     NOWHERE = auto()

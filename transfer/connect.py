@@ -125,7 +125,7 @@ class Client:
         try:
             with control.guarding():
                 message = idle.ask(fields, self.timeout) if idle else self._ask_first(url, host, fields)
-            answer = Answer(host.route, _current.connection, message, url, fields)
+            answer = Answer(host, _current.connection, message, url, fields)
             if control.was_cut:  # just when the headers had come: there is no body to go on with
                 answer.close()
                 control.check()
@@ -195,10 +195,10 @@ class Client:
         """
         return answer.headers.get("accept-ranges", "").lower() == "none" or self._is_for_others(answer)
 
-    def _is_for_others(self, answer: Answer) -> bool:
+    @staticmethod
+    def _is_for_others(answer: Answer) -> bool:
         """Whether a proxy may keep the file for other machines (RFC 9111, section 3), if it gets it whole."""
-        host = self._hosts.get((names.server(answer.url), self.tokens))
-        if not (host and host.asks_proxy):
+        if answer.via or not answer.host.asks_proxy:
             return False
         return not re.search("no-store|private", answer.headers.get("cache-control", "").lower())
 
@@ -269,7 +269,7 @@ class Answer:
 
     def __init__(
         self,
-        route: str,
+        host: _Host,
         connection: _AsWritten,
         message: _Response,
         url: str,
@@ -285,7 +285,7 @@ class Answer:
         self.status_code = message.status
         self.headers = message.fields
         self.message = message
-        self._route, self._connection = route, connection
+        self.host, self._connection = host, connection
 
     def cookies(self, known: RequestsCookieJar | None) -> RequestsCookieJar:
         """What it sets, and what was set before: of one download, as what a redirect sets its target gets."""
@@ -300,7 +300,7 @@ class Answer:
         if self.message.will_close or self._connection.sock is None:
             self._connection.close()
         else:
-            client.take_back(self._connection, self._route)
+            client.take_back(self._connection, self.host.route)
 
     def close(self) -> None:
         """End the connection. Any thread."""
@@ -456,7 +456,7 @@ class _Response(http.client.HTTPResponse):
         """Read the head. Raises HTTPException where it was cut, or says what nobody can be sure of."""
         version, self.status, reason = self._read_status()
         self.code, self.reason = self.status, reason.strip()
-        if not re.match(r"HTTP/(1\.|0\.9\Z)", version):
+        if not version.startswith("HTTP/1.") and version != "HTTP/0.9":
             raise http.client.UnknownProtocol(version)
         self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
         lines = _Lines(self.fp)

@@ -194,8 +194,8 @@ def _is_page(head: bytes, content_type: str, *, fits: bool, may_be_words: bool) 
         return True
     # Known only by what the server says: such as a page whose first comment is longer than `head`, or, where
     # no text was to come, nothing but words. Programs say so of what is no text, too.
-    begins = head.lstrip().startswith(b"<") or (may_be_words and is_text(head))
-    return is_html(content_type) and not fits and begins
+    is_said = is_html(content_type) and not fits
+    return is_said and (head.lstrip().startswith(b"<") or (may_be_words and is_text(head)))
 
 
 def is_html(content_type: str) -> bool:

@@ -477,7 +477,8 @@ class Transfer:
         """What comes next: unseen where that is much, and nobody has to see it."""
         body, throttle, most = segment.body, self._connections.throttle, len(buffer)
         assert body
-        may = not throttle.limit and self._part.unseen(segment.offset, segment.reach) >= most
+        may = (segment.reach or 0) >= most and not throttle.limit  # first, since most files are small
+        may = may and self._part.unseen(segment.offset, segment.reach) >= most
         if may and body.pipe(pipe, most, control):
             return pipe
         count = throttle.read(body, buffer, control)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 VALIDATOR_SIZE = 1024  # characters; a longer one is not worth its way back and forth
-_ONE_LINE = r"[^\r\n\u0100-\U0010ffff]*"  # of a header, which http.client reads and writes as Latin-1
+_ONE_LINE = re.compile(r"[^\r\n\u0100-\U0010ffff]*")  # of a header, for http.client Latin-1
 
 
 class IfExists(StrEnum):
@@ -86,7 +86,7 @@ class Validator:
 
 
 def _sane(value: str) -> str:
-    return value if len(value) <= VALIDATOR_SIZE and re.fullmatch(_ONE_LINE, value) else ""
+    return value if len(value) <= VALIDATOR_SIZE and _ONE_LINE.fullmatch(value) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

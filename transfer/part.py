@@ -403,7 +403,7 @@ class Part:
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
         with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
-            if not self.file.is_borrowed:  # else it stays as it was found
+            if (self.file.is_open or self._mark) and not self.file.is_borrowed:  # which stays as it was found
                 self._keep()
         self.release()
 

@@ -369,7 +369,8 @@ class Segments:
         segment.hang_up()
         if client.is_idle:
             self._connections.hand_back(segment, client)
-        self._connections.end(segment)
+        else:
+            self._connections.end(segment)
         with self.lock:
             self._refused = self._refused or was_refused
             if segment in self._segments:
