@@ -12,9 +12,10 @@ from .session.enabling import Lazy, Registered, uncollected
 
 with uncollected():
     from . import operators, session, ui
-    from .session import state, watch
+    from .session import state
 
 adopting = Lazy(".session.adopting", __package__)
+watch = Lazy(".session.watch", __package__)
 
 ADOPT_AFTER = 0.3  # seconds after enabling
 
@@ -32,8 +33,7 @@ def register() -> None:
         operators.register(enabled)
         session.open_session()
         enabled.callback(session.close_session)
-        watch.register(enabled)
-        enabled.callback(watch.remember)
+        enabled.callback(lambda: watch.remember())  # not looked for before
         enabled.timer(_adopt, ADOPT_AFTER)
         ui.register(enabled)
         _enabled = enabled.pop_all()

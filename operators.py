@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from .session import current, is_enabled, modal, peek, watch
+from .session import current, is_enabled, modal, peek
 from .session.enabling import Lazy
 from .session.state import BLEND_RELATIVE, CATALOG, IF_EXISTS, WHEN_DONE, catalogs
 
@@ -35,6 +35,7 @@ queue = Lazy(".session.queue", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
+watch = Lazy(".session.watch", __package__)
 words = Lazy(".session.words", __package__)
 
 NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
@@ -506,7 +507,7 @@ class DOWNLOADS_OT_remove_all(_Acting, _Removing, bpy.types.Operator):
 
     which: bpy.props.EnumProperty(name="Which", items=REMOVED, options={"SKIP_SAVE"})
 
-    _asked_of: "frozenset[int] | None" = None
+    _asked_of = None
     """The uids of the rows that a dialog told of: what comes or fails while it is open was not agreed to."""
 
     @classmethod

@@ -6,8 +6,14 @@ is made when it is first needed, and what it is made of is imported then: enabli
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from .enabling import Lazy
+
+watch = Lazy(".watch", __package__)
 
 OPERATOR = "downloads.start"  # the extension's one modal operator
 
@@ -23,6 +29,7 @@ def current() -> Any:
         raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
     if _queue is None:
         _queue = _make()
+        watch.begin()
     return _queue
 
 
@@ -46,6 +53,9 @@ def open_session(make: Callable[[], Any] | None = None, idname: str = OPERATOR) 
     """Allow a queue, by default the extension's list; `Session.open` follows when Blender is ready."""
     global _make, _operator
     _make, _operator = make or _session, idname
+    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
+        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 
 
 def _session() -> Any:
@@ -58,5 +68,6 @@ def close_session() -> None:
     """End it: no thread, child, connection or lock is left."""
     global _make, _queue
     if _queue:
+        watch.end()
         _queue.close()
     _make, _queue = None, None

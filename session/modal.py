@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
-from . import current, peek, watch
+from . import current, peek
 from .enabling import Lazy
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 online = Lazy(".online", __package__)
 popup = Lazy(".popup", __package__)
 run = Lazy(".run", __package__)
+watch = Lazy(".watch", __package__)
 workers = Lazy("..workers", __package__)
 
 LINGER = 0.1  # seconds between two looks whether the operator has ended
@@ -149,7 +150,7 @@ class Lingering:
             self._stop_events()
             return None
         theirs = getattr(bpy.types, self._modal.__name__, None)
-        if watch.operator_lives() or getattr(theirs, "lingers", False):
+        if theirs and (watch.operator_lives() or getattr(theirs, "lingers", False)):
             return LINGER  # of another copy: one from another repository, or before an update
         for cls in self._classes:
             bpy.utils.register_class(cls)

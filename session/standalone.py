@@ -7,7 +7,7 @@ from typing import Any
 import bpy
 
 from ..hosts import origin
-from . import close_session, modal, open_session, watch
+from . import close_session, modal, open_session
 from .enabling import Registered
 
 _enabled: Registered | None = None
@@ -29,7 +29,6 @@ def register(*, process: bool = False) -> None:
         open_session(_queue, IDNAME)  # first: it says whose operator is looked for
         _lingering.register(enabled)
         enabled.callback(close_session)
-        watch.register(enabled)
         _enabled = enabled.pop_all()
 
 

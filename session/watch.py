@@ -6,7 +6,6 @@ nothing when the operator's class is unregistered or `modal()` raised: a watchdo
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -16,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import current, operator, peek
-from .enabling import Lazy
+from . import current, is_enabled, operator, peek
+from .enabling import Lazy, Registered
 
 if TYPE_CHECKING:
-    from .enabling import Registered
     from .queue import Queue
 
 calm = Lazy(".calm", __package__)
@@ -35,28 +33,24 @@ AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has en
 
 Keys = frozenset[tuple[str, str]]  # links and folders
 
-_cut_off: Keys = frozenset()  # what is under way while all add-ons are disabled
-_goes_on: Keys = frozenset()  # what was then
+_watching = Registered()
+_cut_off: Keys = frozenset()  # what was under way when all add-ons were disabled, until it is taken up
 _waited = False  # for another copy of the engine, the last time
 
 
-def register(enabled: Registered) -> None:
-    """Begin to watch."""
-    global _cut_off, _goes_on
-    _goes_on, _cut_off = _cut_off, frozenset()
-    _ignore_sigpipe()
-    enabled.handler(bpy.app.handlers.load_pre, _load_pre)
-    enabled.handler(bpy.app.handlers.load_post, _load_post)
-    enabled.handler(bpy.app.handlers.render_init, _render_init)
-    enabled.timer(_watchdog, WATCH_INTERVAL)
-    enabled.undo(bpy.app.timers.unregister, _again)
-    enabled.undo(lambda: calm.end())  # not looked for before
+def begin() -> None:
+    """There is a queue now."""
+    _watching.handler(bpy.app.handlers.load_pre, _load_pre)
+    _watching.handler(bpy.app.handlers.load_post, _load_post)
+    _watching.handler(bpy.app.handlers.render_init, _render_init)
+    _watching.timer(_watchdog, WATCH_INTERVAL)
+    _watching.undo(bpy.app.timers.unregister, _again)
+    _watching.undo(lambda: calm.end())  # not looked for before
 
 
-def _ignore_sigpipe() -> None:
-    with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
-        if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
-            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+def end() -> None:
+    """It is about to be closed."""
+    _watching.close()
 
 
 # For a file of another template (File > New > Sculpting), or for preferences, Blender disables all add-ons
@@ -66,6 +60,7 @@ def _ignore_sigpipe() -> None:
 def remember() -> None:
     """The add-on is being disabled: if all are, perhaps for that moment only."""
     global _cut_off
+    _cut_off = frozenset()
     frame = sys._getframe()
     while frame.f_back and frame.f_code.co_name != "disable_all":
         frame = frame.f_back
@@ -78,17 +73,18 @@ def remember() -> None:
 
 
 def cut_off() -> Keys:
-    """What was under way then, where the add-on was enabled again; once."""
-    global _goes_on
-    found, _goes_on = _goes_on, frozenset()
+    """What was under way then; once."""
+    global _cut_off
+    found, _cut_off = _cut_off, frozenset()
     return found
 
 
 @persistent
 def _forget(*_: Any) -> None:
-    """Whoever enables the add-on from now on does so by hand."""
+    """Where the add-on is not enabled again by now, whoever does it does so by hand."""
     global _cut_off
-    _cut_off = frozenset()
+    if not is_enabled():
+        _cut_off = frozenset()
 
 
 def _tidy() -> None:

@@ -129,7 +129,7 @@ def test_no_row_has_the_number_of_one_from_before_the_addon_was_disabled(
     assert uids[0] < uids[1]
 
 
-ROOMS = ("operators", "session.state", "session.watch", "ui")
+ROOMS = ("operators", "session.state", "ui")
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -206,7 +206,6 @@ OURS = [
     ".session.enabling",
     ".session.modal",
     ".session.state",
-    ".session.watch",
     ".ui",
 ]
 HEAVY = {"asyncio", "email", "http", "json", "logging", "multiprocessing", "requests", "socket", "ssl"}
