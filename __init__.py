@@ -17,7 +17,7 @@ with uncollected():
 adopting = Lazy(".session.adopting", __package__)
 watch = Lazy(".session.watch", __package__)
 
-ADOPT_AFTER = 0.3  # seconds after enabling
+LOOK_AFTER = 0.3  # seconds after enabling
 
 _enabled: Registered | None = None
 
@@ -34,7 +34,7 @@ def register() -> None:
         session.open_session()
         enabled.callback(session.close_session)
         enabled.callback(lambda: watch.remember())  # not looked for before
-        enabled.timer(_adopt, ADOPT_AFTER)
+        enabled.timer(_look, LOOK_AFTER)
         ui.register(enabled)
         _enabled = enabled.pop_all()
 
@@ -54,9 +54,10 @@ def let_go() -> bool:
     return enabled is not None
 
 
-def _adopt() -> float | None:
-    """Take up the lists of Blenders that are gone; in background mode nobody would see them."""
-    return None if bpy.app.background else adopting.adopt()
+def _look() -> None:
+    """Have a list where there is one to be taken up; in background mode nobody would see it."""
+    if not bpy.app.background and adopting.is_anything_left():
+        session.current()
 
 
 def _take_over() -> None:

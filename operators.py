@@ -79,7 +79,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if bpy.app.background:
             return self.execute(context)
         self._is_invoked = True
-        is_dropped = current().ahead.claim()  # a list that was dropped: that is meant alone
+        is_dropped = current().claim_dropped()  # a list that was dropped: that is meant alone
         if self.urls.strip() or (current().wants_run and not is_dropped):
             return self.execute(context)
         state = context.window_manager.downloads
@@ -744,6 +744,7 @@ class DOWNLOADS_OT_add_token(_Acting, bpy.types.Operator):
     )
 
     def invoke(self, context: Any, event: Any) -> set[str]:
+        current()  # from now on file loads are minded, which take the dialog away
         return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, confirm_text="Add")
 
     def draw(self, context: Any) -> None:

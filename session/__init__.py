@@ -11,10 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from .enabling import Lazy
-
-watch = Lazy(".watch", __package__)
-
 OPERATOR = "downloads.start"  # the extension's one modal operator
 
 _operator = OPERATOR
@@ -28,6 +24,8 @@ def current() -> Any:
     if _make is None:
         raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
     if _queue is None:
+        from . import watch
+
         _queue = _make()
         watch.begin()
     return _queue
@@ -68,6 +66,8 @@ def close_session() -> None:
     """End it: no thread, child, connection or lock is left."""
     global _make, _queue
     if _queue:
+        from . import watch
+
         watch.end()
         _queue.close()
     _make, _queue = None, None

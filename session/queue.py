@@ -313,6 +313,10 @@ class Queue:
 
     # -- A run's life.
 
+    def begin(self) -> float | None:
+        """It was made just now. Returns in how many seconds this is to be called again, None: not again."""
+        return None
+
     def hold(self, is_held: bool) -> None:
         """Have no thread of ours in this process while Blender renders. Any thread; does not wait."""
         host = self.host

@@ -19,13 +19,14 @@ from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Pro
 from ..transfer.part import discard_leftover, leftover, move_leftover
 from ..workers import Download, Host, Status
 from . import records
-from .ahead import Ahead, File
+from .adopting import adopt
 from .intake import AT_ONCE, Batch, Finder, Intake
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
 
 if TYPE_CHECKING:
+    from .ahead import Ahead, File
     from .importing import Importing
 
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
@@ -41,14 +42,26 @@ class Session(Queue):
         self.mirror = Mirror(self.rows, self.tally)
         self.store = Store()
         self.etags = Etags()
-        self.ahead = Ahead(self.rows)
-        """What a dialog shows before it starts."""
         self.intake = Intake(self._come)
         """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
         self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
+        self._ahead: Ahead | None = None
         self._importing: Importing | None = None
+
+    @property
+    def ahead(self) -> Ahead:
+        """What a dialog shows before it starts; begins with the first one."""
+        if self._ahead is None:
+            from .ahead import Ahead
+
+            self._ahead = Ahead(self.rows)
+        return self._ahead
+
+    def claim_dropped(self) -> bool:
+        """Whether a list was dropped that nobody has asked for since."""
+        return self._ahead is not None and self._ahead.claim()
 
     @property
     def imports(self) -> Importing:
@@ -447,6 +460,9 @@ class Session(Queue):
 
     # -- The ends.
 
+    def begin(self) -> float | None:
+        return adopt()
+
     def open(self, folders: list[str]) -> bool:
         """The add-on was enabled: take up the lists that no Blender holds, and what no list has.
 
@@ -492,17 +508,18 @@ class Session(Queue):
 
     @property
     def hosts(self) -> list[Host]:
-        return [*super().hosts, *self.ahead.hosts]
+        return [*super().hosts, *(self._ahead.hosts if self._ahead else ())]
 
     def hold(self, is_held: bool) -> None:
         super().hold(is_held)
-        if is_held:
-            self.ahead.hold()
+        if is_held and self._ahead:
+            self._ahead.hold()
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
         self.take_in()
-        self.ahead.close()
+        if self._ahead:
+            self._ahead.close()
         super().close()
         self.etags.save()
         self.store.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from functools import cache
@@ -15,6 +14,7 @@ from ..hosts import origin
 from ..transfer import portable
 from ..transfer.job import Settings, TransferError
 from ..transfer.mirrors import Mirror
+from .home import user_folder
 from .tokens import Tokens
 from .words import readable
 
@@ -144,18 +144,3 @@ def wants_process() -> bool:
 def is_rendering() -> bool:
     """Whether Blender renders on a thread of its own."""
     return bool(bpy.app.is_job_running("RENDER"))
-
-
-def user_folder() -> Path:
-    """The extension's own folder. Raises OSError, ValueError where it cannot be had."""
-    if origin.VERSION:
-        raise FileNotFoundError(errno.ENOENT, "A copy of the engine keeps nothing")
-    package = __package__.rpartition(".")[0]
-    try:
-        path = bpy.utils.extension_path_user(package)
-    except ValueError:  # enabled as an old-style add-on
-        path = bpy.utils.user_resource("CONFIG", path="background_downloads")
-    if not portable.is_absolute(path):
-        raise FileNotFoundError(errno.ENOENT, "Blender has no folder for it")
-    os.makedirs(path, exist_ok=True)  # not by Blender, which prints a traceback each time that it cannot
-    return Path(path)

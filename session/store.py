@@ -26,7 +26,7 @@ from ..transfer.disk import PRIVATE, may_be_right, noted, read_regular, write_at
 from ..transfer.job import Have
 from ..workers import Download, Host, Status
 from . import records
-from .settings import user_folder
+from .home import user_folder
 
 log = logging.getLogger(__name__)
 

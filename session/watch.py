@@ -28,6 +28,7 @@ queues = Lazy(".queue", __package__)
 
 NO_WINDOW = "Blender has no window that downloads could run in"
 WATCH_INTERVAL = 0.25  # seconds
+SOON = 0.05  # seconds after the queue was made
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
 
@@ -44,8 +45,14 @@ def begin() -> None:
     _watching.handler(bpy.app.handlers.load_post, _load_post)
     _watching.handler(bpy.app.handlers.render_init, _render_init)
     _watching.timer(_watchdog, WATCH_INTERVAL)
+    _watching.timer(_begin, SOON)
     _watching.undo(bpy.app.timers.unregister, _again)
     _watching.undo(lambda: calm.end())  # not looked for before
+
+
+def _begin() -> float | None:
+    """Nobody draws now, and no operator is half way."""
+    return None if bpy.app.background or not (queue := peek()) else queue.begin()
 
 
 def end() -> None:

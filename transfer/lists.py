@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import dropwhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
-from xml.etree import ElementTree
 
 from . import names
 from .digest import LENGTHS
 from .job import Digest, Entry, TransferError
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 MOST = 10_000  # entries of one list
 FEW = 5  # lines that certutil or PowerShell write of one file
@@ -253,6 +255,8 @@ def _read_metalink(text: str, url: str, listing: Listing) -> bool:
         return False
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # nobody needs them, and they can be bombs
         raise NoListError("This Metalink has a document type of its own, which cannot be read safely")
+    from xml.etree import ElementTree
+
     try:
         root = ElementTree.fromstring(re.sub(r"\A\s*<\?xml[^>]*\?>", "", text))
     except ElementTree.ParseError:

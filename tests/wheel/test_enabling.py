@@ -220,6 +220,36 @@ def test_an_operator_that_outlives_its_add_on_does_not_trouble_other_copies(exte
     assert not operator.is_stepping_aside()
 
 
+NOTHING_LEFT = """
+import sys
+import bpy, addon_utils
+package = "bl_ext.user_default.background_downloads"
+bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=False)
+addon_utils.enable(package, default_set=True)
+before = set(sys.modules)
+extension = sys.modules[package]
+assert extension.adopting.is_anything_left()  # nobody has looked into the usual folder yet
+ours = extension.adopting.user_folder()
+(ours / "folders.json").touch()
+(ours / "queue-1.unreadable").touch()
+assert not extension.adopting.is_anything_left()
+print("OURS", sorted(name.removeprefix(package) for name in set(sys.modules) - before))
+for name in ("queue-1.json", "queue-1.lock", "tokens.json"):
+    (ours / name).touch()
+    assert extension.adopting.is_anything_left()
+    (ours / name).unlink()
+"""
+
+
+def test_a_look_at_what_is_left_imports_next_to_nothing(
+    zip_file: Path, fresh_blender: Callable[..., str]
+) -> None:
+    said = fresh_blender(NOTHING_LEFT, zip_file)
+    (found,) = [line.partition(" ")[2] for line in said.splitlines() if line.startswith("OURS")]
+    session = [".session.adopting", ".session.home"]
+    assert ast.literal_eval(found) == [".hosts", ".hosts.origin", *session, ".transfer", ".transfer.portable"]
+
+
 def test_enabling_imports_next_to_nothing(zip_file: Path, fresh_blender: Callable[..., str]) -> None:
     said = fresh_blender(LIGHT, zip_file)
     lines = [line.partition(" ") for line in said.splitlines()]

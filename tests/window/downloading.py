@@ -121,7 +121,8 @@ class Row:
 
 
 def wait_open(b: Blender) -> None:
-    """Until the extension has its list open, a moment after it was enabled."""
+    """Until the extension has its list open, a moment after somebody has asked for it."""
+    b.run(f"import importlib; importlib.import_module('{MODULE}.session').current()")
     wait_until(lambda: any("queue-" in path for path in b.fds()), what="the list's lock")
 
 

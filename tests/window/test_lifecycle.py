@@ -553,6 +553,24 @@ def test_class_unregistered_by_someone_else(rough: Downloads, server: Server) ->
     resume_held(rough, server, gate)
 
 
+def test_with_nothing_to_take_up_there_is_no_list_until_somebody_has_need_of_one(
+    rough: Downloads, server: Server
+) -> None:
+    """Enabled at each start of Blender: what it imports for nobody keeps everybody waiting."""
+    rough.act("remove_all", delete_partial=True)
+    disable(rough)
+    enable(rough)
+    rough.b.wait(f"not bpy.app.timers.is_registered(sys.modules[{MODULE!r}]._look)")
+    assert rough.b.eval("part('session').peek() is None")
+    _, gate = start_held(rough, server)
+    wait_until(lambda: rough.listed_on_disk() == [server.url("/held.bin")], what="the list on the disk")
+    rough.act("pause")
+    rough.wait_over()
+    disable(rough)
+    enable(rough)
+    resume_held(rough, server, gate)
+
+
 def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
     """They disable every extension: what was unfinished is there when it is enabled again."""
     _, gate = start_held(rough, server)

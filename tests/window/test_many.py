@@ -126,6 +126,6 @@ def test_what_cannot_be_read_is_said_once_at_the_end(downloads: Downloads, serve
 def test_the_extension_is_disabled_in_the_middle(downloads: Downloads, server: Server) -> None:
     click(downloads, server, "part('session').close_session()")
     downloads.b.run("part('session').open_session()")
-    downloads.b.run("part('session.adopting').adopt()")
+    downloads.b.run("session().begin()")
     check_all(downloads, "PAUSED")
     downloads.b.move(5, 5)  # with its class still there the operator ends with an event; no timer brings one
