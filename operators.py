@@ -795,7 +795,9 @@ class DOWNLOADS_OT_delete_leftovers(_Acting, bpy.types.Operator):
     bl_idname = "downloads.delete_leftovers"
     bl_label = "Delete Partial Files"
 
-    directory: bpy.props.StringProperty(name="Folder", options={"SKIP_SAVE"})
+    directory: bpy.props.StringProperty(
+        name="Folder", description="Empty: all that were looked into", options={"SKIP_SAVE"}
+    )
     name: bpy.props.StringProperty(
         name="Name", description="Empty: all that were found", options={"SKIP_SAVE"}
     )
@@ -820,9 +822,9 @@ class DOWNLOADS_OT_delete_leftovers(_Acting, bpy.types.Operator):
         current().discard_leftovers(*self._meant())
 
     def _meant(self) -> "list[Lying]":
-        one = self.directory, self.name
         found = current().leftovers or ()
-        return [each for each in found if not self.name or (each.directory, each.name) == one]
+        found = [each for each in found if self.directory in ("", each.directory)]
+        return [each for each in found if self.name in ("", each.name)]
 
 
 class DOWNLOADS_UL_listed(bpy.types.UIList):
@@ -852,8 +854,9 @@ class DOWNLOADS_OT_choose_listed(_Acting, bpy.types.Operator):
         return "Choose all files of the list" if properties.is_chosen else "Choose no file of the list"
 
     def act(self, context: Any) -> None:
-        for item in context.window_manager.downloads.listed:
-            item.is_chosen = self.is_chosen
+        listed = context.window_manager.downloads.listed
+        listed.foreach_set("is_chosen", [self.is_chosen] * len(listed))  # which tells no file of its own
+        popup.draw_again()
 
 
 class DOWNLOADS_OT_paste(bpy.types.Operator):

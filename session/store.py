@@ -191,7 +191,7 @@ class Store:
             self._is_changed = True
             self._complain(error)
         else:
-            self._is_changed = self._is_failing = False
+            self._is_changed = False
             self._tell_all()
             self._settled()
 
@@ -204,6 +204,7 @@ class Store:
 
     def _settled(self) -> None:
         """The disk has our list: those that were adopted are not needed any more."""
+        self._is_failing = False
         for path, lock in self._adopted:
             with contextlib.suppress(OSError):
                 path.with_suffix(".json~").unlink(missing_ok=True)
@@ -342,11 +343,11 @@ class Store:
         return sorted(lying, key=lambda each: -each.size)
 
     def _rows_of_others(self) -> list[Download]:
-        """What other Blenders that live have in their lists."""
+        """What other Blenders have in their lists: also where this one has none, as in background mode."""
         rows: list[Download] = []
         ours = {self._path, *(path for path, _ in self._adopted)}
-        for path in self._path.parent.glob("queue-*.json") if self._path else ():
-            if path not in ours:
+        with contextlib.suppress(OSError, ValueError):
+            for path in set(user_folder().glob("queue-*.json")) - ours:
                 with contextlib.suppress(OSError, ValueError):
                     rows += records.decode_list(read_regular(path, LIST_SIZE))[0]
         return rows

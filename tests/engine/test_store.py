@@ -555,6 +555,22 @@ def test_what_a_worker_could_not_write_is_told_it_again(
     assert listed(user_folder) == [row(1).url]
 
 
+def test_once_the_disk_takes_the_list_again_it_is_written_as_often_as_before(
+    new_store: Callable[[], Store], disk: Disk
+) -> None:
+    store, worker = new_store(), Worker()
+    worker.works = True
+    store.touch(row(1))
+    store.flush(0.0, None)
+    disk.is_full = False
+    for now in range(1, 20):
+        store.flush(float(now), worker)
+    assert worker.told == 1
+    store.touch(row(2))
+    store.flush(19.5, worker)
+    assert worker.told == 2
+
+
 def test_what_a_worker_could_not_write_is_written_when_the_run_is_over(
     new_store: Callable[[], Store], user_folder: Path
 ) -> None:
@@ -943,3 +959,17 @@ def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
     assert (lying.title, lying.name, lying.directory) == ("removed.blend", removed, str(folder))
     assert lying.size >= 4_000
     assert round(lying.age / 86400) == 2
+
+
+def test_what_is_in_anothers_list_is_no_leftover_for_one_that_keeps_none(
+    new_store: Callable[[], Store], folder: Path
+) -> None:
+    """In background mode: it could be deleted there, while the other means to go on with it."""
+    other = used(new_store(), folder)
+    leave_part(folder, URL)
+    keep(other, row(directory=str(folder), url=URL))
+    other.folders.save()
+    assert store_module.Store().leftovers([]) == []
+    other.forget(1)
+    other.save()
+    assert len(store_module.Store().leftovers([])) == 1

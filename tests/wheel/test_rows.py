@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -654,6 +655,18 @@ def test_a_leftover_that_a_download_has_taken_up_is_not_deleted(rows: List) -> N
     bpy.ops.downloads.delete_leftovers(directory=str(rows.folder), name=name)
     assert rows.files() == [name]
     assert rows.session.leftovers == []
+
+
+def test_leftovers_are_deleted_in_the_folder_that_was_named(rows: List) -> None:
+    name, other = rows.leave_part(), rows.folder.parent / "other"
+    shutil.copytree(rows.folder, other)
+    for folder in (rows.folder, other):
+        rows.session.store.folders.use(str(folder), [])
+    bpy.ops.downloads.find_leftovers()
+    bpy.ops.downloads.delete_leftovers(directory=str(other))
+    assert (rows.files(), list(other.glob("*.part"))) == ([name], [])
+    bpy.ops.downloads.delete_leftovers()
+    assert rows.files() == []
 
 
 @pytest.mark.parametrize("operator", ["cancel", "pause", "resume", "retry", "remove", "replace_link"])
