@@ -29,6 +29,8 @@ def is_anything_left() -> bool:
 
 def adopt() -> float | None:
     """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be tried again."""
+    if bpy.app.background:  # nobody would see them
+        return None
     _ = settings.tokens.pairs  # reads them: what draws may not
     looked_into = []
     with suppress(job.TransferError):  # beside a .blend file that is not saved yet

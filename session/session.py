@@ -95,6 +95,8 @@ class Session(Queue):
         Rows of the same link and folder that are stopped give way: what they received is used. So do
         those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
+        if not may_wait:
+            self.begin()  # it may have been made just now
         self.take_in()  # they may be the same
         rows = self._made(links, self._finder(directory), directory, options, may_wait=may_wait)
         self._activate(rows)
@@ -461,7 +463,7 @@ class Session(Queue):
     # -- The ends.
 
     def begin(self) -> float | None:
-        return adopt()
+        return None if self.store.is_open else adopt()
 
     def open(self, folders: list[str]) -> bool:
         """The add-on was enabled: take up the lists that no Blender holds, and what no list has.

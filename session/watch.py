@@ -52,7 +52,7 @@ def begin() -> None:
 
 def _begin() -> float | None:
     """Nobody draws now, and no operator is half way."""
-    return None if bpy.app.background or not (queue := peek()) else queue.begin()
+    return queue.begin() if (queue := peek()) else None
 
 
 def end() -> None:

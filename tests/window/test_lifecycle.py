@@ -557,11 +557,7 @@ def test_with_nothing_to_take_up_there_is_no_list_until_somebody_has_need_of_one
     rough: Downloads, server: Server
 ) -> None:
     """Enabled at each start of Blender: what it imports for nobody keeps everybody waiting."""
-    rough.act("remove_all", delete_partial=True)
-    disable(rough)
-    enable(rough)
-    rough.b.wait(f"not bpy.app.timers.is_registered(sys.modules[{MODULE!r}]._look)")
-    assert rough.b.eval("part('session').peek() is None")
+    enable_with_nothing_left(rough)
     _, gate = start_held(rough, server)
     wait_until(lambda: rough.listed_on_disk() == [server.url("/held.bin")], what="the list on the disk")
     rough.act("pause")
@@ -569,6 +565,28 @@ def test_with_nothing_to_take_up_there_is_no_list_until_somebody_has_need_of_one
     disable(rough)
     enable(rough)
     resume_held(rough, server, gate)
+
+
+def test_a_script_that_is_the_first_to_need_a_list_has_it_open_before_it_waits(
+    rough: Downloads, server: Server
+) -> None:
+    """Else used folders are looked into afterwards, as if it had been in background mode: one may sleep."""
+    enable_with_nothing_left(rough)
+    (url,) = serve(server, "a.bin")
+    rough.b.run(f"bpy.ops.downloads.start(urls={url!r}, directory={str(rough.folder)!r})")
+    assert rough.b.eval("session().store.is_open")
+    assert list(rough.b.folder.rglob("queue-0.lock")) == []
+    check_files(rough, "a.bin")
+
+
+def enable_with_nothing_left(d: Downloads) -> None:
+    d.act("remove_all", delete_partial=True)
+    disable(d)
+    for path in d.b.folder.rglob("queue-0.lock"):
+        path.unlink()
+    enable(d)
+    d.b.wait(f"not bpy.app.timers.is_registered(sys.modules[{MODULE!r}]._look)")
+    assert d.b.eval("part('session').peek() is None")
 
 
 def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
