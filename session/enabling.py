@@ -1,6 +1,7 @@
 """Enabling the add-on costs next to nothing, and what it did is taken back in reverse.
 
-A module more that it imports takes a fifth of a millisecond, whatever is in it.
+A module more that it imports takes a tenth of a millisecond, a class to register 0.07 (Blender looks for its
+properties in all that it inherits), and 0.08 more where one of its annotations is a text, which is compiled.
 """
 
 from __future__ import annotations
