@@ -558,7 +558,7 @@ class _AsWritten:
             assert self.sock  # which does not wait since the last body
             if len(head) > SHORT:
                 self.sock.settimeout(timeout)
-            self.send(head.encode("latin-1"))
+            self.sock.sendall(head.encode("latin-1"))
             answer = _Response(self.sock, method="GET")
             if not _current.control.turn.expect(self.sock):
                 self.sock.settimeout(timeout)
