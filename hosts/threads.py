@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 SLACK = 1.25  # times the time-out: what waits in its socket for so long ends first, and says for what
 AT_ONCE = 2  # workers that are started before it is known whether more than one is of use
-SOON = 0.002  # seconds in which nothing moved, after which a worker waits for somebody
+SOON = 0.002  # seconds in which nothing moved, after which a worker waits for somebody,
+HELD_UP = 0.1  # and one that has its turn, for a disk: no file takes so long to compute
 LOOK = 0.005  # seconds until it is seen whether more workers are of use
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
 
@@ -192,12 +193,7 @@ class ThreadHost:
 
     def _all_wait(self, now: float) -> bool:
         """Whether none computes, or is about to: more of them would only take Python's lock from it."""
-        return all(
-            (control := worker.control)
-            and not worker.turn.is_mine
-            and (control.phase in _LASTING or control.idle(now) > SOON)
-            for worker in self._workers
-        )
+        return all(worker.control and _waits(worker, worker.control, now) for worker in self._workers)
 
     def _start_worker(self) -> bool:
         """One more, unless that would be too many."""
@@ -481,6 +477,13 @@ class ThreadHost:
                     self._end(entry, Failed(_UNFORESEEN))
                 self._end_if_deserted(_UNFORESEEN)
             self._news.set()
+
+
+def _waits(worker: Worker, control: Control, now: float) -> bool:
+    """Whether it waits for somebody: a server, or where it has its turn for long, a disk."""
+    if worker.turn.is_mine:
+        return control.idle(now) > HELD_UP
+    return control.phase in _LASTING or control.idle(now) > SOON
 
 
 _ON_THE_NETWORK = (Phase.LOOKUP, Phase.CONNECT, Phase.REQUEST, Phase.BODY)

@@ -26,7 +26,7 @@ from leaks import LeakCheck, threads
 from server import Server, after, first, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.hosts import threads as host_threads
-from background_downloads.transfer import asking, part
+from background_downloads.transfer import asking, disk, part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
 
@@ -195,6 +195,29 @@ def test_an_idle_worker_is_used_before_a_new_one(
         finished(thread_driver.run(new_job(server.add(f"/{number}.bin", body=DATA), tmp_path)))
     assert [name for name in threads() if name.startswith("downloads-")] == ["downloads-1"]
     assert server.connections.accepted == 1
+
+
+def test_a_drive_that_does_not_answer_holds_up_no_other_folder(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who wait for it have their turn all the while."""
+    prepare, answers = disk.prepare_folder, threading.Event()
+
+    def prepare_late(directory: str) -> None:
+        if directory.endswith("drive"):
+            answers.wait(DEADLINE)
+        prepare(directory)
+
+    monkeypatch.setattr(disk, "prepare_folder", prepare_late)
+    url = server.add("/a.bin", body=DATA)
+    stuck = [new_job(server.url(f"/a.bin?{n}"), tmp_path / "drive") for n in range(host_threads.AT_ONCE)]
+    job = new_job(url, tmp_path)
+    thread_driver.submit(*stuck, job)
+    assert finished(thread_driver.outcome(job)).read_bytes() == DATA
+    assert not answers.is_set()
+    answers.set()
+    for each in stuck:
+        assert finished(thread_driver.outcome(each)).read_bytes() == DATA
 
 
 def test_forgetting_does_not_wait_for_the_disk(
