@@ -62,7 +62,7 @@ def _look() -> None:
 
 def _take_over() -> None:
     """Have another copy of the extension, from another repository, let go of the names in Blender."""
-    theirs = getattr(bpy.types, operators.DOWNLOADS_OT_cancel.__name__, None)
+    theirs = getattr(bpy.types, operators.DOWNLOADS_OT_pause.__name__, None)
     other = sys.modules.get(theirs.__module__.rpartition(".")[0]) if theirs else None
     if other:
         with suppress(Exception):  # it may be of any version; its classes go when ours come

@@ -241,6 +241,21 @@ class _Acting:
         return {"FINISHED"}
 
 
+class _Asking(_Acting):
+    """Asks first, in a dialog that we draw and so know of: Blender's own for that would outlive the class."""
+
+    _question = ""
+
+    def confirm(self, context: Any, question: str, **options: str) -> set[str]:
+        """Open the dialog; the options are its title and what the button says."""
+        self._question = question
+        return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, **options)
+
+    def draw(self, context: Any) -> None:
+        popup.drawn(context)
+        self.layout.label(text=self._question)
+
+
 def _description(items: list[tuple[str, str, str]], chosen: str) -> str:
     """The tooltip of a button that has chosen one of several for its operator."""
     return next(text for name, _, text in items if name == chosen)
@@ -307,7 +322,7 @@ class _OnOne(_OnRows):
         return self.execute(context)
 
 
-class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
+class DOWNLOADS_OT_cancel(_OnRows, _Asking, bpy.types.Operator):
     """Stop downloading; what was received is kept for a retry"""
 
     bl_idname = "downloads.cancel"
@@ -319,13 +334,9 @@ class DOWNLOADS_OT_cancel(_OnRows, bpy.types.Operator):
         rows = [row for row in current().rows if row.status in queue.UNDER_WAY] if self.are_all else []
         if bpy.app.background or len(rows) <= 1:
             return self.execute(context)
-        return context.window_manager.invoke_confirm(
-            self,
-            event,
-            title=f"Cancel {len(rows):,} Downloads?",
-            message="What was received is kept: Retry goes on with it",
-            confirm_text="Cancel Downloads",
-        )
+        title = f"Cancel {len(rows):,} Downloads?"
+        kept = "What was received is kept: Retry goes on with it"
+        return self.confirm(context, kept, title=title, confirm_text="Cancel Downloads")
 
     def act(self, context: Any) -> None:
         self.each(context, current().cancel, *queue.UNDER_WAY)
@@ -789,7 +800,7 @@ class DOWNLOADS_OT_find_leftovers(_Acting, bpy.types.Operator):
         current().look_for_leftovers()
 
 
-class DOWNLOADS_OT_delete_leftovers(_Acting, bpy.types.Operator):
+class DOWNLOADS_OT_delete_leftovers(_Asking, bpy.types.Operator):
     """Delete this partial file"""
 
     bl_idname = "downloads.delete_leftovers"
@@ -810,13 +821,8 @@ class DOWNLOADS_OT_delete_leftovers(_Acting, bpy.types.Operator):
         found = self._meant()
         if self.name or not found or bpy.app.background:
             return self.execute(context)
-        return context.window_manager.invoke_confirm(
-            self,
-            event,
-            title="Delete All Partial Files?",
-            message=f"{space.amount(sum(each.size for each in found))} that were received will be gone",
-            confirm_text="Delete",
-        )
+        lost = f"{space.amount(sum(each.size for each in found))} that were received will be gone"
+        return self.confirm(context, lost, title="Delete All Partial Files?", confirm_text="Delete")
 
     def act(self, context: Any) -> None:
         current().discard_leftovers(*self._meant())
@@ -881,13 +887,14 @@ _with_dialogs = modal.Lingering(
     DOWNLOADS_OT_remove,
     DOWNLOADS_OT_remove_all,
     DOWNLOADS_OT_add_token,
+    DOWNLOADS_OT_cancel,
+    DOWNLOADS_OT_change_folder,
+    DOWNLOADS_OT_delete_leftovers,
 )
 _CLASSES = (
-    DOWNLOADS_OT_cancel,
     DOWNLOADS_OT_pause,
     DOWNLOADS_OT_resume,
     DOWNLOADS_OT_retry,
-    DOWNLOADS_OT_change_folder,
     DOWNLOADS_OT_clear,
     DOWNLOADS_OT_move,
     DOWNLOADS_OT_open_folder,
@@ -901,7 +908,6 @@ _CLASSES = (
     DOWNLOADS_OT_show_list,
     DOWNLOADS_OT_remove_token,
     DOWNLOADS_OT_find_leftovers,
-    DOWNLOADS_OT_delete_leftovers,
     DOWNLOADS_OT_paste,
     DOWNLOADS_OT_choose_listed,
     DOWNLOADS_UL_listed,

@@ -129,7 +129,8 @@ def _going_on() -> Any:
 class Lingering:
     """Operators' classes, which are registered and unregistered only while no operator of them lives.
 
-    Of the first a run is made; all may have a dialog, which they tell `popup` of when it is drawn.
+    Of the first a run is made; all may have a dialog, which they tell `popup` of when it is drawn, or a file
+    browser.
     """
 
     def __init__(self, modal: type[Modal], *others: type) -> None:
@@ -168,7 +169,7 @@ class Lingering:
             self._events += [manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows]
 
     def _remove(self) -> float | None:
-        if watch.operator_lives() or self._has_dialog():
+        if watch.operator_lives(*(cls.__name__ for cls in self._classes)) or self._has_dialog():
             return LINGER
         self._stop_events()
         for cls in self._classes:

@@ -147,9 +147,9 @@ def _look(queue: Queue) -> None:
         queue.rest(time.monotonic())
 
 
-def operator_lives() -> bool:
-    """Whether some window still has our modal operator."""
-    return _ours() in _modal_operators()
+def operator_lives(*others: str) -> bool:
+    """Whether some window still has our modal operator, or another one, whose file browser is open."""
+    return not {_ours(), *others}.isdisjoint(_modal_operators())
 
 
 def _ours() -> str:

@@ -208,16 +208,24 @@ def test_nobody_asks_any_more_where_the_add_on_is_disabled(
     assert "Traceback" not in b.console
 
 
-@pytest.mark.parametrize("operator", ["replace_link", "remove", "remove_all", "add_token"])
+WITH_DIALOGS = "replace_link", "remove", "remove_all", "add_token", "cancel", "delete_leftovers"
+TWO_ROWS = """
+links, _ = part("transfer.names").parse_links("http://127.0.0.1:1/a.bin http://127.0.0.1:1/b.bin")
+for row in session().add(links, directory=FOLDER):
+    row.progress = row.progress._replace(received=1)
+    session().pause(row)
+session().leftovers = [part("session.records").Lying(directory=FOLDER, name="", title="", size=1, age=1.0)]
+session().flush()
+"""
+
+
+@pytest.mark.parametrize("operator", WITH_DIALOGS)
 def test_a_dialog_of_any_operator_outlives_the_add_on(
     blender_factory: BlenderFactory, server: Server, operator: str
 ) -> None:
     """Blender 4.3 would crash where its class went before."""
     b = alone(blender_factory)
-    b.run("links, _ = part('transfer.names').parse_links('http://127.0.0.1:1/a.bin')")
-    b.run("progress = part('transfer.job').Progress(received=1)")
-    b.run("(row,) = session().add(links, directory=FOLDER); row.progress = progress; session().pause(row)")
-    b.run("session().flush()")
+    b.run(TWO_ROWS)
     b.run(f"with in_view3d(): bpy.ops.downloads.{operator}('INVOKE_DEFAULT')")
     b.steps("pause(0.3)")
     b.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
@@ -227,7 +235,21 @@ def test_a_dialog_of_any_operator_outlives_the_add_on(
     assert "Traceback" not in b.console
 
 
-@pytest.mark.parametrize("operator", ["start", "remove_all"])
+def test_a_file_browser_outlives_the_add_on(blender_factory: BlenderFactory) -> None:
+    b = alone(blender_factory)
+    b.run(TWO_ROWS)
+    b.run("bpy.context.preferences.view.filebrowser_display_type = 'SCREEN'")
+    b.run("with in_view3d(): bpy.ops.downloads.change_folder('INVOKE_DEFAULT')")
+    b.wait("window().screen.areas[0].type == 'FILE_BROWSER'")
+    b.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
+    b.steps("pause(0.5)")  # several looks whether the class may go
+    b.run("with bpy.context.temp_override(area=window().screen.areas[0]): bpy.ops.file.execute()")
+    b.wait("not hasattr(bpy.types, 'DOWNLOADS_OT_change_folder')")
+    assert b.eval("len(window().screen.areas)") > 1
+    assert "Traceback" not in b.console
+
+
+@pytest.mark.parametrize("operator", ["start", "remove_all", "cancel"])
 @pytest.mark.parametrize("repository", ["user_default", "second"])
 def test_a_dialog_outlives_its_add_on_where_another_copy_takes_its_place(
     blender_factory: BlenderFactory, extension_zip: Path, repository: str, operator: str
@@ -236,9 +258,8 @@ def test_a_dialog_outlives_its_add_on_where_another_copy_takes_its_place(
     b = alone(blender_factory)
     b.run(INSTALL.format(folder=str(b.folder / "second"), repository=repository))
     b.run(f"FOLDER = {str(b.folder)!r}")
-    b.run("links, _ = part('transfer.names').parse_links('http://127.0.0.1:1/a.bin')")
-    b.run("(row,) = session().add(links, directory=FOLDER); row.progress = row.progress._replace(received=1)")
-    b.run("session().pause(row); session().flush(); old = bpy.types.DOWNLOADS_OT_start")
+    b.run(TWO_ROWS)
+    b.run("old = bpy.types.DOWNLOADS_OT_start")
     b.run(f"with in_view3d(): bpy.ops.downloads.{operator}('INVOKE_DEFAULT')")
     b.steps("pause(0.3)")
     b.run(f"install({str(extension_zip)!r})")
