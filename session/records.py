@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..transfer import names, portable
@@ -135,6 +136,7 @@ def _row(values: Any) -> Download:
     )
 
 
+@lru_cache(maxsize=64)  # most rows of a list have the one before theirs
 def _is_folder(path: str) -> bool:
     """Whether the system may be asked about a folder of this name."""
     try:

@@ -451,7 +451,7 @@ def safe(name: str) -> str:
     the names and characters Windows keeps for itself, no dot, dash or space first, no dot or space
     last. Empty if nothing is left. Safe names stay as they are.
     """
-    if re.fullmatch(_SAFE, name):
+    if not name or re.fullmatch(_SAFE, name):
         return name
     if len(name) > 2 * NAME_SIZE:  # normalizing takes quadratic time, and the middle is cut anyway
         name = name[:NAME_SIZE] + name[-NAME_SIZE:]
