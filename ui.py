@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 from bpy.app.handlers import persistent
 
-from .session import current, peek
+from .session import current, peek, soon
 from .session.enabling import Lazy
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class DOWNLOADS_PT_panel(bpy.types.Panel):
     bl_category = "Downloads"
 
     def draw(self, context: Any) -> None:
+        soon()
         drawing.panel(self.layout, context)
 
 
@@ -93,7 +94,8 @@ def draw_status_bar(self: Any, context: Any) -> None:
 @persistent
 def _render_init(*_: Any) -> None:
     """What is imported in a draw method lets other threads in, which Blender 4 does not bear: see `calm`."""
-    drawing.prepare()
+    if not bpy.app.background:  # on a farm nothing is drawn
+        drawing.prepare()
 
 
 def _set_speed(self: Any, context: Any) -> None:

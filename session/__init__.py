@@ -11,6 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import bpy
+
+SOON = 0.1  # seconds
 OPERATOR = "downloads.start"  # the extension's one modal operator
 
 _operator = OPERATOR
@@ -34,6 +37,17 @@ def current() -> Any:
 def peek() -> Any:
     """The same, if there was need of it yet, or None."""
     return _queue
+
+
+def soon() -> None:
+    """Have it made in a moment: somebody looks at where it is asked for, and is not to wait then."""
+    if _queue is None and not bpy.app.timers.is_registered(_now):
+        bpy.app.timers.register(_now, first_interval=SOON)
+
+
+def _now() -> None:
+    if is_enabled():
+        current()
 
 
 def is_enabled() -> bool:

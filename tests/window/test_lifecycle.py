@@ -579,7 +579,14 @@ def test_a_script_that_is_the_first_to_need_a_list_has_it_open_before_it_waits(
     check_files(rough, "a.bin")
 
 
+def test_who_opens_the_panel_does_not_wait_for_a_list_at_the_first_click(rough: Downloads) -> None:
+    enable_with_nothing_left(rough)
+    rough.b.steps("show_tab(view3d(), 'Downloads')")
+    rough.b.wait("part('session').peek() is not None")
+
+
 def enable_with_nothing_left(d: Downloads) -> None:
+    d.b.run("view3d().spaces.active.show_region_ui = False")
     d.act("remove_all", delete_partial=True)
     disable(d)
     for path in d.b.folder.rglob("queue-0.lock"):
