@@ -50,6 +50,7 @@ _WORD = (  # a host, if it is one, its port, and a slash
 _IN_LINK = r"[\w%~+.,;:@!$&'()*=/?#\[\]-]"
 _OF_LINK = r"[./?&=%]\w"  # seldom in a word
 _SIGNATURE = r"(?m)^-- ?$"  # before whatever somebody's mails all end with (RFC 3676, section 4.3)
+_GOES_ON = r"…(?:[^\s…<]*[/.]\w|</a>)"  # a link that was shortened to be shown: nobody knows the whole
 _HOME = r"[^/?#:]+/?"  # somebody's home page, and no file
 _MAIL_QUOTE = r"\s{0,3}(?:>\s?)+"
 _ENCODED = r"=[0-9A-F]{2}"  # quoted-printable (RFC 2045, section 6.7): all but lines' ends is so
@@ -85,7 +86,9 @@ def find_links(text: str) -> list[str]:
             spans = list(_spans(text, end, *piece))
             for start, end in spans:
                 link = text[start:end]
-                if links and start > signed and re.fullmatch(_HOME, link):
+                if re.compile(_GOES_ON).match(text, end) or (
+                    links and start > signed and re.fullmatch(_HOME, link)
+                ):
                     continue
                 link = link if "://" in link[:8] else HTTPS + link.lstrip("/")
                 if re.match(_WITH_HOST, link):  # whatever was cut off

@@ -215,6 +215,8 @@ def test_where_a_link_ends(text: str, wanted: list[str]) -> None:
         ("[url=example.org/rock.zip]rock[/url]", ["https://example.org/rock.zip"]),
         ("[example.org/r…](https://example.org/rock.zip)", ["https://example.org/rock.zip"]),
         ('<a href="https://example.org/rock.zip">example.org/r…</a>', ["https://example.org/rock.zip"]),
+        ('<a href="https://h.org/rock.zip">https://h.org/r…</a>', ["https://h.org/rock.zip"]),
+        ("<p>https://example.org/rock.zip…</p>", ["https://example.org/rock.zip"]),
         ("<https://example.org/rock.zip|example.org/rock.zip>", ["https://example.org/rock.zip"]),
     ],
 )
@@ -235,7 +237,9 @@ def test_what_looks_like_a_host_gets_https(text: str, wanted: list[str]) -> None
         "textures/wood.png",
         "rock.blend/Collection/Cube", "wood.png/x", "main.py:12", "node.js/x", "12:30", "16:10/9",
         "Date:12/05/2020",
-        "Date:2024/05/01", "std::vector", "https://", "https://…", "https:// example", "Blender.org is good",
+        "Date:2024/05/01", "std::vector", "https://", "https://…", "https:// example",
+        "https://example.org/…/rock.zip", "https://example.org/files/ro…4k.zip", "example.org/…/rock.zip",
+        "Blender.org is good",
     ],
 )  # fmt: skip
 def test_what_is_no_link(text: str) -> None:
