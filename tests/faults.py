@@ -125,7 +125,7 @@ UNTRUSTED = {
     "self_signed": f"nobody whom this computer knows vouches for it. {ASK}",
 }
 INSECURE = f"A secure connection to {{host}} could not be made. Tried 5 times. {LATER}"
-REFUSED = (
+NO_TLS = (
     "The server {host} makes no secure connection with Blender: it may want a certificate of yours,"
     " or be too old. Use your browser"
 )
@@ -1225,7 +1225,7 @@ def _tls() -> Iterator[Fault]:
     yield fails(
         "garbage in the handshake", INSECURE, port=port("https", meets=says(b"\x16\x03\x03garbage" * 99))
     )
-    yield fails("a TLS alert", REFUSED, port=port("https", meets=says(b"\x15\x03\x03\0\x02\x02\x28")))
+    yield fails("a TLS alert", NO_TLS, port=port("https", meets=says(b"\x15\x03\x03\0\x02\x02\x28")))
     yield fails("TLS on the plain port", NO_ANSWER, port=port("http", tls="good"))
     secure = {"port": port("https")}
     yield whole("over TLS, cut in the middle", first(1, cut_after(HALF)), **secure)
