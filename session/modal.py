@@ -147,8 +147,7 @@ class Lingering:
 
     def _add(self) -> float | None:
         if bpy.app.timers.is_registered(self._removing):  # disabled during a run, a moment ago
-            bpy.app.timers.unregister(self._removing)
-            self._stop_events()
+            self._modal.lingers = False
             return None
         theirs = getattr(bpy.types, self._modal.__name__, None)
         if theirs and (watch.operator_lives() or getattr(theirs, "lingers", False)):
@@ -162,17 +161,20 @@ class Lingering:
             bpy.app.timers.unregister(self._adding)
             return
         self._has_dialog = popup.is_open  # of this very module: after an update there is another one
-        if self._remove():
-            self._modal.lingers = True
+        self._modal.lingers = True
+        if self._remove() and not bpy.app.timers.is_registered(self._removing):
             bpy.app.timers.register(self._removing, first_interval=LINGER, persistent=True)
             manager = bpy.context.window_manager
             self._events += [manager.event_timer_add(LINGER / 2, window=window) for window in manager.windows]
 
     def _remove(self) -> float | None:
-        if watch.operator_lives(*(cls.__name__ for cls in self._classes)) or self._has_dialog():
+        """Once no operator lives that was there before; the classes stay if the add-on is enabled again."""
+        is_leaving = self._modal.lingers
+        lives = watch.operator_lives(*(cls.__name__ for cls in self._classes)) or self._has_dialog()
+        if lives and (is_leaving or not _going_on()):
             return LINGER
         self._stop_events()
-        for cls in self._classes:
+        for cls in self._classes if is_leaving else ():
             with suppress(RuntimeError):  # somebody else has done it
                 bpy.utils.unregister_class(cls)
         return None

@@ -228,6 +228,24 @@ def test_during_a_run_another_repositorys_copy_takes_over_until_it_is_disabled(
     check_resumes(d, server, gate)
 
 
+def test_what_runs_goes_on_after_the_saved_preferences_were_loaded(
+    blender_factory: Callable[..., Blender], server: Server, tmp_path: Path
+) -> None:
+    """Blender disables and enables all add-ons in one go. Nobody moves the mouse, which ends the operator."""
+    b = blender_factory(online=True)
+    b.run("bpy.ops.wm.save_userpref()")
+    d = Downloads(b, tmp_path / "files", "threads")
+    _, gate = start_held(d, server)
+    b.run("with in_view3d():\n    bpy.ops.wm.read_userpref()")
+    gate.open()
+    d = Downloads(b, d.folder, d.host)
+    d.wait("FINISHED")
+    d.wait_over()
+    b.wait("not bpy.app.timers.is_registered(part('operators')._with_dialogs._removing)")
+    assert b.eval("part('operators')._with_dialogs._events") == []
+    assert "/background_downloads/" not in b.console  # no trace of ours
+
+
 SECOND_MODULE = "bl_ext.second.background_downloads"
 SECOND = f"""
 second = {SECOND_MODULE!r}
