@@ -475,6 +475,7 @@ def disable_and_enable(soak: Soak, chance: Random) -> None:
     soak.b.run(f"call(bpy.ops.preferences.addon_disable, module={MODULE!r})")
     time.sleep(chance.uniform(0, 1))
     soak.b.run(f"call(bpy.ops.preferences.addon_enable, module={MODULE!r})")
+    soak.b.wait("session().store.is_open")  # in a moment; then its partial files have rows again
     other_workers(soak, chance)
 
 
