@@ -87,7 +87,7 @@ class Body:
 
     def pipe(self, pipe: Pipe, most: int, control: Control) -> int:
         """As `read`, unseen, into a pipe, at most so many bytes; 0: they have to be read."""
-        if self._ahead or not (isinstance(self._reader, _Plain)):
+        if self._ahead or not isinstance(self._reader, _Plain):
             return 0
         count = self._reader.pipe(pipe, most, control)
         control.touch()

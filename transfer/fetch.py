@@ -636,7 +636,7 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
     known = _old_name(job, name)
     if job.if_exists is not IfExists.UPDATE or not job.digest:
         return None
-    seen = digest.new_hash(job.digest.algorithm)
+    seen = digest.Sum(job.digest)
     control.enter(Phase.VERIFY)
     control.turn.give()
     try:
@@ -647,12 +647,12 @@ def _unchanged(job: Job, name: str, control: Control, buffer: memoryview) -> Ski
         while data := os.read(fd, len(buffer)):
             control.check()
             control.touch()
-            seen.update(data)
+            seen.take(data, seen.seen)
     except OSError:
         return None
     finally:
         os.close(fd)
-    return _skipped(job, known, "Not changed") if digest.matches(seen, job.digest) else None
+    return _skipped(job, known, "Not changed") if seen.is_right else None
 
 
 def _published(job: Job, part: Part, name: str, note: str, control: Control) -> Finished | Skipped:

@@ -184,19 +184,25 @@ def test_a_limit_counts_what_is_read(server: Server, tmp_path: Path, splice: Spl
     assert splice.poured == []
 
 
-def test_the_place_for_it_is_taken_meanwhile(
-    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another worker has brought some of it while it was in the pipe: it is compared, and not written."""
-    pour, brought = Part.pour, []
+def bring_meanwhile(monkeypatch: pytest.MonkeyPatch, file: bytes) -> list[int]:
+    """Have another worker write some of `file`, once, where what is in the pipe belongs. Returns where."""
+    pour, brought = Part.pour, list[int]()
 
     def pour_late(part: Part, pipe: Pipe, offset: int) -> int:
         if not brought:
             brought.append(offset)
-            part.write(memoryview(DATA)[offset + 1000 : offset + 2000], offset + 1000)
+            part.write(memoryview(file)[offset + 1000 : offset + 2000], offset + 1000)
         return pour(part, pipe, offset)
 
     monkeypatch.setattr(Part, "pour", pour_late)
+    return brought
+
+
+def test_the_place_for_it_is_taken_meanwhile(
+    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker has brought some of it while it was in the pipe: it is compared, and not written."""
+    brought = bring_meanwhile(monkeypatch, DATA)
     assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
     assert brought
     assert brought[0] not in [offset for offset, _ in splice.poured]
@@ -206,15 +212,7 @@ def test_another_file_comes_there_meanwhile(
     fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is in the pipe does not fit it: then all is fetched anew, and nothing is mixed."""
-    pour, brought = Part.pour, []
-
-    def pour_late(part: Part, pipe: Pipe, offset: int) -> int:
-        if not brought:
-            brought.append(offset)
-            part.write(memoryview(bytes(1000)), offset + 1000)
-        return pour(part, pipe, offset)
-
-    monkeypatch.setattr(Part, "pour", pour_late)
+    bring_meanwhile(monkeypatch, bytes(len(DATA)))
     assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
 
 
