@@ -143,7 +143,8 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
     )
     resume_at_start: bpy.props.BoolProperty(
         name="Resume at Start",
-        description="Go on with unfinished downloads when Blender starts, where it may use the network",
+        description="When Blender starts, go on with what was not finished when it ended, where it may use"
+        " the network. What you paused stays paused",
     )
 
     def draw(self, context: Any) -> None:

@@ -36,6 +36,8 @@ class Download:
     is_cut: bool = False
     """Whether `url` lost its user, password or query: then nothing can be fetched with it."""
     status: Status = Status.QUEUED
+    stays_paused: bool = False
+    """Whether a person paused it: then it is not resumed at start."""
     filepath: str = ""
     error: str = ""
     note: str = ""

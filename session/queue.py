@@ -226,6 +226,7 @@ class Queue:
         if intent.status is None:
             self.drop(row, delete=intent.delete)
             return
+        row.stays_paused = intent.status is Status.PAUSED
         self.put(row, intent.status)
         if self.host and intent.status is Status.CANCELLED and row.uid in self._told:
             self.host.hang_up(row.uid)

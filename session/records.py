@@ -63,6 +63,7 @@ def _values(row: Download) -> dict[str, Any]:
         "size": row.size,
         "partial": row.partial,
         "is_cut": row.is_cut,
+        "stays_paused": row.stays_paused,
     }
 
 
@@ -133,6 +134,7 @@ def _row(values: Any) -> Download:
         error=readable(_text(values["error"])),
         partial=partial if is_part_name(partial) else "",
         is_cut=values.get("is_cut") is True,
+        stays_paused=values.get("stays_paused") is True,
     )
 
 

@@ -146,7 +146,7 @@ class Rows:
         else:
             row.speed = row.measured = 0.0
         if status is Status.QUEUED:
-            row.error = row.note = ""
+            row.error, row.note, row.stays_paused = "", "", False
             if row.progress.text:
                 row.progress = row.progress._replace(text="")
             self._queued[row.uid] = row

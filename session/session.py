@@ -497,9 +497,9 @@ class Session(Queue):
         self.look_for_leftovers()
 
     def resume(self, those: Collection[tuple[str, str]] | None = None) -> None:
-        """Put what is paused back into the queue: all of it, or `those` rows, by their links and folders."""
-        for row in [row for row in self.rows if row.status is Status.PAUSED]:
-            if those is None or (row.url, row.directory) in those:
+        """Put paused rows back into the queue: what no person paused, or `those`, by link and folder."""
+        for row in self.rows.of("PAUSED"):
+            if not row.stays_paused if those is None else (row.url, row.directory) in those:
                 self.queue(row)
 
     def _take_up(self, rows: list[Download]) -> None:

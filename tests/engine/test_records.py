@@ -64,6 +64,7 @@ downloads = st.builds(
     wanted=st.sampled_from(["", "rock.blend"]),
     mirrors=st.lists(st.text(min_size=1), max_size=2).map(tuple),
     is_cut=st.booleans(),
+    stays_paused=st.booleans(),
 )
 
 
@@ -141,11 +142,11 @@ def test_lines_that_are_no_rows_are_counted() -> None:
 
 
 def test_a_list_of_an_earlier_kind_is_read() -> None:
-    """Before links could be replaced its rows had no word of that."""
+    """Before links could be replaced its rows had no word of that, nor of who had paused them."""
     values = records._DEFAULTS | facts(row())
-    del values["partial"], values["is_cut"]
+    del values["partial"], values["is_cut"], values["stays_paused"]
     (read,) = decoded(records.encode_list([json.dumps(values)]))
-    assert (read.partial, read.is_cut) == ("", False)
+    assert (read.partial, read.is_cut, read.stays_paused) == ("", False, False)
 
 
 @pytest.mark.parametrize("partial", ["scene.blend", f"../{OLD_PART}", f"/etc/{OLD_PART}", "x.part"])

@@ -454,6 +454,18 @@ def test_what_gives_way_to_a_new_start_counts_once_at_the_end(rows: List, status
     assert rows.session.end_tally().sentence == "1 failed: a.bin: Why"
 
 
+def test_what_a_person_paused_is_not_resumed_at_start(rows: List) -> None:
+    by_hand, by_blender = rows.add(URL, "https://files.example/b.bin")
+    rows.session.pause(by_hand)
+    rows.session.give_up()
+    rows.session.resume()
+    assert [by_hand.status, by_blender.status] == ["PAUSED", "QUEUED"]
+    rows.session.queue(by_hand)
+    rows.session.give_up()
+    rows.session.resume()
+    assert [by_hand.status, by_blender.status] == ["QUEUED", "QUEUED"]
+
+
 # -- What a row becomes once its worker has let go of it: the last wish counts.
 
 

@@ -284,6 +284,30 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
     assert "/background_downloads/" not in second.b.console  # no trace of ours
 
 
+def test_resumed_at_start_is_what_ran_and_not_what_a_person_paused(
+    mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
+) -> None:
+    d = Downloads(mortal_blender(), tmp_path / "files", "threads")
+    gates = [held(server, path)[1] for path in ("/paused.bin", "/ran.bin")]
+    d.start(server.url("/paused.bin"), server.url("/ran.bin"))
+    for index, gate in enumerate(gates):
+        gate.wait_reached()
+        d.wait_progress(HELD / SIZE, index)
+    d.act("pause", index=0)
+    d.wait("PAUSED", "RUNNING")
+    d.b.run(f"bpy.context.preferences.addons[{MODULE!r}].preferences.resume_at_start = True")
+    d.b.run("bpy.ops.wm.save_userpref()")
+    assert d.b.quit() == 0
+    for gate in gates:
+        gate.open()
+    for statuses in (["PAUSED", "FINISHED"], ["PAUSED"]):
+        d = Downloads(mortal_blender(d.b.folder), d.folder, None)
+        d.wait(*statuses)
+        d.wait_over()
+        assert set(d.files()) == {"ran.bin"}
+        assert d.b.quit() == 0
+
+
 # A list that is gone.
 
 ASKING = """
