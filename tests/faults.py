@@ -808,6 +808,8 @@ def _chunked() -> Iterator[Fault]:
     for coding in ("gzip, chunked", "gzip", "chunked, gzip", "chunked; x", "chunke d", "nonsense"):
         wire = chunked(half, rest, LAST, headers=f"Transfer-Encoding: {coding}")
         yield fails(f"transfer encoding {coding}", UNREADABLE, wire)
+    beside = answer(LENGTH, "Transfer-Encoding: gzip, chunked")
+    yield fails("a transfer encoding beside a length", UNREADABLE, beside)
 
 
 def _ranges() -> Iterator[Fault]:
@@ -887,6 +889,7 @@ def _ranges() -> Iterator[Fault]:
     for code in (429, 500, 503):
         yield resumed_fails(f"{code} to each range", error(code) + TRIED, on_range(status(code)))
     yield resumed_fails("a page in place of a range", PAGE, on_range(html_instead()), file="a.blend")
+    yield resumed_fails("416 to all that follows", error(416), status(416))
     yield fails("206 to a plain request", PART, status(206))
     yield fails("416 to a plain request", error(416), status(416))
 
@@ -1044,6 +1047,7 @@ def _redirects() -> Iterator[Fault]:
     yield fails("a redirect to itself", CIRCLES, redirect_to_itself())
     yield fails("redirects without end", CIRCLES, redirect_forever)
     yield fails("a redirect to nowhere", CIRCLES, redirect(""))
+    yield whole("20 redirects", first(20, redirect_forever))
     yield fails("21 redirects", CIRCLES, redirect_chain(21, "/file.bin"))
     for code in (300, 301, 302, 303, 307, 308):
         yield whole(f"a redirect with {code}, once", first(1, redirect_to_itself(code)))

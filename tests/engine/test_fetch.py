@@ -45,33 +45,19 @@ from server import (
     cut_after,
     cut_before_headers,
     cut_in_headers,
-    drops_range_when_if_range,
-    endless_headers,
     fail_times,
     first,
-    garble_overlap,
-    gzip_body,
     gzip_bomb,
     html_instead,
-    ignore_range,
-    ignores_if_range,
-    informational,
     long_header,
-    lying_content_range,
-    on_range,
     pattern,
     raw,
     redirect,
-    redirect_chain,
     redirect_forever,
-    reset_after,
     reset_before_headers,
-    short_body,
     status,
-    status_416,
     when,
     with_headers,
-    wrong_length,
 )
 from services import until
 
@@ -181,7 +167,7 @@ def test_a_full_disk(fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch
         patch.setattr(portable, "pwrite", pwrite)
         assert failed(fetch.run(transfer)).startswith("The disk is full: make room in the folder")
     assert finished(fetch.run(transfer)).read_bytes() == DATA
-    assert server.requests_for("/a.bin")[1].range_start == 0 or server.requests_for("/a.bin")[1].range is None
+    assert server.requests[1].range is None
 
 
 # -- Names.
@@ -198,7 +184,7 @@ def test_a_full_disk(fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch
         ("/a.bin", {"Content-Disposition": 'attachment; filename="..\\\\..\\\\x.exe"'}, "x.exe"),
         ("/a.bin", {"Content-Disposition": 'attachment; filename=".bashrc"'}, "bashrc"),
         ("/a.bin", {"Content-Disposition": 'attachment; filename=".."'}, "a.bin"),
-        ("/..%2F..%2Fetc%2Fpasswd", {}, "passwd"),
+        ("/..%2F..%2Fetc%2Fpasswd", {}, "_.._etc_passwd"),
         ("/", {"Content-Type": "image/png"}, "download.png"),
     ],
 )
@@ -209,8 +195,7 @@ def test_the_name_of_the_file_stays_in_its_folder(
     path_there = finished(fetch(server.add(path, body=b"\x89PNG\r\n\x1a\n", headers=headers), folder))
     assert path_there.parent == folder
     assert len(names(folder)) == 1
-    if "passwd" not in name:
-        assert path_there.name == name
+    assert path_there.name == name
 
 
 def test_the_name_of_the_link_counts_before_that_of_the_redirect(
@@ -226,12 +211,6 @@ def test_the_name_of_the_link_counts_before_that_of_the_redirect(
 # -- Redirects.
 
 
-@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_redirects_are_followed(fetch: Fetcher, server: Server, tmp_path: Path, code: int) -> None:
-    server.add("/b.bin", body=DATA)
-    assert finished(fetch(server.add("/a.bin", redirect("/b.bin", code)), tmp_path)).read_bytes() == DATA
-
-
 def test_what_a_server_says_twice_is_said_once(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     server.add("/b%20c.bin", body=DATA)
     twice = [("Location", "/b%20c.bin"), ("Location", "/b%20c.bin")]
@@ -240,35 +219,6 @@ def test_what_a_server_says_twice_is_said_once(fetch: Fetcher, server: Server, t
     named = [("Content-Disposition", 'attachment; filename="d.bin"')] * 2
     url = server.add("/e.bin", add_headers(*named), body=DATA)
     assert finished(fetch(url, tmp_path)).name == "d.bin"
-
-
-def test_twenty_redirects_and_no_more(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    server.add("/end.bin", body=DATA)
-    assert finished(fetch(server.add("/a.bin", redirect_chain(20, "/end.bin")), tmp_path)).is_file()
-    circles = "The server sends this download round in circles. Try later, or use your browser"
-    assert failed(fetch(server.add("/b.bin", redirect_chain(21, "/end.bin")), tmp_path)) == circles
-    assert failed(fetch(server.add("/c.bin", redirect("/c.bin")), tmp_path)) == circles
-    assert failed(fetch(server.add("/d.bin", redirect_forever), tmp_path)) == circles
-    assert len(server.requests_for("/d.bin")) == 21
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "ftp://127.0.0.1/a",
-        "file:///etc/passwd",
-        "javascript:alert(1)",
-        "data:,x",
-        "http://[bad/",
-        "http://a:99999/",
-    ],
-)
-def test_redirects_lead_to_web_addresses_only(
-    fetch: Fetcher, server: Server, tmp_path: Path, target: str
-) -> None:
-    assert failed(fetch(server.add("/a.bin", redirect(target)), tmp_path)).startswith("The server sends")
-    assert len(server.requests) == 1
-    assert names(tmp_path) == []
 
 
 def test_a_redirect_may_hold_any_letters(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
@@ -445,12 +395,6 @@ def test_a_gzip_bomb_takes_no_more_than_the_disk_has(
     assert names(tmp_path) == []  # it cannot be resumed, so it does not keep the disk full
 
 
-def test_an_encoding_that_nobody_asked_for(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", body=DATA, headers={"Content-Encoding": "br"})
-    assert "Use your browser" in failed(fetch(url, tmp_path))
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256", "sha384", "sha512"])
 def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str) -> None:
     url = server.add("/a.bin", body=DATA)
@@ -567,126 +511,28 @@ def test_an_empty_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     assert outcome == Finished(filepath=str(tmp_path / "a.bin"), note="The file is empty")
 
 
-@pytest.mark.parametrize("options", [{"chunked": True}, {"length": False}, {"keep_alive": False}])
-def test_bodies_of_every_framing(
-    fetch: Fetcher, server: Server, tmp_path: Path, options: dict[str, bool]
-) -> None:
-    assert finished(fetch(server.add("/a.bin", body=DATA, **options), tmp_path)).read_bytes() == DATA
-
-
-def test_http_1_0(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", raw(b"HTTP/1.0 200 OK\r\n\r\n", DATA))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    url = server.add("/b.bin", raw(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc"))
-    assert finished(fetch(url, tmp_path)).read_bytes() == b"abc"
-
-
-@pytest.mark.parametrize("behaviour", [short_body(), wrong_length(+5), reset_after(0), reset_after(100_000)])
-def test_a_body_that_ends_too_early_is_never_a_file(
-    fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any
-) -> None:
-    url = server.add("/a.bin", behaviour, body=DATA, etag=None, last_modified=None)
-    sentence = failed(fetch(url, tmp_path))
-    assert sentence.startswith("The connection was closed before the file was complete. Tried")
-    assert "a.bin" not in names(tmp_path)
-
-
-def test_a_body_that_ended_too_early_once(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", first(1, short_body(1000)), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    assert server.requests[1].range_start == len(DATA) - 1000 - OVERLAP
-
-
-def test_more_than_was_announced_is_not_taken(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", wrong_length(-5), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:-5]
-
-
-def test_a_range_that_runs_over_the_end_of_the_file(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    def overlong(exchange: Any) -> None:
-        start = exchange.request.range_start
-        head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{len(DATA) - 1}/{len(DATA)}\r\n"
-        exchange.send(head.encode() + b"ETag: " + exchange.resource.etag.encode() + b"\r\n\r\n")
-        exchange.send(DATA[start:] + b"surplus")
-        exchange.cut()
-
-    url = server.add("/a.bin", first(1, cut_after(200_000)), at(1, overlong), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-
-
-# -- Heads.
-
-
-def test_informational_answers_are_skipped(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", informational(100, 102, 103, times=30), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-
-
-@pytest.mark.parametrize("behaviour", [endless_headers(), long_header(), raw(b"hello\r\n\r\n")])
-def test_heads_that_cannot_be_read(fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any) -> None:
-    sentence = failed(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path))
-    assert "Tried 5 times" in sentence
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("position", [16, 17, 60, -5, -2, -1])
-def test_a_head_that_is_cut_is_no_head(fetch: Fetcher, server: Server, tmp_path: Path, position: int) -> None:
-    """The standard library takes the end of the connection for the end of the headers."""
-    url = server.add("/a.bin", cut_in_headers(position), body=DATA)
-    assert "cannot be understood" in failed(fetch(url, tmp_path))
-    assert names(tmp_path) == []
+# -- Again. What becomes of which answer is in the table of faults.
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("behaviour", "count"),
     [
-        "no colon here",
-        "X-Return: a\rb",
-        "Transfer-Encoding: gzip, chunked",
-        "Transfer-Encoding: nonsense",
-        "Content-Length: 5",
-        "Content-Length: " + "9" * 300,
+        *((status(code), 1) for code in (204, 206, 304, 404, 416, 451)),
+        (redirect("ftp://127.0.0.1/a"), 1),
+        (with_headers({"Content-Encoding": "br"}), 1),
+        (redirect_forever, 21),
+        (status(503), 5),
+        (raw(b"hello\r\n\r\n"), 5),
+        (cut_after(OVERLAP), 5),  # a resume never gets past the overlap
+        (status(503, {"Retry-After": "0"}), retry.REQUESTS),
     ],
 )
-def test_a_head_that_leaves_the_length_in_doubt_is_refused(
-    fetch: Fetcher, server: Server, tmp_path: Path, line: str
+def test_how_often_it_is_asked_for(
+    fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any, count: int
 ) -> None:
-    head = f"HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: {len(DATA)}\r\n\r\n"
-    sentence = failed(fetch(server.add("/a.bin", raw(head.encode(), DATA)), tmp_path))
-    host = "The server 127.0.0.1 sent an answer that cannot be understood"
-    assert sentence == f"{host}. Tried 5 times. Try later, or use your browser"
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("code", [204, 205, 206, 304, 400, 402, 403, 404, 410, 416, 418, 451, 501])
-def test_an_answer_without_a_file_is_asked_for_once(
-    fetch: Fetcher, server: Server, tmp_path: Path, code: int
-) -> None:
-    assert failed(fetch(server.add("/a.bin", status(code)), tmp_path))
-    assert len(server.requests) == 1
-    assert names(tmp_path) == []
-
-
-# -- Again.
-
-
-@pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
-def test_a_busy_server_is_asked_again(fetch: Fetcher, server: Server, tmp_path: Path, code: int) -> None:
-    assert finished(fetch(server.add("/a.bin", fail_times(4, code), body=DATA), tmp_path)).is_file()
-    assert str(code) in failed(fetch(server.add("/b.bin", status(code)), tmp_path))
-    assert len(server.requests_for("/b.bin")) == 5
-
-
-def test_progress_resets_the_count(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", first(20, cut_after(OVERLAP + 10_000)), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    assert len(server.requests) > 20
-
-
-def test_without_progress_five_cuts_are_the_end(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    url = server.add("/a.bin", cut_after(OVERLAP), body=DATA)  # a resume never gets past the overlap
-    assert "Tried 5 times" in failed(fetch(url, tmp_path))
-    assert len(server.requests) == 5
+    assert failed(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path))
+    assert len(server.requests) == count
+    assert "a.bin" not in names(tmp_path)
 
 
 def test_retry_after_is_waited_for_and_then_named(
@@ -699,15 +545,6 @@ def test_retry_after_is_waited_for_and_then_named(
     assert waits == [100.0, 100.0]
     sentence = failed(fetch(server.add("/b.bin", status(429, {"Retry-After": "3600"})), tmp_path))
     assert sentence == "The server asks to wait 1 hour. Try again later"
-
-
-def test_forty_requests_without_progress_are_the_end(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Control, "sleep", lambda self, seconds: None)
-    url = server.add("/a.bin", status(503, {"Retry-After": "1"}))
-    assert "Tried 40 times" in failed(fetch(url, tmp_path))
-    assert len(server.requests) == retry.REQUESTS
 
 
 def test_time_without_progress_ends_and_a_pause_is_none(
@@ -728,86 +565,11 @@ def test_time_without_progress_ends_and_a_pause_is_none(
 # -- Resume.
 
 
-def _resumed(fetch: Fetcher, server: Server, folder: Path, *behaviours: Any, **options: Any) -> Finished:
-    """Cut at 200,000 and given up; then asked for again, as by another process, with these behaviours."""
-    digest = options.pop("sha256", None)
-    beginning = first(1, cut_after(200_000)), at(1, status(403))
-    server.add("/a.bin", *beginning, *behaviours, body=DATA, **options)
-    failed(fetch(server.url("/a.bin"), folder, sha256=digest))
-    outcome = fetch(server.url("/a.bin"), folder, sha256=digest)
-    assert finished(outcome).read_bytes() == DATA, "a mixed file"
-    assert names(folder) == ["a.bin"]
-    assert isinstance(outcome, Finished)
-    return outcome
-
-
-def _asked(server: Server) -> list[int | None]:
-    return [request.range_start for request in server.requests[2:]]
-
-
-def test_a_resume_asks_for_what_is_missing_and_an_overlap(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
-    _resumed(fetch, server, tmp_path)
-    assert _asked(server) == [200_000 - OVERLAP]
-    assert server.requests[-1].headers["If-Range"] == _etag(server)
-    assert server.requests[-1].body_sent == 100_000 + OVERLAP
-
-
 def test_a_resume_by_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    _resumed(fetch, server, tmp_path, etag=None)
-    assert _asked(server) == [200_000 - OVERLAP]
-    assert server.requests[-1].headers["If-Range"] == LAST_MODIFIED
-
-
-def test_without_validator_and_digest_it_begins_from_zero(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
-    _resumed(fetch, server, tmp_path, etag=None, last_modified=None)
-    assert _asked(server) == [None]
-
-
-def test_with_a_digest_it_resumes_without_validator(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    _resumed(fetch, server, tmp_path, etag=None, last_modified=None, sha256=SHA256)
-    assert _asked(server) == [200_000 - OVERLAP]
-    assert server.requests[-1].headers["If-Range"] is None
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "asked"),
-    [
-        (ignore_range, [200_000 - OVERLAP] * 2),
-        (drops_range_when_if_range, [200_000 - OVERLAP] * 2),
-        (lying_content_range(), [200_000 - OVERLAP, None]),
-        (garble_overlap(), [200_000 - OVERLAP, None]),
-        (garble_overlap(1), [200_000 - OVERLAP, None]),
-        (status_416, [200_000 - OVERLAP, None]),
-        (on_range(gzip_body), [200_000 - OVERLAP, None]),
-        (on_range(first(4, short_body(70_000))), [200_000 - OVERLAP] + [230_000 - OVERLAP] * 2),
-    ],
-)
-def test_whatever_a_server_does_to_a_resume_the_file_is_right(
-    fetch: Fetcher, server: Server, tmp_path: Path, behaviour: Any, asked: list[int | None]
-) -> None:
-    _resumed(fetch, server, tmp_path, behaviour)
-    assert _asked(server) == asked
-
-
-@pytest.mark.parametrize("trusts", [(), (ignores_if_range,)])
-def test_a_file_that_changed_on_the_server_is_fetched_anew(
-    fetch: Fetcher, server: Server, tmp_path: Path, trusts: Any
-) -> None:
-    old = pattern(300_000, seed=1)
-    server.add("/a.bin", first(1, cut_after(200_000)), at(1, status(403)), *trusts,
-               changed(2, body=DATA), body=old)  # fmt: skip
-    failed(fetch(server.url("/a.bin"), tmp_path))
-    assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
-
-
-def test_a_416_to_a_plain_request_is_an_error(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    server.add("/a.bin", first(1, cut_after(200_000)), after(1, status(416)), body=DATA)
-    assert "416" in failed(fetch(server.url("/a.bin"), tmp_path))
-    assert len(server.requests) == 3
+    cut = first(1, cut_after(200_000))
+    assert finished(fetch(server.add("/a.bin", cut, body=DATA, etag=None), tmp_path)).read_bytes() == DATA
+    assert server.requests[1].range_start == 200_000 - OVERLAP
+    assert server.requests[1].headers["If-Range"] == LAST_MODIFIED
 
 
 def test_a_whole_part_needs_only_its_overlap(
@@ -833,18 +595,12 @@ def test_a_whole_part_that_does_not_fit_is_fetched_anew(
     assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
 
 
-def test_what_a_broken_answer_brought_does_not_pass_for_a_file_of_its_length(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
-    url = server.add("/a.bin", first(1, bad_chunks("huge")), body=DATA[:8])  # which brings as many bytes
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
-
-
 @pytest.mark.parametrize("position", [0, 4])
-def test_nor_where_the_answer_that_tells_the_length_is_cut(
+def test_what_a_broken_answer_brought_is_no_file_also_where_the_one_that_tells_the_length_is_cut(
     fetch: Fetcher, server: Server, tmp_path: Path, position: int
 ) -> None:
-    url = server.add("/a.bin", first(1, bad_chunks("huge")), at(1, cut_after(position)), body=DATA[:8])
+    broken = first(1, bad_chunks("huge"))  # which brings as many bytes
+    url = server.add("/a.bin", broken, at(1, cut_after(position)), body=DATA[:8])
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
 
 
@@ -952,7 +708,7 @@ def test_something_that_is_no_file_under_the_names_of_the_partial_file(
     make(f"{part}.json")
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     make(part)
-    assert str(tmp_path) in failed(fetch(url, tmp_path)) or kind == "pipe"
+    assert "is in the way" in failed(fetch(url, tmp_path))
 
 
 # -- If the name is taken.
@@ -986,13 +742,6 @@ def test_rename_where_there_are_no_hard_links(
     assert finished(fetch(url, tmp_path)).name == "a.bin"
     assert finished(fetch(url, tmp_path)).name == "a (1).bin"
     assert names(tmp_path) == ["a (1).bin", "a.bin"]
-
-
-def test_overwrite(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    (tmp_path / "a.bin").write_text("old")
-    url = server.add("/a.bin", body=DATA)
-    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
-    assert names(tmp_path) == ["a.bin"]
 
 
 def test_overwrite_keeps_the_old_file_until_the_new_one_is_whole(

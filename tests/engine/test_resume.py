@@ -498,6 +498,7 @@ def test_a_digest_proves_what_no_validator_does(fetch: Fetcher, server: Server, 
     server.add("/a.bin", body=DATA, etag=None, last_modified=None)
     assert finished(fetch(server.url("/a.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
     assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
+    assert server.requests[-1].headers["If-Range"] is None
 
 
 # -- What another process is given.
