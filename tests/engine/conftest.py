@@ -15,7 +15,7 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from driving import PATIENT, Clock, Driver, Fetcher, Job, new_job
-from server import Server, after, cut_after, stall_after, when
+from server import Certificates, Server, after, cut_after, stall_after, when
 
 from background_downloads.hosts import threads as threads_module
 from background_downloads.transfer import portable, retry, segments
@@ -86,6 +86,13 @@ def fetch() -> Iterator[Fetcher]:
     fetcher = Fetcher(PATIENT)
     yield fetcher
     fetcher.close()
+
+
+@pytest.fixture
+def trusted(tls_server: Server, monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> Server:
+    """For https; the tests' own authority is trusted."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
+    return tls_server
 
 
 @pytest.fixture

@@ -25,18 +25,13 @@ from server import (
     Proxy,
     Server,
     SocketServer,
-    cut_after,
     cut_before_headers,
     drip,
-    drip_headers,
-    endless_headers,
-    endless_informational,
     first,
     pattern,
     redirect,
     refused_port,
     stall_after,
-    stall_before_headers,
     status,
     unreachable_port,
 )
@@ -96,16 +91,14 @@ def test_a_link_reaches_the_server_as_it_is_written(
 def test_a_link_reaches_the_proxy_as_it_is_written(
     fetch: Fetcher,
     server: Server,
-    tls_server: Server,
-    certificates: Certificates,
+    trusted: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     written: str,
     target: str,
     tls: bool,
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    origin = tls_server if tls else server
+    origin = trusted if tls else server
     origin.add(target.partition("?")[0], body=DATA)
     with Proxy(hosts={"files.example": ("127.0.0.1", origin.port)}) as proxy:
         monkeypatch.setenv("all_proxy", proxy.url)
@@ -137,19 +130,12 @@ def test_an_authority_from_the_environment_is_trusted(
     assert finished(fetch(tls_server.url("/a.bin", host=host), tmp_path)).read_bytes() == DATA
 
 
-@pytest.mark.usefixtures("no_delays")
+@pytest.mark.usefixtures("no_delays", "trusted")
 @pytest.mark.parametrize(("kind", "why"), UNTRUSTED.items())
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_bad_certificate_is_refused_at_once(
-    fetch: Fetcher,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-    why: str,
-    host: str,
+    fetch: Fetcher, tmp_path: Path, certificates: Certificates, kind: str, why: str, host: str
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     with Server(tls=getattr(certificates, kind)) as server:
         server.add("/a.bin", body=DATA)
         sentence = failed(fetch(server.url("/a.bin", host=host, user="me:s3cret"), tmp_path))
@@ -158,15 +144,11 @@ def test_a_bad_certificate_is_refused_at_once(
         assert server.connections.accepted == 1
 
 
+@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_that_wants_a_certificate_of_ours_is_asked_once(
-    fetch: Fetcher,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-    version: ssl.TLSVersion,
+    fetch: Fetcher, tmp_path: Path, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.good)
     context.load_verify_locations(certificates.ca)
@@ -226,37 +208,6 @@ def test_certifis_authorities_are_trusted_beside_the_systems(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     assert len(connect.Environment().context().get_ca_certs()) > 50
-
-
-@pytest.mark.usefixtures("no_delays")
-def test_an_unsigned_end_is_none(
-    fetch: Fetcher,
-    tls_server: Server,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Without a length only TLS itself can tell the end of a file from a cut."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    url = tls_server.add("/a.bin", first(1, cut_after(100_000)), body=DATA, length=False, last_modified=None,
-                         etag=None)  # fmt: skip
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    assert len(tls_server.requests) == 2
-
-
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_resume_over_tls(
-    fetch: Fetcher,
-    tls_server: Server,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-    no_delays: None,
-    chunked: bool,
-) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    url = tls_server.add("/a.bin", first(1, cut_after(100_000)), body=DATA, chunked=chunked)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
 # -- Proxies.
@@ -434,35 +385,25 @@ def test_a_proxy_that_has_answered_before_is_tried_again(
     assert sentence == f"The proxy 127.0.0.1:{proxy.port} cannot be reached. Tried 5 times. {CHECK}"
 
 
+@pytest.mark.parametrize("url", FAR)
 def test_a_proxy_over_tls_is_verified_against_the_same_authorities(
     fetch: Fetcher,
     server: Server,
+    trusted: Server,
     tmp_path: Path,
     certificates: Certificates,
     monkeypatch: pytest.MonkeyPatch,
+    url: str,
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    server.add("/a.bin", body=DATA)
-    with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
-        monkeypatch.setenv("http_proxy", f"https://localhost:{proxy.port}")
-        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+    """Also where it makes a tunnel."""
+    origin = trusted if url.startswith("https") else server
+    origin.add("/a.bin", body=DATA)
+    with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", origin.port)}) as proxy:
+        monkeypatch.setenv("all_proxy", f"https://localhost:{proxy.port}")
+        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
-def test_a_tunnel_through_a_proxy_over_tls(
-    fetch: Fetcher,
-    tls_server: Server,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    tls_server.add("/a.bin", body=DATA)
-    with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", tls_server.port)}) as proxy:
-        monkeypatch.setenv("https_proxy", f"https://localhost:{proxy.port}")
-        assert finished(fetch("https://files.example/a.bin", tmp_path)).read_bytes() == DATA
-
-
-@pytest.mark.usefixtures("no_delays")
+@pytest.mark.usefixtures("no_delays", "trusted")
 @pytest.mark.parametrize("kind", ["wrong_host", "self_signed", "expired"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
@@ -473,7 +414,6 @@ def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
     scheme: str,
     kind: str,
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
     with Proxy(tls=getattr(certificates, kind)) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"https://localhost:{proxy.port}")
         sentence = failed(fetch(f"{scheme}://files.example/a.bin", tmp_path))
@@ -560,13 +500,6 @@ def test_a_point_behind_a_name_does_not_end_the_sentence(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
     sentence = failed(fetch("http://files.example./a.bin", tmp_path))
     assert sentence == "The connection to files.example failed. Tried 5 times, try again later"
-
-
-def test_a_name_without_addresses(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_delays: None
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
-    assert failed(fetch("http://files.example/a.bin", tmp_path))
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -748,36 +681,7 @@ def test_a_helper_that_is_left_behind_takes_nothing_from_the_worker_that_writes(
     assert finished(driver.run(job)).read_bytes() == data
 
 
-# -- Time-outs, by whoever supervises.
-
-
-@pytest.mark.usefixtures("no_delays")
-@pytest.mark.parametrize(
-    "phase",
-    ["connecting", "handshake", "headers", "dripped headers", "endless headers", "informational", "body"],
-)
-def test_each_phase_ends_without_progress(
-    new_thread_driver: Callable[..., Driver], server: Server, tls_server: Server, tmp_path: Path, phase: str
-) -> None:
-    driver = new_thread_driver(IMPATIENT)
-    gate = server.gate()
-    with unreachable_port() as port:
-        behaviour: Any = {
-            "headers": stall_before_headers(gate),
-            "dripped headers": drip_headers(0.02),
-            "endless headers": endless_headers(0.05),
-            "informational": endless_informational(102, 0.01),
-            "body": stall_after(0, gate),
-        }.get(phase, lambda exchange: exchange.go_on())
-        url = server.add("/a.bin", behaviour, body=DATA)
-        if phase == "connecting":
-            url = f"http://127.0.0.1:{port}/a.bin"
-        if phase == "handshake":
-            tls_server.stall_in_handshake()
-            url = tls_server.url("/a.bin")
-        sentence = failed(driver.run(new_job(url, tmp_path)))
-    words = ("in time", "stopped sending", "does not get on")  # the last: on a busy machine
-    assert any(word in sentence for word in words)
+# -- Time-outs, by whoever supervises. In which phase they end what is in the table of faults.
 
 
 def test_a_slow_body_goes_on(
@@ -814,25 +718,19 @@ def test_openssl_is_not_told_to_trust_anybody() -> None:
 # -- What comes over a kept connection.
 
 
-def over_tls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Server:
-    certificates, server = (request.getfixturevalue(name) for name in ("certificates", "tls_server"))
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-    return server  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("before", [1, 2])
 def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
-    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     fetch: Fetcher,
     server: Server,
+    trusted: Server,
     tmp_path: Path,
     is_tls: bool,
     before: int,
 ) -> None:
     monkeypatch.setattr(retry, "TRIES", 1)
-    server = over_tls(request, monkeypatch) if is_tls else server
+    server = trusted if is_tls else server
     for number in range(before):
         finished(fetch(server.add(f"/{number}.bin", body=DATA), tmp_path))
     url = server.add("/last.bin", first(1, cut_before_headers), body=DATA)
@@ -842,16 +740,16 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
 
 @pytest.mark.parametrize("way", ["server", "proxy", "tunnel"])
 def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
-    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
     fetch: Fetcher,
     server: Server,
+    trusted: Server,
     tmp_path: Path,
     way: str,
 ) -> None:
     with Proxy() as proxy:
         if way == "tunnel":
-            server = over_tls(request, monkeypatch)
+            server = trusted
             monkeypatch.setenv("all_proxy", proxy.url)
         if way == "proxy":  # which keeps what it is asked for itself
             monkeypatch.setenv("all_proxy", server.origin.replace("://", "://us:pw@"))
@@ -909,14 +807,9 @@ def with_another(gate: Gate) -> Callable[[Exchange], None]:
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
 def test_what_follows_a_body_is_not_taken_for_the_next_answer(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    thread_driver: Driver,
-    server: Server,
-    tmp_path: Path,
-    is_tls: bool,
+    thread_driver: Driver, server: Server, trusted: Server, tmp_path: Path, is_tls: bool
 ) -> None:
-    server = over_tls(request, monkeypatch) if is_tls else server
+    server = trusted if is_tls else server
     gate = server.gate()
     job = new_job(server.add("/1.bin", with_another(gate)), tmp_path)
     thread_driver.submit(job)

@@ -321,17 +321,6 @@ def _etag(server: Server) -> str | None:
     return server._routes["/a.bin"].resource.etag
 
 
-def test_a_login_from_netrc_is_used(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    url = server.add("/a.bin", basic_auth("me", "s3cret"), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-
-
 # -- Encodings, digests, pages.
 
 

@@ -81,12 +81,6 @@ def squid() -> Iterator[Squid]:
 
 
 @pytest.fixture
-def trusted(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
-    """The tests' own authority."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.ca))
-
-
-@pytest.fixture
 def proxied(squid: Squid, monkeypatch: pytest.MonkeyPatch) -> Squid:
     """Squid for everything, without a password."""
     monkeypatch.setenv("http_proxy", squid.url())
@@ -147,19 +141,6 @@ def test_squid_cannot_reach_the_server(fetch: Fetcher, proxied: Squid, tmp_path:
     assert "503" in sentence
     assert TOKEN not in sentence
     assert "p4ss" not in sentence
-
-
-@pytest.mark.usefixtures("no_delays")
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_proxy_that_is_down(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    monkeypatch.setenv("all_proxy", f"http://{USER}:{PASSWORD}@127.0.0.1:{port}")
-    sentence = failed(fetch(nginx.url("/a.bin", tls=tls), tmp_path))
-    assert sentence.startswith(f"The proxy 127.0.0.1:{port} cannot be reached")
-    assert PASSWORD not in sentence
 
 
 @needs_squid
@@ -331,19 +312,6 @@ def test_a_folder_of_authorities(
     assert finished(fetch(nginx.url("/a.bin", tls=True), tmp_path)).read_bytes() == DATA
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", pytest.param("[::1]", marks=needs_ipv6)])
-def test_an_authority_in_a_file(
-    fetch: Fetcher,
-    nginx: Nginx,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-    host: str,
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
-    assert finished(fetch(nginx.url("/a.bin", host=host, tls=True), tmp_path)).read_bytes() == DATA
-
-
 @pytest.mark.parametrize("content", ["", "README", "ca-certificates.crt"])
 def test_a_folder_without_hashed_certificates_holds_nothing(
     fetch: Fetcher,
@@ -483,12 +451,6 @@ def test_user_and_password_never_follow_a_redirect_to_another_server(
     assert ("Authorization" in request.headers) is knows
     assert "Referer" not in request.headers
     assert nginx.requests(f"/private/away?to={to}")[-1]["authorization"] != ""
-
-
-def test_user_and_password_stay_on_the_way_within_a_server(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path
-) -> None:
-    assert finished(fetch(nginx.url("/to-private", user="me:p4ss"), tmp_path)).read_bytes() == DATA
 
 
 # -- Addresses.

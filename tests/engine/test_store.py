@@ -924,7 +924,7 @@ def test_a_disk_that_is_really_full(
     monkeypatch.setattr(store_module, "user_folder", lambda: folder)
     options = ["-t", "tmpfs", "-o", "size=64k", "none"]
     if subprocess.run(["mount", *options, folder], check=False, capture_output=True).returncode:
-        return  # not root: the same is tried with a patched write above
+        pytest.skip("no disk of its own can be mounted here (root)")
     try:
         store = store_module.Store()
         assert store.open()
