@@ -34,6 +34,15 @@ def _storey(path: Path) -> str:
 every_module = _modules("__init__", *STOREYS)
 
 
+def test_the_page_on_the_house_names_every_module_and_no_other() -> None:
+    named, room = set(), ""
+    for row in (ROOT / "docs" / "architecture.md").read_text("utf-8").splitlines():
+        for name in re.findall(r"`([\w/]+\.py)`", row.split("|")[1] if row.startswith("| `") else ""):
+            room = name.rpartition("/")[0] or ("" if (ROOT / name).exists() else room)
+            named.add(ROOT / room / name.rpartition("/")[2])
+    assert named == {path for path in MODULES if path.name != "__init__.py"}
+
+
 def test_top_level_holds_only_the_known_modules() -> None:
     known = {"__init__.py", "operators.py", "workers.py", "ui.py"}
     assert {path.name for path in ROOT.glob("*.py")} <= known
