@@ -27,9 +27,12 @@ from server import (
     Connection,
     Data,
     Exchange,
+    Response,
     Server,
     add_headers,
     after,
+    alters,
+    arranges,
     bad_chunks,
     changed,
     close_unannounced,
@@ -369,31 +372,20 @@ def new_tag_each_time(exchange: Exchange) -> None:
     exchange.go_on()
 
 
-def only_part(count: int) -> Behaviour:
+@alters
+def only_part(response: Response, count: int) -> None:
     """A range is answered with at most so many bytes of it, and says so."""
-
-    def behave(exchange: Exchange) -> None:
-        def shorten(response: Any) -> None:
-            if response.status == 206:
-                response.stop = min(response.stop, response.start + count)
-                text = f"bytes {response.start}-{response.stop - 1}/{response.body.size}"
-                response.headers.set("Content-Range", text)
-                response.headers.set("Content-Length", str(response.stop - response.start))
-
-        exchange.alter(shorten)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206:
+        response.stop = min(response.stop, response.start + count)
+        text = f"bytes {response.start}-{response.stop - 1}/{response.body.size}"
+        response.headers.set("Content-Range", text)
+        response.headers.set("Content-Length", str(response.stop - response.start))
 
 
-def from_elsewhere(start: int) -> Behaviour:
+@arranges
+def from_elsewhere(exchange: Exchange, start: int) -> None:
     """Whatever range was asked for, the one from `start` on comes, and says so."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.request.headers.set("Range", f"bytes={start}-")
-        exchange.go_on()
-
-    return behave
+    exchange.request.headers.set("Range", f"bytes={start}-")
 
 
 def several_ranges(exchange: Exchange) -> None:
@@ -466,30 +458,19 @@ def never_ends(exchange: Exchange) -> None:
     exchange.wait_hung_up()
 
 
-def says_200(exchange: Exchange) -> None:
+@alters
+def says_200(response: Response) -> None:
     """Brings the range, but as if it were the whole file."""
-
-    def forget(response: Any) -> None:
-        response.status = 200 if response.status == 206 else response.status
-
-    exchange.alter(forget)
-    exchange.go_on()
+    response.status = 200 if response.status == 206 else response.status
 
 
-def unasked_part(text: str, start: int = 0, stop: int = SIZE, code: int = 206) -> Behaviour:
+@alters
+def unasked_part(response: Response, text: str, start: int = 0, stop: int = SIZE, code: int = 206) -> None:
     """So much of it, said to be this range, though all was asked for."""
-
-    def behave(exchange: Exchange) -> None:
-        def shorten(response: Any) -> None:
-            if response.status == 200:
-                response.status, response.start, response.stop = code, start, stop
-                response.headers.set("Content-Range", text)
-                response.headers.set("Content-Length", str(stop - start))
-
-        exchange.alter(shorten)
-        exchange.go_on()
-
-    return behave
+    if response.status == 200:
+        response.status, response.start, response.stop = code, start, stop
+        response.headers.set("Content-Range", text)
+        response.headers.set("Content-Length", str(stop - start))
 
 
 def too_much(exchange: Exchange) -> None:
@@ -522,18 +503,15 @@ def clock_ahead(exchange: Exchange) -> None:
     exchange.reply(503, {"Retry-After": later})
 
 
-def length_twice(exchange: Exchange) -> None:
-    def repeat(response: Any) -> None:
-        response.headers.extend([("Content-Length", response.headers["Content-Length"])])
-
-    exchange.alter(repeat)
-    exchange.go_on()
+@alters
+def length_twice(response: Response) -> None:
+    response.headers.extend([("Content-Length", response.headers["Content-Length"] or "")])
 
 
-def doubled(exchange: Exchange) -> None:
+@alters
+def doubled(response: Response) -> None:
     """Each header twice."""
-    exchange.alter(lambda response: response.headers.extend(list(response.headers)))
-    exchange.go_on()
+    response.headers.extend(list(response.headers))
 
 
 def page_in_gzip(exchange: Exchange) -> None:
@@ -755,7 +733,7 @@ def _lengths() -> Iterator[Fault]:
     yield fails("a length of a pebibyte", NO_SPACE, with_headers({"Content-Length": str(1 << 50)}))
     yield whole("a length with 5,000 digits, of zeros", with_headers({"Content-Length": f"{SIZE:05000}"}))
     yield fails("a length of 300 digits", UNREADABLE, with_headers({"Content-Length": "9" * 300}))
-    yield whole("the length twice", length_twice)
+    yield whole("the length twice", length_twice())
     lengths = with_headers({"Content-Length": f"{SIZE}, 5"})
     yield fails("a length that is two different in one field", UNREADABLE, lengths)
     yield fails("a second, other length", UNREADABLE, add_headers(("Content-Length", "5")), keep_alive=False)
@@ -860,13 +838,13 @@ def _ranges() -> Iterator[Fault]:
     yield resumed("a range in chunks", chunked=True)
     yield resumed("503 to a range, once", first(2, status(503)))
     yield resumed("a redirect for a range", on_range(first(2, redirect_to_itself())))
-    yield resumed("200 for a range", says_200)
-    yield resumed("200 for a range, no ETag", says_200, etag=None)
-    yield resumed("200 for another range", on_range(from_elsewhere(100)), says_200)
-    yield resumed("200 for a range, and no word of it", says_200, with_headers({"Content-Range": None}))
+    yield resumed("200 for a range", says_200())
+    yield resumed("200 for a range, no ETag", says_200(), etag=None)
+    yield resumed("200 for another range", on_range(from_elsewhere(100)), says_200())
+    yield resumed("200 for a range, and no word of it", says_200(), with_headers({"Content-Range": None}))
     bare = with_headers({"Content-Range": None, "ETag": None, "Last-Modified": None})
-    yield resumed("200 for a range, and no word of anything", on_range(says_200, bare))
-    yield resumed("200 for a range of what came in chunks", says_200, chunked=True)
+    yield resumed("200 for a range, and no word of anything", on_range(says_200(), bare))
+    yield resumed("200 for a range of what came in chunks", says_200(), chunked=True)
     all_of_it, some_of_it = f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 0-{HALF - 1}/{SIZE}"
     yield whole("206 for all of it, though all was asked for", unasked_part(all_of_it))
     yield whole("a part, though all was asked for", unasked_part(some_of_it, 0, HALF))
@@ -1033,7 +1011,7 @@ def _heads() -> Iterator[Fault]:
     yield whole("informational answers", informational(100, 102, 103, times=10))
     yield from both("endless informational answers", LATE, endless_informational(102, 0.05), is_slow=True)
     yield from both("endless continues", LATE, endless_informational(100, 0.05), is_slow=True)
-    yield whole("the same headers twice", doubled)
+    yield whole("the same headers twice", doubled())
     yield whole("70 cookies", add_headers(*(("Set-Cookie", f"c{n}=1") for n in range(70))))
     yield whole(
         "a cookie that is nonsense", add_headers(("Set-Cookie", "=;;;\x01=\xff; Domain=..; Expires=never"))

@@ -29,7 +29,6 @@ import gzip
 import hashlib
 import ipaddress
 import itertools
-import json
 import math
 import os
 import random
@@ -49,7 +48,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, Concatenate, NamedTuple, ParamSpec, Protocol, Self
 
 DEADLINE = 20.0 if sys.platform != "win32" else 90.0  # seconds; a test that waits longer fails, and hangs not
 PIECE = 1 << 20  # bytes handed to the kernel in one call
@@ -62,6 +61,7 @@ READ, WRITE = 1, 4  # POLLIN and POLLOUT
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 LOOK = 0.02  # seconds between two looks where the system does not tell of a hang-up
 
+Arguments = ParamSpec("Arguments")
 HeaderFields = Mapping[str, str | None] | Iterable[tuple[str, str]]
 
 
@@ -1224,15 +1224,39 @@ def _wants_close(request: Request) -> bool:
 # Behaviours: which requests they hold for
 
 
-def when(condition: Callable[[Exchange], bool], *behaviours: Behaviour) -> Behaviour:
+def arranges(arrange: Callable[Concatenate[Exchange, Arguments], None]) -> Callable[Arguments, Behaviour]:
+    """Makes behaviours that arrange something and go on."""
+
+    @functools.wraps(arrange)
+    def make(*values: Arguments.args, **options: Arguments.kwargs) -> Behaviour:
+        def behave(exchange: Exchange) -> None:
+            arrange(exchange, *values, **options)
+            exchange.go_on()
+
+        return behave
+
+    return make
+
+
+def alters(change: Callable[Concatenate[Response, Arguments], None]) -> Callable[Arguments, Behaviour]:
+    """Makes behaviours that change the answer just before it is sent."""
+
+    @functools.wraps(change)
+    def make(*values: Arguments.args, **options: Arguments.kwargs) -> Behaviour:
+        def behave(exchange: Exchange) -> None:
+            exchange.alter(lambda response: change(response, *values, **options))
+            exchange.go_on()
+
+        return behave
+
+    return make
+
+
+@arranges
+def when(exchange: Exchange, condition: Callable[[Exchange], bool], *behaviours: Behaviour) -> None:
     """Only for the requests for which the condition holds."""
-
-    def behave(exchange: Exchange) -> None:
-        if condition(exchange):
-            exchange._behaviours[:0] = behaviours
-        exchange.go_on()
-
-    return behave
+    if condition(exchange):
+        exchange._behaviours[:0] = behaviours
 
 
 def first(n: int, *behaviours: Behaviour) -> Behaviour:
@@ -1258,42 +1282,27 @@ def on_range(*behaviours: Behaviour, start: int | None = None) -> Behaviour:
 # Behaviours: time
 
 
-def stall_before_headers(gate: Gate | None = None) -> Behaviour:
-    def behave(exchange: Exchange) -> None:
-        exchange.wait(gate)
-        exchange.go_on()
-
-    return behave
+@arranges
+def stall_before_headers(exchange: Exchange, gate: Gate | None = None) -> None:
+    exchange.wait(gate)
 
 
-def stall_in_headers(gate: Gate | None = None, position: int = 20) -> Behaviour:
+@arranges
+def stall_in_headers(exchange: Exchange, gate: Gate | None = None, position: int = 20) -> None:
     """Stop inside the head, after so many bytes (negative: so many before its end)."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.at_head(position, lambda: exchange.wait(gate))
-        exchange.go_on()
-
-    return behave
+    exchange.at_head(position, lambda: exchange.wait(gate))
 
 
-def stall_after(n: int, gate: Gate | None = None) -> Behaviour:
+@arranges
+def stall_after(exchange: Exchange, n: int, gate: Gate | None = None) -> None:
     """Stop when `n` bytes of the body are out (0: after the head), then go on."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.at_body(n, lambda: exchange.wait(gate))
-        exchange.go_on()
-
-    return behave
+    exchange.at_body(n, lambda: exchange.wait(gate))
 
 
-def drip(bytes_each: int, pace: Gate | float) -> Behaviour:
+@arranges
+def drip(exchange: Exchange, bytes_each: int, pace: Gate | float) -> None:
     """So many bytes at a time; between them a wait for the gate (`gate.step()`) or some seconds."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.each = bytes_each, functools.partial(_keep_pace, exchange, pace)
-        exchange.go_on()
-
-    return behave
+    exchange.each = bytes_each, functools.partial(_keep_pace, exchange, pace)
 
 
 def _keep_pace(exchange: Exchange, pace: Gate | float) -> None:
@@ -1303,38 +1312,26 @@ def _keep_pace(exchange: Exchange, pace: Gate | float) -> None:
         exchange.pause(pace)
 
 
-def drip_headers(pace: Gate | float, bytes_each: int = 1) -> Behaviour:
+@arranges
+def drip_headers(exchange: Exchange, pace: Gate | float, bytes_each: int = 1) -> None:
     """The head so many bytes at a time."""
-
-    def behave(exchange: Exchange) -> None:
-        for position in range(bytes_each, CHUNK, bytes_each):  # those beyond the head do not count
-            exchange.at_head(position, functools.partial(_keep_pace, exchange, pace))
-        exchange.go_on()
-
-    return behave
+    for position in range(bytes_each, CHUNK, bytes_each):  # those beyond the head do not count
+        exchange.at_head(position, functools.partial(_keep_pace, exchange, pace))
 
 
 # Behaviours: connections that break
 
 
-def cut_after(n: int) -> Behaviour:
+@arranges
+def cut_after(exchange: Exchange, n: int) -> None:
     """Close when exactly `n` bytes of the body are out (0: after the head)."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.at_body(n, exchange.cut)
-        exchange.go_on()
-
-    return behave
+    exchange.at_body(n, exchange.cut)
 
 
-def reset_after(n: int) -> Behaviour:
+@arranges
+def reset_after(exchange: Exchange, n: int) -> None:
     """As `cut_after`, with a RST; the client may lose bytes that it has not read yet."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.at_body(n, exchange.reset)
-        exchange.go_on()
-
-    return behave
+    exchange.at_body(n, exchange.reset)
 
 
 def cut_before_headers(exchange: Exchange) -> None:
@@ -1346,12 +1343,9 @@ def reset_before_headers(exchange: Exchange) -> None:
     exchange.reset()
 
 
-def cut_in_headers(position: int = 20) -> Behaviour:
-    def behave(exchange: Exchange) -> None:
-        exchange.at_head(position, exchange.cut)
-        exchange.go_on()
-
-    return behave
+@arranges
+def cut_in_headers(exchange: Exchange, position: int = 20) -> None:
+    exchange.at_head(position, exchange.cut)
 
 
 def close_unannounced(exchange: Exchange) -> None:
@@ -1449,48 +1443,26 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def echo_headers(exchange: Exchange) -> None:
-    """A JSON list of the header fields received, as pairs."""
-    body = json.dumps(list(exchange.request.headers))
-    exchange.reply(200, {"Content-Type": "application/json"}, body)
-
-
 # Behaviours: lengths, ranges and validators
 
 
-def with_headers(headers: HeaderFields) -> Behaviour:
+@alters
+def with_headers(response: Response, headers: HeaderFields) -> None:
     """Replace fields of the answer, whatever they say; None removes one."""
-    items = list(headers.items() if isinstance(headers, Mapping) else headers)
-
-    def behave(exchange: Exchange) -> None:
-        def replace(response: Response) -> None:
-            for name, value in items:
-                response.headers.set(name, value)
-
-        exchange.alter(replace)
-        exchange.go_on()
-
-    return behave
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        response.headers.set(name, value)
 
 
-def add_headers(*fields: tuple[str, str]) -> Behaviour:
+@alters
+def add_headers(response: Response, *fields: tuple[str, str]) -> None:
     """Fields beside those that are there, also of the same names."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.alter(lambda response: response.headers.extend(fields))
-        exchange.go_on()
-
-    return behave
+    response.headers.extend(fields)
 
 
-def rewrite_head(change: Callable[[bytes], bytes]) -> Behaviour:
+@arranges
+def rewrite_head(exchange: Exchange, change: Callable[[bytes], bytes]) -> None:
     """The head in other bytes."""
-
-    def behave(exchange: Exchange) -> None:
-        exchange.rewrite = change
-        exchange.go_on()
-
-    return behave
+    exchange.rewrite = change
 
 
 def wrong_length(delta: int) -> Behaviour:
@@ -1507,50 +1479,28 @@ def wrong_length(delta: int) -> Behaviour:
     return behave
 
 
-def content_range(text: str | None) -> Behaviour:
+@alters
+def content_range(response: Response, text: str | None) -> None:
     """On every 206 this Content-Range (None: none at all); {start}, {last} and {size} are filled in."""
-
-    def behave(exchange: Exchange) -> None:
-        def lie(response: Response) -> None:
-            if response.status == 206:
-                values = {"start": response.start, "last": response.stop - 1, "size": response.body.size}
-                response.headers.set("Content-Range", text and text.format(**values))
-
-        exchange.alter(lie)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206:
+        values = {"start": response.start, "last": response.stop - 1, "size": response.body.size}
+        response.headers.set("Content-Range", text and text.format(**values))
 
 
-def lying_content_range(shift: int = 1) -> Behaviour:
+@alters
+def lying_content_range(response: Response, shift: int = 1) -> None:
     """A 206 whose Content-Range lies `shift` bytes further on than what was asked and is sent."""
-
-    def behave(exchange: Exchange) -> None:
-        def lie(response: Response) -> None:
-            if response.status == 206:
-                start = response.start + shift
-                text = f"bytes {start}-{response.stop - 1 + shift}/{response.body.size}"
-                response.headers.set("Content-Range", text)
-
-        exchange.alter(lie)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206:
+        span = f"{response.start + shift}-{response.stop - 1 + shift}"
+        response.headers.set("Content-Range", f"bytes {span}/{response.body.size}")
 
 
-def other_size_on_range(delta: int = 1) -> Behaviour:
+@alters
+def other_size_on_range(response: Response, delta: int = 1) -> None:
     """A 206 names another complete size than the 200 did."""
-
-    def behave(exchange: Exchange) -> None:
-        def lie(response: Response) -> None:
-            if response.status == 206:
-                size = response.body.size + delta
-                response.headers.set("Content-Range", f"bytes {response.start}-{response.stop - 1}/{size}")
-
-        exchange.alter(lie)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206:
+        size = response.body.size + delta
+        response.headers.set("Content-Range", f"bytes {response.start}-{response.stop - 1}/{size}")
 
 
 def changed(
@@ -1570,9 +1520,6 @@ def changed(
         exchange.go_on()
 
     return after(after_requests, change)
-
-
-changed_etag = changed
 
 
 def ignore_range(exchange: Exchange) -> None:
@@ -1603,33 +1550,19 @@ def status_416(exchange: Exchange) -> None:
         exchange.reply(416, {"Content-Range": f"bytes */{exchange.resource.body.size}"})
 
 
-def garble_overlap(n: int | None = None) -> Behaviour:
+@alters
+def garble_overlap(response: Response, n: int | None = None) -> None:
     """A range that does not start at 0 brings other bytes (its first `n`, or all), same validator."""
-
-    def behave(exchange: Exchange) -> None:
-        def garble(response: Response) -> None:
-            if response.status == 206 and response.start > 0:
-                stop = response.stop if n is None else response.start + n
-                response.body = Garbled(response.body, response.start, stop)
-
-        exchange.alter(garble)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206 and response.start > 0:
+        stop = response.stop if n is None else response.start + n
+        response.body = Garbled(response.body, response.start, stop)
 
 
-def garble_at(position: int) -> Behaviour:
+@alters
+def garble_at(response: Response, position: int) -> None:
     """Each range has another byte there, under the same validator."""
-
-    def behave(exchange: Exchange) -> None:
-        def garble(response: Response) -> None:
-            if response.status == 206:
-                response.body = Garbled(response.body, position, position + 1)
-
-        exchange.alter(garble)
-        exchange.go_on()
-
-    return behave
+    if response.status == 206:
+        response.body = Garbled(response.body, position, position + 1)
 
 
 # Behaviours: heads and codings

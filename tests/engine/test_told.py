@@ -13,12 +13,11 @@ from driving import Driver, Fetcher, Finished, Settings, failed, finished, names
 from hypothesis import given
 from hypothesis import strategies as st
 from server import (
-    Behaviour,
-    Exchange,
     Garbled,
     Response,
     Server,
     after,
+    alters,
     cut_after,
     drip,
     first,
@@ -53,17 +52,10 @@ WAYS = {
 }
 
 
-def flipped(position: int) -> Behaviour:
+@alters
+def flipped(response: Response, position: int) -> None:
     """One byte is another."""
-
-    def behave(exchange: Exchange) -> None:
-        def flip(response: Response) -> None:
-            response.body = Garbled(response.body, position, position + 1)
-
-        exchange.alter(flip)
-        exchange.go_on()
-
-    return behave
+    response.body = Garbled(response.body, position, position + 1)
 
 
 @pytest.fixture(params=WAYS)

@@ -56,13 +56,13 @@ WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
     " tests/engine/test_child.py::test_it_starts_from_any_folder_and_whichever_program_blender_names"
     " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender",
-    "tests/wheel/test_executed.py",
+    "tests/wheel/test_executed.py tests/wheel/test_folders.py",
 )
 LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
 LANES = 4  # parts of suites run side by side, on two cores: much of it is waiting
 PARTS = {  # the files of a suite that are taken out of it to run beside it; together what shares a Blender
     "engine": (LONG,),
-    "window": (("test_clicks", "test_dialog", "test_import", "test_panel"),),
+    "window": (("test_autosave", "test_clicks", "test_dialog", "test_import", "test_panel"),),
 }
 PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
 
