@@ -44,6 +44,11 @@ DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
 
 
+def _is_online(cls: Any, context: Any) -> bool:
+    """The poll of what goes to the network."""
+    return online.is_online(cls)
+
+
 class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     """Download files in the background while Blender stays usable"""
 
@@ -67,13 +72,11 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         name="Catalog", description=CATALOG, search=catalogs, options={"SKIP_SAVE"}
     )
 
+    poll = classmethod(_is_online)
+
     _is_invoked = False
     _has_dialog = False
     _library = ""
-
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        return online.is_online(cls)
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         if bpy.app.background:
@@ -225,6 +228,8 @@ class _Acting:
     """Does what `act` does, and reports in a sentence why that cannot be."""
 
     bl_options = {"INTERNAL"}
+    complaint = "ERROR"
+    """What kind of report says why."""
 
     def act(self, context: Any) -> None:
         """Do it. Raises TransferError in a sentence where it cannot be done."""
@@ -236,7 +241,7 @@ class _Acting:
         try:
             self.act(context)
         except job.TransferError as error:
-            self.report({"ERROR"}, str(error))
+            self.report({self.complaint}, str(error))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -246,14 +251,19 @@ class _Asking(_Acting):
 
     _question = ""
 
-    def confirm(self, context: Any, question: str, **options: str) -> set[str]:
-        """Open the dialog; the options are its title and what the button says."""
+    def confirm(self, context: Any, question: str = "", width: int = CONFIRM_WIDTH, **texts: str) -> set[str]:
+        """Open the dialog, so many pixels wide at a scale of 1; `texts`: its title, and its button's."""
         self._question = question
-        return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, **options)
+        return context.window_manager.invoke_props_dialog(self, width=width, **texts)
 
     def draw(self, context: Any) -> None:
         popup.drawn(context)
-        self.layout.label(text=self._question)
+        if is_enabled():  # it can outlive its add-on
+            self.show(self.layout, context)
+
+    def show(self, layout: Any, context: Any) -> None:
+        """Draw what is in the dialog."""
+        layout.label(text=self._question)
 
 
 def _description(items: list[tuple[str, str, str]], chosen: str) -> str:
@@ -358,9 +368,7 @@ class DOWNLOADS_OT_pause(_OnRows, bpy.types.Operator):
 class _Restarts(_OnRows):
     """Puts rows back into the queue and has them run."""
 
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        return online.is_online(cls)
+    poll = classmethod(_is_online)
 
     def restart(self, context: Any, *statuses: str) -> None:
         rows = self.each(context, current().queue, *statuses)
@@ -398,7 +406,7 @@ class DOWNLOADS_OT_retry(_Restarts, bpy.types.Operator):
         self.restart(context, "FAILED", "CANCELLED")
 
 
-class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
+class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, _Asking, bpy.types.Operator):
     """Go on with another link to the same file, using what was received: the old one may have expired"""
 
     bl_idname = "downloads.replace_link"
@@ -414,14 +422,13 @@ class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, bpy.types.Operator):
         if self.url.strip() or bpy.app.background:
             return self.execute(context)
         self.url = next(iter(texts.find_links(context.window_manager.clipboard)), "")
-        return context.window_manager.invoke_props_dialog(self, width=DIALOG_WIDTH, confirm_text="Replace")
+        return self.confirm(context, width=DIALOG_WIDTH, confirm_text="Replace")
 
-    def draw(self, context: Any) -> None:
-        popup.drawn(context)
-        if (session := peek()) and (row := session.rows.find(self.uid)):
-            self.layout.label(text=row.name, translate=False)
-        self.layout.use_property_split = True
-        self.layout.prop(self, "url")
+    def show(self, layout: Any, context: Any) -> None:
+        if row := self.find(context):
+            layout.label(text=row.name, translate=False)
+        layout.use_property_split = True
+        layout.prop(self, "url")
 
     def act_on(self, context: Any, row: "Download") -> None:
         current().replace_link(row, self._link())
@@ -456,7 +463,7 @@ class DOWNLOADS_OT_change_folder(_OnOne, _Restarts, bpy.types.Operator):
         self.start_run()
 
 
-class _Removing:
+class _Removing(_Asking):
     """Takes rows out of the list; asks what is to become of what was received, where there is any."""
 
     delete_partial: bpy.props.BoolProperty(
@@ -471,13 +478,10 @@ class _Removing:
         """Open a dialog, where one is needed."""
         if bpy.app.background or not queue.received_by(rows):
             return self.execute(context)
-        return context.window_manager.invoke_props_dialog(
-            self, width=CONFIRM_WIDTH, title="Remove from List", confirm_text="Remove"
-        )
+        return self.confirm(context, title="Remove from List", confirm_text="Remove")
 
-    def draw(self, context: Any) -> None:
-        popup.drawn(context)
-        if peek() and (rows := self.rows(context)):
+    def show(self, layout: Any, context: Any) -> None:
+        if rows := self.rows(context):
             drawing.partial(self, rows)
 
     def remove(self, *rows: "Download") -> None:
@@ -510,7 +514,7 @@ REMOVED = [
 ]
 
 
-class DOWNLOADS_OT_remove_all(_Acting, _Removing, bpy.types.Operator):
+class DOWNLOADS_OT_remove_all(_Removing, bpy.types.Operator):
     """Take several downloads out of the list, cancelling them first; finished files stay"""
 
     bl_idname = "downloads.remove_all"
@@ -607,12 +611,12 @@ class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
         current().mirror.flush()
 
 
-class DOWNLOADS_OT_add_links(bpy.types.Operator):
+class DOWNLOADS_OT_add_links(_Acting, bpy.types.Operator):
     """Take the links out of files that were dropped: texts, internet shortcuts, a Mac's or Linux's links"""
 
     bl_idname = "downloads.add_links"
     bl_label = "Add Links from Files"
-    bl_options = {"INTERNAL"}
+    complaint = "WARNING"
 
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
     directory: bpy.props.StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
@@ -620,19 +624,14 @@ class DOWNLOADS_OT_add_links(bpy.types.Operator):
         type=bpy.types.OperatorFileListElement, options={"SKIP_SAVE", "HIDDEN"}
     )
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         paths = [os.path.join(self.directory, file.name) for file in self.files] or [self.filepath]
-        try:
-            text = "\n".join(texts.read_links(path) for path in paths)
-        except OSError as error:
-            self.report({"ERROR"}, f"The file cannot be read: {error.strerror}")
-            return {"CANCELLED"}
-        if not texts.find_links(text):
-            self.report({"WARNING"}, "No link found in the file")
-            return {"CANCELLED"}
+        links = "\n".join(map(texts.read_links, paths))
+        if not links.strip():
+            raise job.TransferError("No link found in the file")
         state = context.window_manager.downloads
-        state.urls = texts.add_links(state.urls, text)
-        return bpy.ops.downloads.show_list()
+        state.urls = texts.add_links(state.urls, links)
+        bpy.ops.downloads.show_list()
 
 
 class _OnViews:
@@ -652,31 +651,19 @@ class DOWNLOADS_FH_links(_OnViews, bpy.types.FileHandler):
     bl_file_extensions = ".txt;.url;.webloc;.desktop"
 
 
-class DOWNLOADS_OT_open_list(bpy.types.Operator):
+class DOWNLOADS_OT_open_list(_Acting, bpy.types.Operator):
     """Choose from the files that a dropped list names, and download them"""
 
     bl_idname = "downloads.open_list"
     bl_label = "Download Files from a List"
-    bl_options = {"INTERNAL"}
+    complaint = "WARNING"
+    poll = classmethod(_is_online)
 
     filepath: bpy.props.StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
 
-    @classmethod
-    def poll(cls, context: Any) -> bool:
-        return online.is_online(cls)
-
-    def execute(self, context: Any) -> set[str]:
-        try:
-            with open(self.filepath, "rb") as file:
-                current().ahead.take(file.read(texts.LIST_SIZE))
-        except OSError as error:
-            self.report({"ERROR"}, f"The file cannot be read: {error.strerror}")
-            return {"CANCELLED"}
-        except job.TransferError as error:
-            self.report({"WARNING"}, str(error))
-            return {"CANCELLED"}
+    def act(self, context: Any) -> None:
+        current().ahead.take(texts.read(self.filepath, texts.LIST_SIZE))
         bpy.ops.downloads.start("INVOKE_DEFAULT")
-        return {"FINISHED"}
 
 
 class DOWNLOADS_FH_list(_OnViews, bpy.types.FileHandler):
@@ -708,23 +695,21 @@ class DOWNLOADS_OT_copy_message(_OnOne, bpy.types.Operator):
         context.window_manager.clipboard = f"{names.shown(row.url)}: {row.error or row.note}"
 
 
-class DOWNLOADS_OT_show_list(bpy.types.Operator):
+class DOWNLOADS_OT_show_list(_Acting, bpy.types.Operator):  # in a menu it would be what F3 finds first
     """Open the list of downloads in the sidebar of the 3D View"""
 
     bl_idname = "downloads.show_list"
     bl_label = "Show Downloads"
-    bl_options = {"INTERNAL"}  # in a menu it would be what F3 finds first for "download"
+    complaint = "WARNING"
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         areas = context.window.screen.areas if context.window else ()
         areas = [area for area in areas if area.type == "VIEW_3D"]
         if not areas:
-            self.report({"WARNING"}, "The list is in the sidebar of a 3D View: open one in this window first")
-            return {"CANCELLED"}
+            raise job.TransferError("The list is in the sidebar of a 3D View: open one in this window first")
         area = max(areas, key=lambda area: area.width * area.height)
         area.spaces.active.show_region_ui = True
         bpy.app.timers.register(partial(_choose_tab, area.as_pointer()), first_interval=TAB_INTERVAL)
-        return {"FINISHED"}
 
 
 def _choose_tab(address: int) -> None:
@@ -738,7 +723,7 @@ def _choose_tab(address: int) -> None:
             region.tag_redraw()
 
 
-class DOWNLOADS_OT_add_token(_Acting, bpy.types.Operator):
+class DOWNLOADS_OT_add_token(_Asking, bpy.types.Operator):
     """Keep an access token that a server wants to see before it gives a file. It goes nowhere else"""
 
     bl_idname = "downloads.add_token"
@@ -756,13 +741,12 @@ class DOWNLOADS_OT_add_token(_Acting, bpy.types.Operator):
 
     def invoke(self, context: Any, event: Any) -> set[str]:
         current()  # from now on file loads are minded, which take the dialog away
-        return context.window_manager.invoke_props_dialog(self, width=CONFIRM_WIDTH, confirm_text="Add")
+        return self.confirm(context, confirm_text="Add")
 
-    def draw(self, context: Any) -> None:
-        popup.drawn(context)
-        self.layout.use_property_split = True
-        self.layout.prop(self, "host", placeholder="example.org")
-        self.layout.prop(self, "token")
+    def show(self, layout: Any, context: Any) -> None:
+        layout.use_property_split = True
+        layout.prop(self, "host", placeholder="example.org")
+        layout.prop(self, "token")
 
     def act(self, context: Any) -> None:
         token, self.token = self.token, ""  # nothing remembers it
@@ -865,20 +849,18 @@ class DOWNLOADS_OT_choose_listed(_Acting, bpy.types.Operator):
         popup.draw_again()
 
 
-class DOWNLOADS_OT_paste(bpy.types.Operator):
+class DOWNLOADS_OT_paste(_Acting, bpy.types.Operator):
     """Add every link that is on the clipboard, whatever text is around it"""
 
     bl_idname = "downloads.paste"
     bl_label = "Paste Links"
-    bl_options = {"INTERNAL"}
+    complaint = "WARNING"
 
-    def execute(self, context: Any) -> set[str]:
+    def act(self, context: Any) -> None:
         state, copied = context.window_manager.downloads, context.window_manager.clipboard
         if not texts.find_links(copied):
-            self.report({"WARNING"}, texts.NOT_FOUND)
-            return {"CANCELLED"}
+            raise job.TransferError(texts.NOT_FOUND)
         state.urls = texts.add_links(state.urls, copied)
-        return {"FINISHED"}
 
 
 _with_dialogs = modal.Lingering(

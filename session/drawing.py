@@ -403,7 +403,7 @@ def _draw_change_folder(layout: Any, row: Download) -> None:
 
 def _with_dots(text: str, rows: Iterable[Download]) -> str:
     """Dots say that a question follows: what is to become of what was received."""
-    return f"{text}..." if queue.received_by(rows) else text
+    return f"{text}..." if any(row.received and row.is_unfinished for row in rows) else text
 
 
 def _draw_for_all(layout: Any) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ..transfer import lists
+from ..transfer.job import TransferError
 
 NOT_FOUND = "No link found. Copy a link that begins with https://"
 LINK_LENGTH = 8192  # characters; a longer one cannot be downloaded
@@ -303,11 +304,19 @@ def _goes_on(line: str, next_line: str) -> bool:
 def read_links(path: str) -> str:
     """The links of a file, each in a line: a text, an internet shortcut, a Mac's or a Linux desktop's link.
 
-    :raises OSError: it cannot be read.
+    :raises TransferError: it cannot be read.
     """
-    with open(path, "rb") as file:
-        data = file.read(FILE_SIZE)
+    data = read(path, FILE_SIZE)
     return "\n".join(find_links(_from_webloc(data) if path.lower().endswith(".webloc") else decoded(data)))
+
+
+def read(path: str, most: int) -> bytes:
+    """So many bytes of a file. Raises TransferError in a sentence."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise TransferError(f"The file cannot be read: {error.strerror}") from error
 
 
 def _from_webloc(data: bytes) -> str:

@@ -62,7 +62,7 @@ class Rows:
     def of(self, which: str) -> list[Download]:
         """The rows with a status, or with one of several as in FAILED_AND_CANCELLED; ALL: all."""
         statuses = which.split("_AND_")
-        return [row for row in self._rows if which == "ALL" or row.status in statuses]
+        return [row for row in self._rows if row.status in statuses] if which != "ALL" else list(self._rows)
 
     def queued(self) -> Iterable[Download]:
         """The rows that wait for their turn, first the next. Cheap, however long the list."""

@@ -751,8 +751,7 @@ def test_what_fails_while_a_dialog_asks_about_others_stays(
     monkeypatch.setattr(operators._Removing, "ask_about", lambda *args: {"RUNNING_MODAL"})
     its_own = vars(operators.DOWNLOADS_OT_remove_all).items()
     methods = {name: value for name, value in its_own if "bl_" not in name}
-    bases = operators._Acting, operators._Removing
-    dialog = type("Dialog", bases, {**methods, "which": "FAILED", "delete_partial": True})()
+    dialog = type("Dialog", (operators._Removing,), {**methods, "which": "FAILED", "delete_partial": True})()
     failed(rows)
     dialog.invoke(bpy.context, None)
     other = failed(rows, "https://files.example/b.bin")
