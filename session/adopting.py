@@ -28,7 +28,7 @@ def is_anything_left() -> bool:
 
 
 def adopt() -> float | None:
-    """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be tried again."""
+    """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be called again."""
     if bpy.app.background:  # nobody would see them
         return None
     _ = settings.tokens.pairs  # reads them: what draws may not
@@ -36,8 +36,9 @@ def adopt() -> float | None:
     with suppress(job.TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(settings.folder(""))
     if not (session := current()).open(looked_into):
-        session.mirror.flush()
         return store.RETRY
+    if (again := next(session.coming, None)) is not None:
+        return again
     if getattr(settings.preferences(), "resume_at_start", False) and bpy.app.online_access:
         session.resume()
     session.resume(watch.cut_off())  # what Blender paused, and nobody else

@@ -82,8 +82,8 @@ def encode_row(row: Download) -> str:
 _to_line = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download], int]:
-    """The unfinished rows of a list, and how many lines could not be read.
+def decode_list(data: bytes, done: Collection[int] = ()) -> Iterator[Download | None]:
+    """The unfinished rows of a list, one after the other; None for a line that cannot be read.
 
     Rows have no uid yet; those that ran or waited are PAUSED, and those that were `done` since it was
     written are left out. Raises ValueError: it is not a list of this version.
@@ -91,16 +91,15 @@ def decode_list(data: bytes, done: Collection[int] = ()) -> tuple[list[Download]
     head, *lines = data.split(b"\n")
     if not isinstance(about := _parsed(head), dict) or about.get("version") != VERSION:
         raise ValueError("not a list of this version")
-    rows, bad = [], 0
     for line in filter(None, lines):
         try:
             values = _DEFAULTS | _parsed(line)
             row = _row(values)
-            if values.get("uid") not in done:
-                rows.append(row)
         except (ValueError, TypeError, KeyError, TransferError):
-            bad += 1
-    return [row for row in rows if row.is_unfinished], bad
+            yield None
+        else:
+            if row.is_unfinished and values.get("uid") not in done:
+                yield row
 
 
 def _parsed(line: bytes) -> Any:

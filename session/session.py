@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..transfer import names
@@ -46,6 +47,9 @@ class Session(Queue):
         """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
+        self.coming: Iterator[float] = iter(())
+        """Has rows come of lists that others have left, some at a time: in how many seconds the next may."""
+        self._is_begun = False
         self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
         self._ahead: Ahead | None = None
         self._importing: Importing | None = None
@@ -95,8 +99,8 @@ class Session(Queue):
         Rows of the same link and folder that are stopped give way: what they received is used. So do
         those that were asked to stop a moment ago, where the new one `may_wait` for that.
         """
-        if not may_wait:
-            self.begin()  # it may have been made just now
+        while not may_wait and self.begin() == 0.0:  # it may have been made just now
+            pass
         self.take_in()  # they may be the same
         rows = self._made(links, self._finder(directory), directory, options, may_wait=may_wait)
         self._activate(rows)
@@ -109,6 +113,9 @@ class Session(Queue):
         return super().is_waiting or self.intake.is_waiting
 
     def take_in(self, most: int | None = None) -> list[Download]:
+        for _ in self.coming:
+            if most is not None:
+                break
         return self.intake.take(most)
 
     def _come(self, batch: Batch, links: list[names.Link], is_first: bool) -> list[Download]:
@@ -463,25 +470,29 @@ class Session(Queue):
     # -- The ends.
 
     def begin(self) -> float | None:
-        return None if self.store.is_open else adopt()
+        again = None if self._is_begun else adopt()
+        self._is_begun = again is None
+        return again
 
     def open(self, folders: list[str]) -> bool:
-        """The add-on was enabled: take up the lists that no Blender holds, and what no list has.
+        """The add-on was enabled: lists that no Blender holds are `coming` now, and what no list has.
 
         False: nothing can be kept on the disk now. `folders` are where it looks first without a list.
         """
-        self.take_in()
-        if self.store.is_open:
-            return True
-        if not self.store.open():
-            return False
+        if not self.store.is_open and self.store.open():
+            self.coming = self._come_back(folders)
+        return self.store.is_open
+
+    def _come_back(self, folders: list[str]) -> Iterator[float]:
         with self.store.folders.held() as known:  # one Blender after the other
-            self._take_up(self.store.adopt())
+            rows = self.store.adopt()
+            while some := list(islice(rows, AT_ONCE)):
+                self._take_up(some)
+                yield 0.0
             if known is not None and (self.store.has_gaps or not known):
                 known |= {folder: known.get(folder, []) for folder in folders}  # where a look was taken now
                 self._take_up(self.store.find_lost(self.rows, known))
-            self.store.save()
-        return True
+            self.store.settle(time.monotonic())
 
     def look_for_leftovers(self) -> None:
         """Look into the used folders, of which one may be slow."""

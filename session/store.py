@@ -254,38 +254,43 @@ class Store:
 
     # -- Others' lists.
 
-    def adopt(self) -> list[Download]:
+    def adopt(self) -> Iterator[Download]:
         """The rows of lists that no Blender holds, without a uid.
 
-        They are ours once `save` was called: until then the old list has them too.
+        They are ours once all have come and `save` was called: until then the old list has them too.
         """
         if not self._path:
-            return []
-        rows = [row for path in _newest_first(self._path.parent) for row in self._adopt(path)]
+            return
+        for path in _newest_first(self._path.parent):
+            yield from self._adopt(path)
         with contextlib.suppress(OSError):  # of an earlier process: its numbers mean other rows from now on
             self._path.with_suffix(".done").unlink(missing_ok=True)
         self._tidy(self._path.parent)
-        return rows
 
-    def _adopt(self, path: Path) -> list[Download]:
+    def _adopt(self, path: Path) -> Iterator[Download]:
         is_own = path == self._path  # an earlier process had our number
         lock = -1
         if not is_own:
             with contextlib.suppress(OSError):
                 lock = _locked(path.with_suffix(".lock"))
             if lock < 0:
-                return []
+                return
+        bad = 0
         try:
-            rows, bad = records.decode_list(read_regular(path, LIST_SIZE), noted(path.with_suffix(".done")))
+            for row in records.decode_list(read_regular(path, LIST_SIZE), noted(path.with_suffix(".done"))):
+                if row:
+                    yield row
+                else:
+                    bad += 1
         except FileNotFoundError:  # adopted by another Blender just now
             _unlock(lock, path.with_suffix(".lock"))
-            return []
+            return
         except (OSError, ValueError) as error:
             if is_own or not may_be_right(error):  # else the next Blender may read it
                 _set_aside(path)
                 self.has_gaps = True
             _unlock(lock, path.with_suffix(".lock"))
-            return []
+            return
         if bad:
             _copy_aside(path, bad)
             self.has_gaps = True
@@ -293,7 +298,6 @@ class Store:
             self.has_gaps |= _may_lack(lock, path)
             self._adopted.append((path, lock))
         self._is_changed = True
-        return rows
 
     def _tidy(self, folder: Path) -> None:
         """Remove what Blenders that were killed have left: half a file, a lock without a list."""
@@ -349,7 +353,7 @@ class Store:
         with contextlib.suppress(OSError, ValueError):
             for path in set(user_folder().glob("queue-*.json")) - ours:
                 with contextlib.suppress(OSError, ValueError):
-                    rows += records.decode_list(read_regular(path, LIST_SIZE))[0]
+                    rows += filter(None, records.decode_list(read_regular(path, LIST_SIZE)))
         return rows
 
 

@@ -109,7 +109,7 @@ def listed(folder: Path) -> list[str]:
     """The links in all lists on the disk."""
     rows = []
     for path in sorted(folder.glob("queue-*.json")):
-        rows += records.decode_list(path.read_bytes())[0]
+        rows += filter(None, records.decode_list(path.read_bytes()))
     return sorted(each.url for each in rows)
 
 

@@ -148,6 +148,7 @@ import bpy, addon_utils
 addon_utils.enable("bl_ext.user_default.background_downloads", default_set=True)
 session = sys.modules["bl_ext.user_default.background_downloads.session"].current()
 assert session.open([])
+session.take_in()
 session.mirror.flush()
 for item in bpy.context.window_manager.downloads.items:
     print("ROW", item.status, item.url, item.progress, flush=True)

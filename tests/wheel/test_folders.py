@@ -83,11 +83,13 @@ def test_rows_in_a_folder_that_is_not_utf_8_are_in_the_list_of_the_next_blender(
     with pytest.raises(RuntimeError, match="404"):
         bpy.ops.downloads.start(urls=server.url("/gone.bin"), directory=str(tmp_path / LATIN_1))
     assert session.open([])
+    session.take_in()
     session.store.save()
     extension.disable()
     extension.enable()
     session = importlib.import_module(f"{extension.package}.session").current()
     assert session.open([])
+    session.take_in()
     assert str(tmp_path / LATIN_1) in [row.directory for row in session.rows]
     for row in list(session.rows):
         session.remove(row, delete=True)

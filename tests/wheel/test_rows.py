@@ -454,6 +454,21 @@ def test_what_gives_way_to_a_new_start_counts_once_at_the_end(rows: List, status
     assert rows.session.end_tally().sentence == "1 failed: a.bin: Why"
 
 
+def test_thousands_of_rows_that_somebody_left_come_some_at_a_time_and_all_to_who_needs_them(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, old = rows.session, importlib.import_module(f"{rows.package}.session.store").Store()
+    old.open()
+    for row in rows.add(*(f"https://files.example/{number}.bin" for number in range(2500))):
+        old.touch(row)
+    old.close()
+    session.remove(*session.rows, delete=False)
+    assert session.open([])
+    counts = [len(session.rows) for _ in session.coming]
+    assert counts == [1000, 2000, 2500]
+    session.remove(*session.rows, delete=False)
+
+
 def test_what_a_person_paused_is_not_resumed_at_start(rows: List) -> None:
     by_hand, by_blender = rows.add(URL, "https://files.example/b.bin")
     rows.session.pause(by_hand)

@@ -331,7 +331,7 @@ def test_a_start_asks_no_folder_where_the_list_is_whole_as_its_disk_may_not_answ
     downloads.b.run(f"{ASKING}\nfor name in asking: note(name)")
     try:
         downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
-        downloads.b.wait("session().store.is_open")
+        downloads.b.wait("len(state().items)")
     finally:
         downloads.b.run("for name, real in asking.items(): setattr(os, name, real)")
     assert downloads.statuses() == ["PAUSED"]
