@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .hosts.process import ProcessHost
     from .hosts.record import Download
     from .hosts.room import share
+    from .hosts.survey import Found, Survey, look_into
     from .hosts.threads import ThreadHost
     from .hosts.vocabulary import Ended, Host, Report, Started
     from .hosts.yielding import YieldingHost
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 __all__ = [
     "Download",
     "Ended",
+    "Found",
     "Host",
     "ProcessHost",
     "Report",
     "Started",
     "Status",
+    "Survey",
     "ThreadHost",
     "YieldingHost",
+    "look_into",
     "share",
 ]
 
@@ -38,6 +42,7 @@ _ROOMS = {
     "process": ("ProcessHost",),
     "record": ("Download",),
     "room": ("share",),
+    "survey": ("Found", "Survey", "look_into"),
     "threads": ("ThreadHost",),
     "vocabulary": ("Ended", "Host", "Report", "Started"),
     "yielding": ("YieldingHost",),

@@ -43,7 +43,7 @@ class ChildProcess:
     def __init__(self) -> None:
         self._connection, theirs = portable.pipe()
         try:
-            self._process = _spawn(theirs)
+            self._process = spawn(theirs, "child")
         except BaseException:
             self._connection.close()
             raise
@@ -147,23 +147,23 @@ _BOOT = """
 import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is Blender's to handle
 import importlib, json, sys, types
-package, root, sys.path[:], handle, parent = json.loads(sys.argv[1])
+package, root, sys.path[:], handle, parent, room = json.loads(sys.argv[1])
 names = package.split(".")
 for count in range(1, len(names) + 1):
     module = types.ModuleType(".".join(names[:count]))
     module.__path__ = [root] if count == len(names) else []
     sys.modules[module.__name__] = module
-importlib.import_module(package + ".hosts.child").serve(handle, parent)
+importlib.import_module(package + ".hosts." + room).serve(handle, parent)
 """
 
 
-def _spawn(theirs: Connection) -> portable.Child:
-    """Start Python on `serve`, under a stub of our package that does not import Blender's side.
+def spawn(theirs: Connection, room: str) -> portable.Child:
+    """Start Python on a room's `serve`, under a stub of our package that does not import Blender's side.
 
     Not through `multiprocessing`, whose spawn needs `__main__` and leaves a resource tracker.
     """
     handle = theirs.fileno()
     hosts = os.path.dirname(os.path.abspath(__file__))
     places = [place for place in sys.path if isinstance(place, str)]  # Python passes over the others, too
-    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), places, handle, os.getpid()])
+    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), places, handle, os.getpid(), room])
     return portable.Child([portable.python(), "-I", "-c", _BOOT, arguments], handle)

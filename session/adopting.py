@@ -37,7 +37,7 @@ def adopt() -> float | None:
         looked_into.append(settings.folder(""))
     if not (session := current()).open(looked_into):
         return store.RETRY
-    if (again := next(session.coming, None)) is not None:
+    if (again := next(session.coming, None)) == 0.0:
         return again
     if getattr(settings.preferences(), "resume_at_start", False) and bpy.app.online_access:
         session.resume()
@@ -45,4 +45,4 @@ def adopt() -> float | None:
     session.mirror.flush()
     if session.wants_run:
         watch.invoke()
-    return None
+    return again

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from ..transfer import names, portable
@@ -82,11 +83,11 @@ def encode_row(row: Download) -> str:
 _to_line = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def decode_list(data: bytes, done: Collection[int] = ()) -> Iterator[Download | None]:
+def decode_list(data: bytes, done: Mapping[Any, str] = MappingProxyType({})) -> Iterator[Download | None]:
     """The unfinished rows of a list, one after the other; None for a line that cannot be read.
 
     Rows have no uid yet; those that ran or waited are PAUSED, and those that were `done` since it was
-    written are left out. Raises ValueError: it is not a list of this version.
+    written, and whose file is there, are left out. Raises ValueError: it is not a list of this version.
     """
     head, *lines = data.split(b"\n")
     if not isinstance(about := _parsed(head), dict) or about.get("version") != VERSION:
@@ -94,11 +95,11 @@ def decode_list(data: bytes, done: Collection[int] = ()) -> Iterator[Download | 
     for line in filter(None, lines):
         try:
             values = _DEFAULTS | _parsed(line)
-            row = _row(values)
+            row, file = _row(values), done.get(values.get("uid"))
         except (ValueError, TypeError, KeyError, TransferError):
             yield None
         else:
-            if row.is_unfinished and values.get("uid") not in done:
+            if row.is_unfinished and not (file and os.path.lexists(file)):
                 yield row
 
 
@@ -206,9 +207,9 @@ def _is_among(row: Download, tails: Collection[str]) -> bool:
     return bool(tails) and names.part_tail(row.url, row.directory) in tails
 
 
-def claimed(rows: Iterable[Download]) -> Iterator[tuple[Place, Download]]:
-    """The places that rows stand for."""
-    folders: dict[str, str] = {}
+def claimed(rows: Iterable[Download], known: Mapping[str, str]) -> Iterator[tuple[Place, Download]]:
+    """The places that rows stand for; the real paths of some folders are `known`."""
+    folders = dict(known)
     for row in rows:
         if row.directory not in folders:
             folders[row.directory] = os.path.realpath(row.directory)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from ..transfer import names
 from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, leftover, move_leftover
-from ..workers import Download, Host, Status
+from ..workers import Download, Found, Host, Status, Survey, look_into
 from . import records
 from .adopting import adopt
 from .intake import AT_ONCE, Batch, Finder, Intake
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .ahead import Ahead, File
     from .importing import Importing
 
+LOOK = 0.1  # seconds between two looks at what was found
 _GIVES_WAY = (Status.PAUSED, Status.FAILED, Status.CANCELLED)  # to a new download of the same link
 
 
@@ -47,7 +48,7 @@ class Session(Queue):
         """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
-        self.coming: Iterator[float] = iter(())
+        self.coming: Generator[float, None, None] = (pause for pause in ())
         """Has rows come of lists that others have left, some at a time: in how many seconds the next may."""
         self._is_begun = False
         self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
@@ -113,8 +114,8 @@ class Session(Queue):
         return super().is_waiting or self.intake.is_waiting
 
     def take_in(self, most: int | None = None) -> list[Download]:
-        for _ in self.coming:
-            if most is not None:
+        for pause in self.coming:
+            if pause or most is not None:
                 break
         return self.intake.take(most)
 
@@ -483,16 +484,33 @@ class Session(Queue):
             self.coming = self._come_back(folders)
         return self.store.is_open
 
-    def _come_back(self, folders: list[str]) -> Iterator[float]:
+    def _come_back(self, folders: list[str]) -> Generator[float, None, None]:
         with self.store.folders.held() as known:  # one Blender after the other
             rows = self.store.adopt()
             while some := list(islice(rows, AT_ONCE)):
                 self._take_up(some)
                 yield 0.0
-            if known is not None and (self.store.has_gaps or not known):
-                known |= {folder: known.get(folder, []) for folder in folders}  # where a look was taken now
-                self._take_up(self.store.find_lost(self.rows, known))
+            if known == {}:
+                self._find_lost(known, {folder: look_into(folder) for folder in folders})
             self.store.settle(time.monotonic())
+            used = [*folders, *(known or ()), *(row.directory for row in self.rows)]
+        if self.store.has_gaps:
+            yield from self._survey(used)
+
+    def _survey(self, folders: list[str]) -> Iterator[float]:
+        """Find in these folders, as far as they answer, what no list has."""
+        with suppress(OSError), closing(Survey(folders)) as survey:  # else the next Blender looks
+            while survey.look():
+                yield LOOK
+            with self.store.folders.held() as known:
+                if known is not None:
+                    self._find_lost(known, survey.found)
+                    self.store.settle(time.monotonic())
+
+    def _find_lost(self, known: dict[str, list[str]], found: dict[str, Found]) -> None:
+        for folder in found:
+            known.setdefault(folder, [])  # where a look was taken now
+        self._take_up(self.store.find_lost(self.rows, known, found))
 
     def look_for_leftovers(self) -> None:
         """Look into the used folders, of which one may be slow."""
@@ -531,6 +549,7 @@ class Session(Queue):
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
         self.take_in()
+        self.coming.close()
         if self._ahead:
             self._ahead.close()
         super().close()

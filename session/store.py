@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from typing import Any
 from ..transfer import names, part, portable
 from ..transfer.disk import PRIVATE, may_be_right, noted, read_regular, write_atomically
 from ..transfer.job import Have
-from ..workers import Download, Host, Status
+from ..workers import Download, Found, Host, Status, look_into
 from . import records
 from .home import user_folder
 
@@ -315,35 +315,36 @@ class Store:
                     (folder / f"{stem}.done").unlink(missing_ok=True)
                 _unlock(lock, folder / f"{stem}.lock" if is_alone else None)
 
-    def find_lost(self, rows: Iterable[Download], known: dict[str, list[str]]) -> list[Download]:
-        """Rows, without a uid, for the partial files in used folders that no list has.
+    def find_lost(
+        self, rows: Iterable[Download], known: dict[str, list[str]], found: Mapping[str, Found]
+    ) -> list[Download]:
+        """Rows, without a uid, for the partial files that were `found` in used folders, and that no list has.
 
         On the way rows that are stopped learn what is really there.
         """
-        self.has_gaps = False
-        forget_gone(known)
-        lost = _lying_about(known)
-        if not lost:
-            return []
-        for place, row in records.claimed(row for row in rows if row.is_unfinished):
+        self.has_gaps = any(there.parts is None for there in found.values())
+        forget_gone(known, found)
+        places, lost = {folder: there.place for folder, there in found.items()}, _lying_about(found)
+        for place, row in records.claimed((row for row in rows if row.is_unfinished), places):
             there = lost.pop(place, None)
             if there and row.status is not Status.RUNNING:
                 row.progress = row.progress._replace(received=there[1].received, size=there[1].size)
                 self.touch(row)
-        for place, _ in records.claimed(self._rows_of_others() if lost else ()):
+        for place, _ in records.claimed(self._rows_of_others() if lost else (), places):
             lost.pop(place, None)
         for directory, removed in known.items():
             for name in removed:
-                lost.pop((os.path.realpath(directory), name), None)
+                lost.pop((places.get(directory, directory), name), None)
         return [records.row_of(left, to) for to, left in lost.values() if part.is_free(to, left.name)]
 
     def leftovers(self, rows: Iterable[Download]) -> list[records.Lying]:
         """The partial files in used folders that no list has any more, the largest first."""
         with self.folders.held() as known:
-            found = _lying_about(known or ())
-        for place, _ in records.claimed(row for row in [*rows, *self._rows_of_others()] if row.is_unfinished):
-            found.pop(place, None)
-        lying = [_lying(directory, leftover) for directory, leftover in found.values()]
+            found = {folder: look_into(folder) for folder in known or ()}
+        lost, listed = _lying_about(found), [*rows, *self._rows_of_others()]
+        for place, _ in records.claimed((row for row in listed if row.is_unfinished), {}):
+            lost.pop(place, None)
+        lying = [_lying(directory, leftover) for directory, leftover in lost.values()]
         return sorted(lying, key=lambda each: -each.size)
 
     def _rows_of_others(self) -> list[Download]:
@@ -520,22 +521,21 @@ def _known_folders(path: Path) -> dict[str, list[str]] | None:
         return {}
 
 
-def forget_gone(known: dict[str, list[str]]) -> None:
-    """A partial file that is gone needs no remembering; one whose disk is unplugged does."""
+def forget_gone(known: dict[str, list[str]], found: Mapping[str, Found]) -> None:
+    """A partial file that is gone needs no remembering; one whose disk is unplugged or silent does."""
     for directory, removed in known.items():
-        if removed and os.path.isdir(directory):
+        has_answered = directory in found and found[directory].parts is not None
+        if removed and has_answered and os.path.isdir(directory):
             known[directory] = [name for name in removed if os.path.lexists(os.path.join(directory, name))]
 
 
-def _lying_about(directories: Iterable[str]) -> dict[records.Place, tuple[str, part.Leftover]]:
+def _lying_about(found: Mapping[str, Found]) -> dict[records.Place, tuple[str, part.Leftover]]:
     """The partial files in some folders. One may be known by two names."""
-    found: dict[records.Place, tuple[str, part.Leftover]] = {}
-    by_real_path = {os.path.realpath(directory): directory for directory in directories}
-    for real_path, directory in by_real_path.items():
-        with contextlib.suppress(OSError, ValueError):
-            for leftover in part.leftovers(directory):
-                found[real_path, leftover.name] = directory, leftover
-    return found
+    return {
+        (there.place, leftover.name): (directory, leftover)
+        for directory, there in found.items()
+        for leftover in there.parts or ()
+    }
 
 
 def _lying(directory: str, leftover: part.Leftover) -> records.Lying:

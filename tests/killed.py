@@ -63,7 +63,8 @@ class Life:
 
     def begin(self, package: str, links: list[str], directory: str) -> None:
         self.session.open([])
-        self.session.take_in()
+        for pause in self.session.coming:
+            time.sleep(pause)
         known = [(row.url, row.directory) for row in self.session.rows]
         say("adopted", *sorted(row.name for row in self.session.rows))
         if len(set(known)) < len(known):

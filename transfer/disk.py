@@ -76,13 +76,13 @@ def note(path: str, uid: int, file: str) -> None:
 
 
 def noted(path: Path) -> dict[int, str]:
-    """What was noted there, by uid, as far as the files are in place. Raises nothing."""
+    """The files that were noted there, by uid; somebody may have taken one away. Raises nothing."""
     found: dict[int, str] = {}
     with suppress(OSError, ValueError):
         for line in read_regular(path, NOTE_SIZE).split(b"\n"):
             with suppress(ValueError, TypeError, RecursionError):
                 uid, file = json.loads(line.decode())
-                if type(uid) is int and isinstance(file, str) and os.path.lexists(file):
+                if type(uid) is int and isinstance(file, str) and "\0" not in file:
                     found[uid] = file
     return found
 

@@ -433,7 +433,7 @@ def test_it_leaves_though_its_disk_does_not_answer(
     process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a network drive that went away, when Blender has gone and nobody is left who could kill it."""
-    serves = 'importlib.import_module(package + ".hosts.child")'
+    serves = 'importlib.import_module(package + ".hosts." + room)'
     hangs = f"{serves}.portable.sync_data = lambda fd: __import__('time').sleep(1000)\n{serves}.LAST = 0.1\n"
     url = server.add("/a.bin", first(1, stall_after(200_000, server.gate())), body=DATA)
     with monkeypatch.context() as patch:
@@ -585,7 +585,7 @@ def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(
     """As when another add-on forks: the child then sees no end of its connection."""
     theirs, ours = _pipe()
     code = spawn._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")
-    options = [spawn._EXTENSION, str(ROOT), sys.path, theirs.fileno(), os.getpid()]
+    options = [spawn._EXTENSION, str(ROOT), sys.path, theirs.fileno(), os.getpid(), "child"]
     import json
 
     with subprocess.Popen(

@@ -30,7 +30,7 @@ from background_downloads.session import records
 from background_downloads.transfer import names
 from background_downloads.transfer.disk import write_atomically
 from background_downloads.transfer.job import Digest, Have, Validator
-from background_downloads.workers import Download, Status
+from background_downloads.workers import Download, Found, Status, look_into
 
 Store = Any
 URL = "https://files.example/a.bin"
@@ -727,7 +727,7 @@ def found(store: Store, *have: Download, folders: tuple[Path, ...] = ()) -> list
     with store.folders.held() as known:
         assert known is not None
         known |= {str(folder): [] for folder in folders}
-        return list(store.find_lost(have, known))
+        return list(store.find_lost(have, known, {each: look_into(each) for each in known}))
 
 
 def used(store: Store, folder: Path, *urls: str) -> Store:
@@ -820,6 +820,18 @@ def test_an_unplugged_disk_forgets_nothing(
     assert found(store) == []
     folder.with_name("unplugged").rename(folder)
     assert found(store) == []
+
+
+def test_a_folder_that_does_not_answer_forgets_nothing_and_is_looked_into_by_the_next_blender(
+    new_store: Callable[[], Store], folder: Path
+) -> None:
+    store, silent = new_store(), str(folder / "silent")
+    known = {str(folder): [], silent: ["x.00000000.part"]}
+    name = leave_part(folder)
+    (row,) = store.find_lost([], known, {str(folder): look_into(str(folder)), silent: Found(silent)})
+    assert row.part == name
+    assert known[silent] == ["x.00000000.part"]
+    assert store.has_gaps
 
 
 def test_removed_and_added_again_at_once_is_added(new_store: Callable[[], Store], folder: Path) -> None:

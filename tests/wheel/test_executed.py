@@ -143,12 +143,13 @@ finally:
 
 # What a window's Blender does soon after it was enabled.
 AFTERWARDS = """
-import sys
+import sys, time
 import bpy, addon_utils
 addon_utils.enable("bl_ext.user_default.background_downloads", default_set=True)
 session = sys.modules["bl_ext.user_default.background_downloads.session"].current()
 assert session.open([])
-session.take_in()
+for pause in session.coming:
+    time.sleep(pause)
 session.mirror.flush()
 for item in bpy.context.window_manager.downloads.items:
     print("ROW", item.status, item.url, item.progress, flush=True)

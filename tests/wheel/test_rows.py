@@ -37,6 +37,7 @@ class List:
         names = "transfer.job", "transfer.part"
         self._modules = {name: importlib.import_module(f"{package}.{name}") for name in names}
         self.names = importlib.import_module(f"{package}.transfer.names")
+        self.survey = importlib.import_module(f"{package}.hosts.survey")
         self.session = importlib.import_module(f"{package}.session").current()
         self.folder = folder
         self.package = package
@@ -54,7 +55,8 @@ class List:
         store, have = self.session.store, self.session.rows
         with store.folders.held() as known:
             known.setdefault(str(self.folder), [])
-            self.session._take_up(store.find_lost(have, known))
+            found = {folder: self.survey.look_into(folder) for folder in known}
+            self.session._take_up(store.find_lost(have, known, found))
         return list(self.session.rows)
 
     def add(self, *urls: str) -> list[Any]:

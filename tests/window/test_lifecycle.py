@@ -215,7 +215,7 @@ def test_exception_as_the_run_begins(downloads: Downloads, server: Server, patch
     downloads.wait("PAUSED")
     downloads.wait_over()
     downloads.b.run("patch(part('session.run').Run, '__init__', lambda *_: 1 / 0)")
-    why = downloads.b.eval("[session().resume(), part('session.watch').invoke()][1]")
+    why = downloads.b.eval("[session().queue(session().rows.at(0)), part('session.watch').invoke()][1]")
     downloads.b.run("setattr(*patched.pop())")
     assert str(why).startswith("Something unforeseen went wrong")
     downloads.wait("PAUSED")

@@ -321,20 +321,26 @@ def note(name):
 """
 
 
-def test_a_start_asks_no_folder_where_the_list_is_whole_as_its_disk_may_not_answer(
-    downloads: Downloads, server: Server
+@pytest.mark.parametrize("is_killed", [False, True], ids=["closed", "killed"])
+def test_no_start_asks_a_folder_since_its_disk_may_not_answer(
+    downloads: Downloads, server: Server, *, is_killed: bool
 ) -> None:
+    """Where the list may lack something a child process asks it."""
     start_held(downloads, server)
     downloads.act("pause")
     downloads.wait_over()
     downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    if is_killed:
+        for lock in downloads.b.folder.rglob("queue-*.lock"):
+            lock.write_bytes(b"")  # as it is while downloads run
     downloads.b.run(f"{ASKING}\nfor name in asking: note(name)")
     try:
         downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
-        downloads.b.wait("len(state().items)")
+        downloads.b.wait("len(state().items) and not session().store.has_gaps")
     finally:
         downloads.b.run("for name, real in asking.items(): setattr(os, name, real)")
     assert downloads.statuses() == ["PAUSED"]
+    assert downloads.rows()[0].progress == pytest.approx(HELD / SIZE)
     assert downloads.b.eval("any('queue-' in path for path in asked)")
     assert not downloads.b.eval(f"[path for path in asked if path.startswith({str(downloads.folder)!r})]")
 
