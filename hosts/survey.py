@@ -46,12 +46,12 @@ class Survey:
         self._connection, theirs = portable.pipe()
         try:
             self._process = spawn(theirs, "survey")
+            self._connection.send(list(self.found))
         except BaseException:
             self._connection.close()
             raise
         finally:
             theirs.close()
-        self._connection.send(list(self.found))
 
     def look(self) -> bool:
         """Hear what was found. False: no more will be, and the child is gone."""

@@ -5,7 +5,7 @@ lives. A list that nobody holds is adopted by the next Blender: its rows are wri
 own list first, then it goes. So Blender may die anywhere, and no row is lost or there twice.
 
 How long the lock's file is says whether the list has all, as it does while nothing runs. Only where it does
-not, the next Blender looks into the used folders: a disk may sleep, and a network's keep it waiting.
+not, the next Blender has a child look into the used folders: a disk may sleep, and a network's not answer.
 """
 
 from __future__ import annotations
