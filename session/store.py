@@ -282,11 +282,9 @@ class Store:
                     yield row
                 else:
                     bad += 1
-        except FileNotFoundError:  # adopted by another Blender just now
-            _unlock(lock, path.with_suffix(".lock"))
-            return
         except (OSError, ValueError) as error:
-            if is_own or not may_be_right(error):  # else the next Blender may read it
+            is_taken = isinstance(error, FileNotFoundError)  # by another Blender just now
+            if not is_taken and (is_own or not may_be_right(error)):  # else the next Blender may read it
                 _set_aside(path)
                 self.has_gaps = True
             _unlock(lock, path.with_suffix(".lock"))
