@@ -6,6 +6,7 @@ Both ends of its pipe. Blender waits for none of it; the child leaves when it ha
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from .spawn import spawn
 from .vocabulary import POLL
 
 PATIENCE = 30.0  # seconds until those that have not answered are given up
+KILLED = 1.0  # seconds in which a child that was killed is gone
 
 
 class Found(NamedTuple):
@@ -68,7 +70,8 @@ class Survey:
         """End the child, whatever it waits for."""
         self._connection.close()
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # some systems end nobody who waits for a disk
+            self._process.wait(KILLED)
 
 
 def serve(handle: int, parent: int) -> None:
