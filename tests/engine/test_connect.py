@@ -38,6 +38,7 @@ from server import (
 
 from background_downloads.hosts import threads
 from background_downloads.transfer import connect, portable, retry
+from background_downloads.transfer import control as control_module
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import Stopped
 
@@ -685,11 +686,23 @@ def test_a_helper_that_is_left_behind_takes_nothing_from_the_worker_that_writes(
 
 
 def test_a_slow_body_goes_on(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_thread_driver: Callable[..., Driver],
+    server: Server,
+    tmp_path: Path,
+    supervisors_clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    driver = new_thread_driver(Settings(timeout=1.0, connections=1))
-    url = server.add("/a.bin", drip(10_000, 0.1), body=DATA)  # twice as long as the time-out in all
-    assert finished(driver.run(new_job(url, tmp_path))).read_bytes() == DATA
+    """In all it takes three times as long as the time-out."""
+    monkeypatch.setattr(control_module, "time", supervisors_clock)
+    driver, gate = new_thread_driver(Settings(timeout=90.0, connections=1)), server.gate()
+    job = new_job(server.add("/a.bin", drip(50_000, gate), body=DATA), tmp_path)
+    driver.submit(job)
+    for count in (50_000, 100_000, 150_000):
+        driver.until_received(job, count)
+        supervisors_clock.now += 89.0
+        driver.look()
+        gate.step()
+    assert finished(driver.outcome(job)).read_bytes() == DATA
     assert len(server.requests) == 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from driving import (
+    PATIENT,
     Clock,
     Driver,
     Fetcher,
@@ -32,6 +33,7 @@ from server import (
     Exchange,
     Server,
     after,
+    arranges,
     changed,
     content_range,
     cut_after,
@@ -364,22 +366,25 @@ def test_a_range_of_who_knows_how_much_does_not_end_the_file(
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
+@arranges
+def slow(exchange: Exchange, clock: Clock) -> None:
+    """Each 50 kB of what is there already take most of the time that may pass without progress."""
+
+    def pass_time() -> None:
+        clock.now += 15 * PATIENT.timeout
+
+    for position in range(50_000, KEPT, 50_000):
+        exchange.at_body(position, pass_time)
+
+
 def test_looking_at_what_is_there_is_no_time_without_progress(
     fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock
 ) -> None:
-    def pass_time() -> None:
-        clock.now += 15 * fetch.settings.timeout
-
-    def slow(exchange: Any) -> None:
-        for position in range(50_000, KEPT, 50_000):
-            exchange.at_body(position, pass_time)
-        exchange.go_on()
-
     given_up(fetch, server, tmp_path)
-    server.add("/a.bin", on_range(status(400)), slow, body=DATA)
+    server.add("/a.bin", on_range(status(400)), slow(clock), body=DATA)
     assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == DATA
     # Once more: what came in two answers has another digest, and is fetched anew.
-    server.add("/b.bin", first(1, cut_after(KEPT)), garble_at(KEPT + 1), after(2, slow), body=DATA)
+    server.add("/b.bin", first(1, cut_after(KEPT)), garble_at(KEPT + 1), after(2, slow(clock)), body=DATA)
     assert finished(fetch(server.url("/b.bin"), tmp_path, sha256=SHA256)).read_bytes() == DATA
     assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-", None]
 
@@ -388,17 +393,8 @@ def test_fetching_anew_what_changed_on_the_server_is_no_time_without_progress(
     fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock
 ) -> None:
     """Most of the old file is there, so for long nothing is further than that."""
-
-    def pass_time() -> None:
-        clock.now += 15 * fetch.settings.timeout
-
-    def slow(exchange: Any) -> None:
-        for position in range(50_000, KEPT, 50_000):
-            exchange.at_body(position, pass_time)
-        exchange.go_on()
-
     given_up(fetch, server, tmp_path)
-    server.add("/a.bin", slow, body=OTHER)
+    server.add("/a.bin", slow(clock), body=OTHER)
     assert finished(fetch(server.url("/a.bin"), tmp_path)).read_bytes() == OTHER
 
 
