@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import Driver, Fetcher, Halted, Settings, failed, finished, names, new_job
+from driving import Driver, Fetcher, Halted, Settings, finished, new_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from server import BAD_CHUNKS, Server, bad_chunks, drip, pattern, raw, reset_after, status, when
+from server import Server, drip, pattern, raw, status
 
 from background_downloads.transfer import body
 from background_downloads.transfer.body import _Chunks, _Decoded, _Plain, _Stream
@@ -183,20 +183,6 @@ def test_the_last_chunk_makes_it_whole_and_what_else_follows_costs_the_connectio
 def test_what_is_no_chunk_size(digits: str) -> None:
     with pytest.raises(TryAgain):
         read_all(_Chunks(Wire(digits.encode() + b"\r\nabcd\r\n0\r\n\r\n", [])))
-
-
-@pytest.mark.parametrize("kind", BAD_CHUNKS)
-def test_bad_chunks_never_become_a_file(fetch: Fetcher, server: Server, tmp_path: Path, kind: str) -> None:
-    sentence = failed(fetch(server.add("/a.bin", bad_chunks(kind), last_modified=None), tmp_path))
-    assert sentence.endswith("Tried 5 times, try again later")
-    assert "a.bin" not in names(tmp_path)
-
-
-def test_a_reset_right_behind_the_headers_is_tried_again(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
-    behaviour = when(lambda exchange: exchange.number < 3, reset_after(0))
-    assert finished(fetch(server.add("/a.bin", behaviour, body=DATA), tmp_path)).read_bytes() == DATA
 
 
 def test_what_comes_with_the_headers_is_part_of_the_body(
