@@ -857,8 +857,9 @@ class DOWNLOADS_OT_paste(_Acting, bpy.types.Operator):
     complaint = "WARNING"
 
     def act(self, context: Any) -> None:
-        state, copied = context.window_manager.downloads, context.window_manager.clipboard
-        if not texts.find_links(copied):
+        state = context.window_manager.downloads
+        copied = texts.add_links("", context.window_manager.clipboard)
+        if not copied:
             raise job.TransferError(texts.NOT_FOUND)
         state.urls = texts.add_links(state.urls, copied)
 

@@ -48,6 +48,7 @@ _WORD = (  # a host, if it is one, its port, and a slash
     r"(?<![\w.@/\\:~$%&#?+-])(?://)?((?i:(www\.)?)(?:[\w-]{1,63}+\.){0,9}[\w-]{1,63}+)(?(2)|(?=[:/]))"
     r"(?::(\d{1,5})(?![\w:]|\.\w))?(/?)"
 )
+_HAS_HOST = r"(?i)[\w-][:/]|www\."  # what a scheme and a `_WORD` have, and seldom a text's other words
 _IN_LINK = r"[\w%~+.,;:@!$&'()*=/?#\[\]-]"
 _OF_LINK = r"[./?&=%]\w"  # seldom in a word
 _SIGNATURE = r"(?m)^-- ?$"  # before whatever somebody's mails all end with (RFC 3676, section 4.3)
@@ -58,8 +59,12 @@ _ENCODED = r"=[0-9A-F]{2}"  # quoted-printable (RFC 2045, section 6.7): all but 
 _NOT_ENCODED = r"=(?![0-9A-F]{2}|\r?\n|\Z)|=\r?\n(?:[Hh][Tt]{2}[Pp]|\r?\n|\Z)"
 _ESCAPED = r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|([nrt])|([^\w\s\\]|_))"  # JSON's, Markdown's, LaTeX's
 _ENTITY = r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
-_NAMES = r"""(?i)<!DOCTYPE[^<>]*+|(?<![\w:-])xmlns[\w:-]*+\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+')"""
-"""What a page's or a drawing's source has that looks like links, and names only what it is written in."""
+_NAMES = (
+    r"""(?i)<!DOCTYPE[^<>]*+|(?<![\w:-])xmlns[\w:-]*+\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+')"""
+    r"""|(?<![\w?&;])(?:referr?er|origin(?=\W{1,9}https?://[^/\s"']*+["']))["'^\s]{0,4}[:=]["'^\s]{0,4}https?:[^\s"']*+"""
+)
+"""What looks like links and names only where something comes from: in a page's or a drawing's source, and
+in the command that a browser copies for a download."""
 _SHORTCUT = r"(?m)^\ufeff?[ \t]*\[(?:InternetShortcut|Desktop Entry)\]"  # Windows', Linux'
 _SHORTCUTS_LINK = r"(?mi)^[ \t]*URL(?:\[[^\]\n]*\])?[ \t]*=(.*)$"  # not the icon's
 _BARE = (
@@ -82,7 +87,10 @@ def find_links(text: str) -> list[str]:
     signed = _until(text, _SIGNATURE, 0, len(text))
     links: dict[str, None] = {}
     end = 0  # of the last link
+    has_host = re.compile(_HAS_HOST).search
     for run in re.finditer(_RUN, text):
+        if not has_host(run[0]):
+            continue
         for piece in _pieces(run):
             spans = list(_spans(text, end, *piece))
             for start, end in spans:
@@ -233,6 +241,8 @@ def _plain(text: str) -> str:
     """Escapes undone, what cannot be seen and what links are called left out."""
     import html
 
+    if re.match(r'\s*curl [-\w ]*\^?"', text):  # as browsers on Windows copy a download
+        text = re.sub(r"\^(.)", r"\1", text)
     text = re.sub(_ESCAPED, _unescaped, text)
     text = re.sub(_ENTITY, lambda entity: html.unescape(entity[0]), text)
     text = re.sub(_NAMES, " ", text)
@@ -259,8 +269,9 @@ def _unwrapped(text: str) -> str:
 
         text = quopri.decodestring(text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
     lines: list[str] = []
+    without_quote = re.compile(rf"^{_MAIL_QUOTE}").sub
     for line in text.splitlines():
-        line = re.sub(rf"^{_MAIL_QUOTE}", "", line)
+        line = without_quote("", line)
         if lines and _goes_on(lines[-1], line):
             lines[-1] = lines[-1].rstrip().removesuffix("=") + line.lstrip()
         else:
@@ -284,6 +295,8 @@ def _in_one_line(quoted: str) -> str:
 
 def _goes_on(line: str, next_line: str) -> bool:
     """Whether the link that ends a line has its rest on the next one."""
+    if "://" not in line:
+        return False
     link, rest = line.rpartition(" ")[2], next_line.strip()
     if not rest or len(line) > LINK_LENGTH or not re.search(_SCHEME, link):
         return False

@@ -335,6 +335,7 @@ HOSTILE = [
     "(", ")", "[", "[/", "{", "'", "|", "\\", "\\u", "&", "&amp", "&#1;", "<", "<a ", "<https://h", "[a](https://",
     "[url=https://h]", "href=", 'href="https://h\n', "=\n", "=3D=\n", "a/\n", "https://h/?=\na/", "> ", "漢",
     "\u200d", ".zip,", ".zip(", "https://h/.zip|", "( https://h/a", " ", "./a",
+    "origin: https://", "origin", "Referer:", "referer=https:", 'curl "', "^",
     "<!DOCTYPE", "<!DOCTYPE ", 'xmlns="', "xmlns:", "xmlns", "\n[InternetShortcut]\nURL[", "\nURL[a]",
 ]  # fmt: skip
 
@@ -392,6 +393,31 @@ def test_a_macs_link_gives_its_link(tmp_path: Path, format: plistlib.PlistFormat
 )
 def test_what_names_a_languages_rules_is_no_link(source: str) -> None:
     assert links.find_links(source.replace("LINK", "https://h/a.zip")) == ["https://h/a.zip"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "curl 'LINK?a=1&b=2' \\\n -H 'origin: https://s.com' \\\n -H 'referer: https://s.com/page/' --compressed",
+        'curl ^"LINK?a=1^&b=2^" ^\n -H ^"origin: https://s.com^" ^\n -H ^"referer: https://s.com/^"',
+        'curl -L "LINK?a=1^&b=2" ^\n -H "Referer: https://s.com/"',
+        'Invoke-WebRequest -Uri "LINK?a=1&b=2" `\n-Headers @{\n"Origin"="https://s.com"\n"Referer"="https://s.com/"\n}',
+        'fetch("LINK?a=1&b=2", {\n  "referrer": "https://s.com/",\n  "method": "GET"});',
+        'wget --header="Referer: https://s.com/x" --referer=https://s.com/ "LINK?a=1&b=2"',
+    ],
+)
+def test_where_a_browser_came_from_is_no_link(command: str) -> None:
+    link = "https://h/a%2Fb.zip"
+    escaped = link.replace("%", "^%^") if "^&" in command else link
+    assert links.find_links(command.replace("LINK", escaped)) == [f"{link}?a=1&b=2"]
+
+
+@pytest.mark.parametrize(
+    "link", ["https://h/a?origin=https://s.com", "https://h/a?x=1&referer=https://s.com/b.zip", "https://h/a^2.zip"]
+)
+def test_a_link_that_has_such_a_word_stays_whole(link: str) -> None:
+    assert links.find_links(f"See {link}, please") == [link]
+    assert links.find_links(f"origin: {link}") == [link]
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(b"bplist00".__add__))
