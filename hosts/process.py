@@ -108,6 +108,10 @@ class ProcessHost:
         self.resize(connections)
         self._say_speed(speed)
 
+    def set_connections(self, limit: int) -> None:
+        self.settings = replace(self.settings, connections=limit)
+        self.resize(limit)
+
     def set_speed(self, limit: int) -> None:
         self.settings = replace(self.settings, speed_limit=limit)
         self._say_speed(limit)

@@ -270,6 +270,10 @@ class ThreadHost:
         if connections != self.connections.limit:
             self.resize(connections)
 
+    def set_connections(self, limit: int) -> None:
+        self.settings = replace(self.settings, connections=limit)
+        self.resize(limit)
+
     def set_speed(self, limit: int) -> None:
         if limit != self.settings.speed_limit:
             self.settings = replace(self.settings, speed_limit=limit)
@@ -423,7 +427,7 @@ class ThreadHost:
             if not self._pending:
                 worker.turn.give()
                 self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
-            if self._pending:
+            if self._pending and len(self._workers) <= self.connections.limit:  # which may be lower by now
                 transfer = self._take_next(worker)
             elif self._helped and self._state is State.OPEN:
                 return self._assign(worker, self._helped.popleft(), helps=True)

@@ -53,6 +53,9 @@ class State(Enum):
 class Host(Sharing, Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
+    def set_connections(self, limit: int) -> None:
+        """Have at most so many at once from now on; what is under way is not cut short for that."""
+
     def set_speed(self, limit: int) -> None:
         """Let so many bytes a second come from now on, 0 for as many as do."""
 

@@ -209,6 +209,10 @@ class YieldingHost:
             self._room = room
             self._share_all()
 
+    def set_connections(self, limit: int) -> None:
+        self.settings = replace(self.settings, connections=limit)
+        self.share(replace(self._room, connections=limit))
+
     def set_speed(self, limit: int) -> None:
         self.settings = replace(self.settings, speed_limit=limit)
         self._share_speed()

@@ -61,7 +61,8 @@ _ESCAPED = r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|([nrt])|([^\w\s\\]|_))"  # JSON's, M
 _ENTITY = r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});"
 _NAMES = (
     r"""(?i)<!DOCTYPE[^<>]*+|(?<![\w:-])xmlns[\w:-]*+\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+')"""
-    r"""|(?<![\w?&;])(?:referr?er|origin(?=\W{1,9}https?://[^/\s"']*+["']))["'^\s]{0,4}[:=]["'^\s]{0,4}https?:[^\s"']*+"""
+    r"""|(?<![\w?&;])(?:referr?er|origin(?=\W{1,9}https?://[^/\s"']*+["']))"""
+    r"""["'^\s]{0,4}[:=]["'^\s]{0,4}https?:[^\s"']*+"""
 )
 """What looks like links and names only where something comes from: in a page's or a drawing's source, and
 in the command that a browser copies for a download."""

@@ -398,10 +398,10 @@ def test_what_names_a_languages_rules_is_no_link(source: str) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "curl 'LINK?a=1&b=2' \\\n -H 'origin: https://s.com' \\\n -H 'referer: https://s.com/page/' --compressed",
+        "curl 'LINK?a=1&b=2' \\\n -H 'origin: https://s.com' \\\n -H 'referer: https://s.com/page/'",
         'curl ^"LINK?a=1^&b=2^" ^\n -H ^"origin: https://s.com^" ^\n -H ^"referer: https://s.com/^"',
         'curl -L "LINK?a=1^&b=2" ^\n -H "Referer: https://s.com/"',
-        'Invoke-WebRequest -Uri "LINK?a=1&b=2" `\n-Headers @{\n"Origin"="https://s.com"\n"Referer"="https://s.com/"\n}',
+        'Invoke-WebRequest -Uri "LINK?a=1&b=2" -Headers @{"Origin"="https://s.com"\n"Referer"="https://s.com/"}',
         'fetch("LINK?a=1&b=2", {\n  "referrer": "https://s.com/",\n  "method": "GET"});',
         'wget --header="Referer: https://s.com/x" --referer=https://s.com/ "LINK?a=1&b=2"',
     ],
@@ -413,7 +413,8 @@ def test_where_a_browser_came_from_is_no_link(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "link", ["https://h/a?origin=https://s.com", "https://h/a?x=1&referer=https://s.com/b.zip", "https://h/a^2.zip"]
+    "link",
+    ["https://h/a?origin=https://s.com", "https://h/a?x=1&referer=https://s.com/b.zip", "https://h/a^2.zip"],
 )
 def test_a_link_that_has_such_a_word_stays_whole(link: str) -> None:
     assert links.find_links(f"See {link}, please") == [link]

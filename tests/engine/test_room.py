@@ -91,6 +91,33 @@ def test_what_stopped_downloads_keep_makes_room(
     until([run, guest], lambda: len(guest.ended) == 3, "the guest to end")
 
 
+@pytest.mark.parametrize("kind", [YieldingHost, ProcessHost])
+def test_a_limit_that_people_change_holds_from_then_on(
+    new_driver: Callable[..., Driver], server: Server, tmp_path: Path, kind: type
+) -> None:
+    driver = new_driver(kind)
+    gates = [server.gate() for _ in range(3)]
+    urls = [
+        [server.add(f"/{n}-{m}.bin", stall_after(1000, gate), body=DATA) for m in range(2 * LIMIT)]
+        for n, gate in enumerate(gates)
+    ]
+    driver.submit(*(new_job(url, tmp_path) for url in urls[0]))
+    driver.until(lambda: gates[0].reached == LIMIT, "as many as there may be")
+    driver.host.set_connections(2 * LIMIT)
+    driver.until(lambda: gates[0].reached == 2 * LIMIT, "more of them")
+    driver.submit(*(new_job(url, tmp_path) for url in (*urls[1], *urls[2])))
+    driver.host.set_connections(1)
+    share([driver.host])
+    gates[0].open()
+    driver.until(lambda: len(driver.ended) == 2 * LIMIT, "those under way to end")
+    for gate in gates[1:]:
+        driver.until(lambda gate=gate: gate.reached == 1, "one at a time")  # type: ignore[misc]
+        server.wait_open(1)
+        gate.open()
+    driver.until(lambda: len(driver.ended) == 6 * LIMIT, "all")
+    assert driver.host.settings.connections == 1
+
+
 @pytest.mark.parametrize("limit", [1_000_001, 1, 0])
 def test_together_they_keep_to_one_speed(
     new_driver: Callable[..., Driver], server: Server, tmp_path: Path, limit: int

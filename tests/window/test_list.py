@@ -387,3 +387,41 @@ def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     assert set(d.files().values()) == {BODY}
     assert [name.partition(".")[0] for name in d.partial_files()] == ["removed"]
     assert "/background_downloads/" not in d.b.console  # no trace of ours
+
+
+# Blender's own limit of connections.
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_limit_of_connections_that_is_changed_holds_at_once_and_costs_nothing(
+    blender: Blender, host: str, server: Server, tmp_path: Path
+) -> None:
+    """Also while a file is paused that only its open connection brings to its end."""
+    d, gate = Downloads(blender, tmp_path / "files", host), server.gate()
+    options = {"body": BODY, "ranges": False, "etag": None, "last_modified": None}
+    urls = [server.add(f"/{n}.bin", stall_after(HELD, gate), **options) for n in range(4)]
+    before = blender.eval("bpy.context.preferences.system.network_connection_limit")
+    try:
+        set_limit(blender, 2)
+        d.start(*urls)
+        d.wait("RUNNING", "RUNNING", "QUEUED", "QUEUED")
+        set_limit(blender, 4)
+        d.wait("RUNNING")
+        gate.wait_reached(4)
+        if host == "threads":  # a child ends with its run
+            d.act("pause")
+            d.wait("PAUSED")
+            d.wait_over()
+            set_limit(blender, 5)
+            d.act("resume")
+            d.wait("RUNNING")
+        gate.open()
+        d.wait("FINISHED")
+        d.wait_over()
+    finally:
+        set_limit(blender, before)
+    assert all(len(server.requests_for(f"/{n}.bin")) == 1 for n in range(4))
+
+
+def set_limit(b: Blender, number: int) -> None:
+    b.run(f"bpy.context.preferences.system.network_connection_limit = {number}")
