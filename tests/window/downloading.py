@@ -205,8 +205,13 @@ class Downloads:
 
     # What must hold when a run is over.
 
-    def wait_over(self) -> None:
-        """Until no run, no operator, no worker and no child is left; then no timer ticks either."""
+    def wait_over(self, *statuses: str) -> None:
+        """Until no run, no operator, no worker and no child is left; then no timer ticks either.
+
+        The rows are waited for first, where their `statuses` are given.
+        """
+        if statuses:
+            self.wait(*statuses)
         left = "[modal(), workers(), session().run is not None]"
         wait_until(lambda: self.b.eval(left) == [[], [], False], SOON, lambda: str(self.b.eval(left)))
         wait_until(lambda: not self.children(), SOON, lambda: str(self.children()))

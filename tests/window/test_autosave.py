@@ -55,8 +55,7 @@ class Autosaved:
         assert self.d.new_reports() == []
         assert self.d.children() == self.children
         self.gate.open()
-        self.d.wait("FINISHED")
-        self.d.wait_over()
+        self.d.wait_over("FINISHED")
         self.d.check_reported_once("1 downloaded")
         assert list(self.d.files().values()) == [body(self.path)]
         assert len(self.server.requests_for(self.path)) == 1

@@ -30,8 +30,7 @@ def test_a_folder_that_is_not_utf_8(downloads: Downloads, server: Server, tmp_pa
     d.b.run("view3d().spaces.active.show_region_ui = True")
     d.b.run(f"state().directory = {str(d.folder)!r}")
     d.start(good, bad)
-    d.wait("FINISHED", "FAILED")
-    d.wait_over()
+    d.wait_over("FINISHED", "FAILED")
     assert d.files() == {"good.bin": BODY}
     assert d.rows()[0].filepath == str(d.folder / "good.bin")
     opener, shown = tmp_path / "xdg-open", tmp_path / "shown"

@@ -59,8 +59,7 @@ def test_no_thread_of_ours_is_in_blender_while_it_is_invoked(
     d.act("resume")
     gate.open()
     other.open()
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     check_files(d, "held.bin", "later.bin")
     assert watched.eval("turns") > 0
     assert watched.eval("seen") == []

@@ -78,8 +78,7 @@ def test_all_done(downloads: Downloads, server: Server) -> None:
     names = ["a.bin", "b.bin", "c.bin"]
     assert downloads.start(*serve(server, *names)) == ["RUNNING_MODAL"]
     assert [row.name for row in downloads.rows()] == names
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("3 downloaded")
     check_files(downloads, *names)
     assert {row.filepath for row in downloads.rows()} == {str(downloads.folder / name) for name in names}
@@ -88,8 +87,7 @@ def test_all_done(downloads: Downloads, server: Server) -> None:
 def test_all_done_with_a_failure_says_so_once(downloads: Downloads, server: Server) -> None:
     (url,) = serve(server, "a.bin")
     downloads.start(url, server.url("/missing.bin"))
-    downloads.wait("FINISHED", "FAILED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED", "FAILED")
     downloads.check_reported_once("1 downloaded, 1 failed: missing.bin: There is no file at this link (404)")
 
 
@@ -102,8 +100,7 @@ def test_cancel_one(downloads: Downloads, server: Server) -> None:
     assert downloads.start(other) == ["FINISHED"]
     uid = downloads.rows()[0].uid
     assert downloads.act("cancel", uid=uid) == ["FINISHED"]
-    downloads.wait("CANCELLED", "FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("CANCELLED", "FINISHED")
     downloads.check_reported_once("1 downloaded, 1 cancelled")
     assert list(downloads.files()) == ["a.bin"]
     assert len(downloads.partial_files()) == 1
@@ -115,8 +112,7 @@ def test_cancel_all(downloads: Downloads, server: Server) -> None:
     downloads.start(*urls)
     gate.wait_reached(blender_limit(downloads))
     assert downloads.act("cancel") == ["FINISHED"]
-    downloads.wait("CANCELLED")
-    downloads.wait_over()
+    downloads.wait_over("CANCELLED")
     downloads.check_reported_once("20 cancelled")
     server.wait_open(0)
     assert downloads.files() == {}
@@ -125,8 +121,7 @@ def test_cancel_all(downloads: Downloads, server: Server) -> None:
 def test_cancelled_is_retried(downloads: Downloads, server: Server) -> None:
     _, gate = start_held(downloads, server)
     downloads.act("cancel")
-    downloads.wait("CANCELLED")
-    downloads.wait_over()
+    downloads.wait_over("CANCELLED")
     gate.open()
     downloads.act("retry")
     downloads.wait("FINISHED")
@@ -165,13 +160,11 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
     _, gate = start_held(downloads, server)
     downloads.b.run("Run = part('session.run').Run")
     downloads.b.run("patch(Run, 'tick', raising_once(Run.tick, ZeroDivisionError('a defect')))")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.check_reported_once(f"{PAUSED} (ZeroDivisionError)")
     gate.open()
     downloads.act("resume")
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("1 downloaded")
     check_files(downloads, "held.bin")
 
@@ -179,14 +172,12 @@ def test_exception_in_modal(downloads: Downloads, server: Server, patches: None)
 def test_online_access_is_withdrawn(downloads: Downloads, server: Server, patches: None) -> None:
     _, gate = start_held(downloads, server)
     downloads.b.run("patch(part('session.online'), 'offline_reason', lambda: 'Online access required')")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.check_reported_once("Downloads were paused. Online access required")
     downloads.b.run("setattr(*patched.pop())")
     gate.open()
     downloads.act("resume")
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     check_files(downloads, "held.bin")
 
 
@@ -199,21 +190,18 @@ def test_online_access_is_withdrawn_while_the_run_is_aside_for_an_autosave(
     downloads.b.wait("session().run is None and modal() == []")
     downloads.b.run("patch(part('session.online'), 'offline_reason', lambda: 'Online access required')")
     downloads.b.run("bpy.app.timers.unregister(watch._again); watch.invoke()")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.b.run("setattr(*patched.pop()); setattr(*patched.pop())")
     gate.open()
     downloads.act("resume")
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     check_files(downloads, "held.bin")
 
 
 def test_exception_as_the_run_begins(downloads: Downloads, server: Server, patches: None) -> None:
     _, gate = start_held(downloads, server)
     downloads.act("pause")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.b.run("patch(part('session.run').Run, '__init__', lambda *_: 1 / 0)")
     why = downloads.b.eval("[session().queue(session().rows.at(0)), part('session.watch').invoke()][1]")
     downloads.b.run("setattr(*patched.pop())")
@@ -222,8 +210,7 @@ def test_exception_as_the_run_begins(downloads: Downloads, server: Server, patch
     assert "ZeroDivisionError" in downloads.b.console
     gate.open()
     downloads.act("resume")
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
 
 
 def test_exception_in_a_worker_fails_only_its_download(
@@ -232,8 +219,7 @@ def test_exception_in_a_worker_fails_only_its_download(
     d = Downloads(blender, tmp_path / "files", "threads")  # a child's modules are out of reach
     d.b.run(BROKEN_TRANSFER)
     d.start(*serve(server, "a.bin", "broken.bin", "c.bin"))
-    d.wait("FINISHED", "FAILED", "FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED", "FAILED", "FINISHED")
     d.check_reported_once("2 downloaded, 1 failed: broken.bin: Something unforeseen went wrong")
     assert "ZeroDivisionError" in d.b.console
     check_files(d, "a.bin", "c.bin")
@@ -256,13 +242,11 @@ def test_sigint(downloads: Downloads, server: Server, patches: None) -> None:
     downloads.b.run(SIGINT_IN_TICK)
     downloads.b.wait("struck")
     if is_pythons:
-        downloads.wait("PAUSED")
-        downloads.wait_over()
+        downloads.wait_over("PAUSED")
         downloads.check_reported_once(f"{PAUSED} (KeyboardInterrupt)")
         downloads.act("resume")
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("1 downloaded")
     check_files(downloads, "held.bin")
 
@@ -312,8 +296,7 @@ def test_file_load(downloads: Downloads, server: Server, saved: None, load: str)
     assert downloads.start(later) == ["FINISHED"]
     downloads.wait("RUNNING", "FINISHED")
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("2 downloaded")
     check_files(downloads, "held.bin", "later.bin")
     assert downloads.b.eval("state().urls") == "http://kept.example/"
@@ -329,15 +312,13 @@ def test_a_run_goes_on_where_new_links_would_have_no_folder(downloads: Downloads
         downloads.b.run(f"with in_view3d(): {LOADS['new']}")
         downloads.wait("RUNNING")
         downloads.act("pause")
-        downloads.wait("PAUSED")
-        downloads.wait_over()
+        downloads.wait_over("PAUSED")
         downloads.act("resume")
         downloads.wait("RUNNING")
     finally:
         downloads.b.run(f"{preferences}.directory = ''")
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     check_files(downloads, "held.bin")
 
 
@@ -346,8 +327,7 @@ def test_a_file_load_and_a_script_that_clears_the_copy_change_no_row(
 ) -> None:
     urls = serve(server, "a.bin", "b.bin", "c.bin")
     downloads.start(*urls)
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.b.run("state().active_index = 1")
     downloads.b.run("with in_view3d(): bpy.ops.wm.read_homefile()")
     assert downloads.b.eval("state().active_index") == 1
@@ -380,8 +360,7 @@ def test_a_file_fails_to_open(downloads: Downloads, server: Server, tmp_path: Pa
 def finish_in_one_go(d: Downloads, server: Server, gate: Gate) -> None:
     """What happened has not touched the downloads."""
     gate.open()
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     d.check_reported_once("1 downloaded")
     check_files(d, "held.bin")
     assert len(server.requests) == 1
@@ -451,8 +430,7 @@ def test_its_own_window_closed(downloads: Downloads, server: Server) -> None:
     downloads.b.wait("len(bpy.context.window_manager.windows) == 1")
     downloads.wait("RUNNING")
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("1 downloaded")
     check_files(downloads, "held.bin")
     check_nothing_twice(downloads, server)
@@ -487,8 +465,7 @@ def resume_held(d: Downloads, server: Server, gate: Gate, *others: str) -> None:
     asked = len(server.requests)
     gate.open()
     assert d.act("resume") == ["FINISHED"]
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     d.check_reported_once("1 downloaded")
     check_files(d, "held.bin", *others)
     assert len(server.requests) == asked + 1
@@ -510,8 +487,7 @@ def test_what_is_done_is_not_there_again_when_the_addon_is_enabled_again(
 ) -> None:
     """Blender keeps the values of a property that is gone, for the next one with its name."""
     downloads.start(*serve(server, "a.bin"))
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     disable(downloads)
     enable(downloads)
     assert downloads.rows() == []
@@ -532,8 +508,7 @@ def test_scripts_reloaded(rough: Downloads, server: Server) -> None:
         rough.b.run("with in_view3d(): bpy.ops.script.reload()")
     assert rough.statuses() == ["RUNNING"]
     rough.act("pause")
-    rough.wait("PAUSED")
-    rough.wait_over()
+    rough.wait_over("PAUSED")
     rough.new_reports()
     rough.b.run("with in_view3d(): assert bpy.ops.script.reload() == {'FINISHED'}")
     rough.b.run(f"set_workers({HOSTS[rough.host]!r})")
@@ -629,8 +604,7 @@ def test_another_template_disables_the_addon_for_a_moment(rough: Downloads, serv
     assert OURS not in rough.b.console[said:]
     gate.open()
     other_gate.open()
-    rough.wait("FINISHED", "PAUSED")
-    rough.wait_over()
+    rough.wait_over("FINISHED", "PAUSED")
     rough.act("remove_all", delete_partial=True)
     check_files(rough, "held.bin")
     assert rough.b.eval("part('session.watch')._forget in bpy.app.handlers.load_post") is False
@@ -700,8 +674,7 @@ def test_a_second_start_joins_the_run(downloads: Downloads, server: Server) -> N
     downloads.wait("RUNNING", "FINISHED")
     assert downloads.b.eval("modal()") == ["DOWNLOADS_OT_start"]
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("2 downloaded")
     check_files(downloads, "held.bin", "a.bin")
 
@@ -714,8 +687,7 @@ def test_executed_leaves_the_run_alone(downloads: Downloads, server: Server) -> 
     assert downloads.statuses() == ["RUNNING", "FINISHED"]
     assert downloads.b.eval("modal()") == ["DOWNLOADS_OT_start"]
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("1 downloaded")
     check_files(downloads, "held.bin", "a.bin")
     assert len(server.requests) == 2
@@ -752,8 +724,7 @@ def test_executed_takes_over_a_paused_row_of_the_run(downloads: Downloads, serve
     assert downloads.execute(other) == ["FINISHED"]
     assert downloads.statuses() == ["RUNNING", "FINISHED"]
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     check_files(downloads, "held.bin", "other.bin")
 
 
@@ -772,8 +743,7 @@ def test_a_paused_row_gives_way_to_a_new_start(downloads: Downloads, server: Ser
     downloads.wait("RUNNING")
     gate.open()
     other_gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     downloads.check_reported_once("2 downloaded")
     check_files(downloads, "held.bin", "other.bin")
 
@@ -789,8 +759,7 @@ def test_what_was_stopped_a_moment_ago_gives_way_too(
     downloads.b.run(f"act({stopped!r}, index=0{options})\ninvoke({url!r}, directory={folder!r})")
     downloads.wait("RUNNING")  # the worker has let go: until then the first one could still be finished
     gate.open()
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     check_files(downloads, "held.bin")
     assert len(downloads.rows()) == 1
 
@@ -831,8 +800,7 @@ def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     downloads.b.key("TAB")
     downloads.b.wait("bpy.context.mode == 'EDIT_MESH'")
     downloads.act("cancel")
-    downloads.wait("CANCELLED")
-    downloads.wait_over()
+    downloads.wait_over("CANCELLED")
     downloads.check_reported_once("10,000 cancelled")
     downloads.b.run("session().drop(*session().rows)")  # all at once: one by one takes seconds
     downloads.b.wait("not state().items")

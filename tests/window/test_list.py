@@ -52,8 +52,7 @@ def add_new(server: Server) -> str:
 
 def check_went_on(d: Downloads, server: Server) -> None:
     """The new link brought the rest, and nothing else is in the folder."""
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     assert server.requests_for("/new.bin")[0].range_start == HELD - OVERLAP
     assert [path.read_bytes() for path in d.folder.iterdir()] == [BODY]
 
@@ -66,8 +65,7 @@ def test_an_expired_link_is_replaced_and_the_rest_comes_from_the_new_one(
 ) -> None:
     server.add("/old.bin", after(1, status(403)), cut_after(HELD), **THE_SAME)
     downloads.start(server.url(OLD))
-    downloads.wait("FAILED")
-    downloads.wait_over()
+    downloads.wait_over("FAILED")
     old = downloads.rows()[0]
     assert downloads.act("replace_link", uid=old.uid, url=add_new(server)) == ["FINISHED"]
     row = downloads.rows()[0]
@@ -104,8 +102,7 @@ def test_a_wrong_link_is_seen_on_its_way_and_the_right_one_goes_on_with_what_the
 def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) -> None:
     start_held(downloads, server)
     downloads.act("pause")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.act("replace_link", index=0, url=add_new(server) + "#md5=" + "0" * 32)
     downloads.wait("FAILED")
     assert "its checksum differs" in downloads.rows()[0].error
@@ -115,8 +112,7 @@ def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) 
 def test_what_a_replaced_link_received_goes_when_the_row_goes(downloads: Downloads, server: Server) -> None:
     start_held(downloads, server)
     downloads.act("pause")
-    downloads.wait("PAUSED")
-    downloads.wait_over()
+    downloads.wait_over("PAUSED")
     downloads.b.run(f"links, _ = part('transfer.names').parse_links({add_new(server)!r})")
     downloads.b.run("session().replace_link(session().rows.at(0), links[0])")
     downloads.b.run("session().pause(session().rows.at(0))")
@@ -153,8 +149,7 @@ def test_the_link_of_another_row_is_not_taken(downloads: Downloads, server: Serv
 
 def test_a_finished_row_has_no_link_to_replace(downloads: Downloads, server: Server) -> None:
     downloads.start(add_new(server))
-    downloads.wait("FINISHED")
-    downloads.wait_over()
+    downloads.wait_over("FINISHED")
     with pytest.raises(BlenderError, match="there is no link to replace"):
         downloads.act("replace_link", index=0, url="http://a/1")
 
@@ -174,8 +169,7 @@ def check_resumes(d: Downloads, server: Server, gate: Gate) -> None:
     """The row that was found again goes on where it was."""
     gate.open()
     d.act("resume")
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     assert server.requests[-1].range_start == HELD - OVERLAP
     assert [path.read_bytes() for path in d.folder.iterdir()] == [BODY]
 
@@ -239,8 +233,7 @@ def test_what_runs_goes_on_after_the_saved_preferences_were_loaded(
     b.run("with in_view3d():\n    bpy.ops.wm.read_userpref()")
     gate.open()
     d = Downloads(b, d.folder, d.host)
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     b.wait("not bpy.app.timers.is_registered(part('operators')._with_dialogs._removing)")
     assert b.eval("part('operators')._with_dialogs._events") == []
     assert "/background_downloads/" not in b.console  # no trace of ours
@@ -278,8 +271,7 @@ def test_two_blenders_at_once_and_the_rows_of_the_one_that_dies(
     assert second.b.eval("session().rows.at(0).url") == url
     gate.open()
     second.act("resume")
-    second.wait("FINISHED")
-    second.wait_over()
+    second.wait_over("FINISHED")
     assert [path.read_bytes() for path in first.folder.iterdir()] == [BODY]
     assert "/background_downloads/" not in second.b.console  # no trace of ours
 
@@ -302,8 +294,7 @@ def test_resumed_at_start_is_what_ran_and_not_what_a_person_paused(
         gate.open()
     for statuses in (["PAUSED", "FINISHED"], ["PAUSED"]):
         d = Downloads(mortal_blender(d.b.folder), d.folder, None)
-        d.wait(*statuses)
-        d.wait_over()
+        d.wait_over(*statuses)
         assert set(d.files()) == {"ran.bin"}
         assert d.b.quit() == 0
 
@@ -355,8 +346,7 @@ def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
         gate.wait_reached()
         d.wait_progress(HELD / SIZE, index)
     d.act("pause")
-    d.wait("PAUSED")
-    d.wait_over()
+    d.wait_over("PAUSED")
     d.act("remove", index=2)
     assert d.b.quit() == 0
     for path in d.b.folder.rglob("queue-*.json"):
@@ -380,8 +370,7 @@ def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     d.wait("PAUSED", "FINISHED")
     gates[0].open()
     d.act("resume")
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     assert [request.range_start for request in server.requests[asked:]] == [HELD - OVERLAP] * 2
     assert sorted(d.files()) == ["known.bin", "new.bin"]
     assert set(d.files().values()) == {BODY}

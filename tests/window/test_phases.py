@@ -93,8 +93,7 @@ def test_cancel_all_at_once(blender: Blender, patient: None, stuck: Stuck, host:
     d.start(*stuck.urls.values())
     stuck.wait(d)
     d.act("cancel")
-    d.wait("CANCELLED")
-    d.wait_over()
+    d.wait_over("CANCELLED")
     d.check_reported_once(f"{len(stuck.urls)} cancelled")
 
 
@@ -172,8 +171,7 @@ def test_cancel_waits_for_a_name_lookup_with_the_window_usable(looking: Download
     looking.b.wait("bpy.context.mode == 'EDIT_MESH'")
     assert looking.b.eval("modal()") == ["DOWNLOADS_OT_start"]
     looking.b.run("answer.set()")
-    looking.wait("CANCELLED")
-    looking.wait_over()
+    looking.wait_over("CANCELLED")
     looking.check_reported_once("1 cancelled")
 
 
@@ -182,8 +180,7 @@ def test_a_file_load_leaves_a_name_lookup_behind(looking: Downloads) -> None:
     looking.b.wait("looking.acquire(blocking=False)")  # the run that went on looks too
     assert len(looking.rows()) == 1
     looking.b.run("answer.set()")
-    looking.wait("FINISHED")
-    looking.wait_over()
+    looking.wait_over("FINISHED")
     looking.check_reported_once("1 downloaded")
     assert list(looking.files()) == ["file.bin"]
 

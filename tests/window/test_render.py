@@ -171,8 +171,7 @@ def test_what_waits_beside_a_render_says_so_and_shows_no_speed(threads: Download
     assert threads.b.eval("session().rows.at(0).speed") == 0
     finish_render(threads.b)
     gate.open()
-    threads.wait("FINISHED")
-    threads.wait_over()
+    threads.wait_over("FINISHED")
     check_files(threads, "fixed.bin")
 
 
@@ -184,8 +183,7 @@ def test_what_cannot_move_is_held_and_goes_on_after(threads: Downloads, server: 
     assert threads.statuses() == ["RUNNING"]
     gate.open()
     finish_render(threads.b)
-    threads.wait("FINISHED")
-    threads.wait_over()
+    threads.wait_over("FINISHED")
     threads.check_reported_once("1 downloaded")
     check_files(threads, "held.bin")
     assert len(server.requests) == 1
@@ -222,8 +220,7 @@ def test_a_run_that_starts_while_blender_renders_is_a_childs(threads: Downloads,
     assert len(threads.children()) == 1
     finish_render(threads.b)
     gate.open()
-    threads.wait("FINISHED")
-    threads.wait_over()
+    threads.wait_over("FINISHED")
     check_files(threads, "held.bin")
 
 
@@ -250,8 +247,7 @@ def test_a_blocking_render_holds_the_threads(threads: Downloads, server: Server)
     threads.b.run("assert bpy.ops.render.render() == {'FINISHED'}")
     assert threads.b.eval("seen") == [[]]
     gate.open()
-    threads.wait("FINISHED")
-    threads.wait_over()
+    threads.wait_over("FINISHED")
     threads.check_reported_once("1 downloaded")
     check_files(threads, "held.bin")
     assert len(server.requests) == 1
@@ -265,8 +261,7 @@ def test_a_child_goes_on_beside_a_blocking_render(b: Blender, server: Server, tm
     b.run(UNTIL_WHOLE)
     b.run("assert bpy.ops.render.render() == {'FINISHED'}")
     assert b.eval("seen") == [True]
-    d.wait("FINISHED")
-    d.wait_over()
+    d.wait_over("FINISHED")
     check_files(d, "held.bin")
 
 
@@ -325,8 +320,7 @@ def test_cycles_renders_scripted_drivers_while_files_come_down(
         b.steps("play(1.0)")
         b.run("bpy.ops.render.render()")
         assert b.eval("abs(driven()) <= 1 and driven() != 0")
-        d.wait("FINISHED")
-        d.wait_over()
+        d.wait_over("FINISHED")
         for number, file in enumerate(files):
             assert (d.folder / f"{number}.bin").read_bytes() == file.read(0, file.size)
         d.act("clear")

@@ -181,8 +181,7 @@ def test_both_download_beside_each_other_and_share_no_partial_file(
     assert both.eval("workers()")  # of ours: theirs have gone by their own names
     wait_over(both)
     gate.open()
-    ours.wait("FINISHED")
-    ours.wait_over()
+    ours.wait_over("FINISHED")
     assert ours.files() == {name: body(name) for name in ("mine.bin", "same.bin")}
 
 
@@ -207,8 +206,7 @@ def test_disabling_one_leaves_the_other_running(
         both.run(f"import addon_utils; addon_utils.disable({MODULE!r})")
         assert both.eval("their_threads()") == []
         gate.open()
-        ours.wait("FINISHED")
-        ours.wait_over()
+        ours.wait_over("FINISHED")
         assert both.eval("calls") == []
         both.run(f"addon_utils.enable({MODULE!r})")
     else:
@@ -246,8 +244,7 @@ session().tally.began -= 100
     for gate in gates:
         gate.open()
     both.wait("calls")
-    ours.wait("FINISHED")
-    ours.wait_over()
+    ours.wait_over("FINISHED")
     assert [len(server.requests_for(path)) for path in ("/mine.bin", "/other.bin")] == [1, 1]
 
 
