@@ -84,8 +84,6 @@ WINDOWS: dict[str, tuple[str, ...]] = {
         "tests/engine/test_crash.py::*",
     ),
     "Windows mounts nothing for a test": (
-        "tests/engine/test_part.py::test_a_read_only_disk",
-        "tests/engine/test_part.py::test_a_disk_that_is_really_full",
         "tests/engine/test_store.py::test_a_disk_that_is_really_full",
     ),
 }

@@ -159,7 +159,7 @@ def test_read_only_for_a_while(fetch: Fetcher, server: Server, mounter: Mounter)
     before = names(disk.place)
     disk.remount("ro")
     asked = len(server.requests)
-    assert "to the folder" in failed(fetch(url, disk.place))
+    assert "Nothing can be written to the folder" in failed(fetch(url, disk.place))
     assert len(server.requests) == asked
     assert names(disk.place) == before
     disk.remount("rw")

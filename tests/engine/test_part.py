@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from driving import DEADLINE, Clock, Fetcher, Halted, failed, finished, names, new_job, opened
+from driving import DEADLINE, Clock, Fetcher, failed, names, opened
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
@@ -1203,43 +1203,6 @@ def test_what_the_system_says_becomes_a_sentence(number: int) -> None:
     with pytest.raises(TransferError, match="folder") as caught, explained("/some/folder"):
         raise OSError(number, os.strerror(number), "/some/folder/a.bin?token=t0ken")
     assert "t0ken" not in str(caught.value)
-
-
-def test_a_read_only_disk(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    """For root, who may write anywhere else."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "none", folder], check=False, capture_output=True
-    ).returncode
-    if not mounted:
-        folder.chmod(0o500)
-    try:
-        assert "Nothing can be written to the folder" in failed(fetch(server.add("/a.bin"), folder))
-    finally:
-        if mounted:
-            subprocess.run(["umount", folder], check=True)
-    assert server.requests == []
-
-
-def test_a_disk_that_is_really_full(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    """On a small disk of its own where that can be had; the size is not known beforehand."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=256k", "none"]
-    if subprocess.run(["mount", *options, folder], check=False, capture_output=True).returncode:
-        pytest.skip("no disk of its own can be mounted here (root)")
-    try:
-        url = server.add("/a.bin", body=pattern(1 << 20), chunked=True)
-        transfer = fetch.transfer(new_job(url, folder))
-        outcome = fetch.run(transfer)
-        assert outcome != Halted()
-        assert "The disk is full: make room in the folder" in failed(outcome)
-        subprocess.run(["mount", "-o", "remount,size=4m", folder], check=True)
-        assert finished(fetch.run(transfer)).read_bytes() == pattern(1 << 20)
-    finally:
-        transfer.close()
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize(("count", "is_ours"), [(0, True), (1, True), (2, False)])

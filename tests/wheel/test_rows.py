@@ -698,12 +698,19 @@ def test_leftovers_are_deleted_in_the_folder_that_was_named(rows: List) -> None:
     assert rows.files() == []
 
 
-@pytest.mark.parametrize("operator", ["cancel", "pause", "resume", "retry", "remove", "replace_link"])
+@pytest.mark.parametrize(
+    "operator", ["cancel", "pause", "resume", "retry", "remove", "replace_link", "move", "open_folder"]
+)
+@pytest.mark.parametrize("which", [{"uid": 999_999}, {"index": 999}, {"uid": -1}, {"index": -2}])
 @pytest.mark.parametrize("how", ["EXEC_DEFAULT", "INVOKE_DEFAULT"])
-def test_a_row_that_does_not_exist_is_reported_once(rows: List, operator: str, how: str) -> None:
+def test_a_row_that_does_not_exist_is_reported_once(
+    rows: List, operator: str, which: dict[str, int], how: str
+) -> None:
+    (row,) = rows.add(URL)
     with pytest.raises(RuntimeError) as caught:
-        getattr(bpy.ops.downloads, operator)(how, uid=999_999)
+        getattr(bpy.ops.downloads, operator)(how, **which)
     assert str(caught.value).count("There is no such download") == 1
+    assert (list(rows.session.rows), row.status) == ([row], "QUEUED")
 
 
 @pytest.mark.parametrize("change", ["clear()", "remove(2)", "remove(0)", "add()"])

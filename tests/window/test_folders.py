@@ -1,4 +1,4 @@
-"""Folders in a window: one that is no Unicode, one that is not whole, none for the extension itself."""
+"""Folders in a window: one that is no Unicode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, wait_until
+from blender import Blender, wait_until
 from downloading import HOSTS, Downloads
 from server import Server, pattern, status
 
@@ -41,14 +41,3 @@ def test_a_folder_that_is_not_utf_8(downloads: Downloads, server: Server, tmp_pa
     wait_until(lambda: shown.exists() and shown.read_bytes())
     d.b.run("os.environ['PATH'] = path")
     assert shown.read_bytes().rstrip(b"/") == os.fsencode(d.folder)
-
-
-def test_a_folder_that_is_not_absolute_is_a_sentence(downloads: Downloads, server: Server) -> None:
-    url = server.add("/a.bin", body=BODY)
-    working = Path(os.readlink(f"/proc/{downloads.b.pid}/cwd"))
-    before = set(os.listdir(working))
-    for folder in ("not absolute", "~nobody-has-this-name", "file://elsewhere/x"):
-        with pytest.raises(BlenderError, match="is no whole path"):
-            downloads.start(url, directory=folder)
-    assert set(os.listdir(working)) == before
-    assert downloads.rows() == []

@@ -776,17 +776,6 @@ def test_executed_names_what_failed_and_why(downloads: Downloads, server: Server
     check_files(downloads, "a.bin")
 
 
-def test_a_row_that_does_not_exist_is_an_error(blender: Blender, server: Server, tmp_path: Path) -> None:
-    d = Downloads(blender, tmp_path / "files", "threads")
-    _, gate = start_held(d, server)
-    for name in ("cancel", "pause", "resume", "retry", "remove", "move", "open_folder"):
-        for which in ({"uid": 999}, {"index": 999}, {"uid": -1}, {"index": -2}):
-            with pytest.raises(BlenderError, match="no such download"):
-                d.act(name, **which)
-    assert d.statuses() == ["RUNNING"]
-    finish_in_one_go(d, server, gate)
-
-
 def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
     gate = server.gate()
     url = server.add("/file", stall_before_headers(gate))
