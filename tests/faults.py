@@ -859,10 +859,10 @@ def _ranges() -> Iterator[Fault]:
         "a part that is another": unasked_part(f"bytes 0-{HALF}/{SIZE}", 0, HALF),
     }.items():
         yield fails(f"{name}, though all was asked for", PART, behaviour)
-    for code in (304, 400, 405, 412, 501):
+    for code in (304, 400, 403, 405, 409, 412, 421, 501):
         yield resumed(f"{code} to each range", on_range(status(code)))
         yield resumed_fails(f"{code} to all that follows", error(code), status(code))
-    for code in (204, 205, 403, 404, 410):
+    for code in (204, 205, 401, 404, 410):
         yield resumed_fails(f"{code} to each range", error(code), on_range(status(code)))
     for code in (429, 500, 503):
         yield resumed_fails(f"{code} to each range", error(code) + TRIED, on_range(status(code)))

@@ -25,7 +25,7 @@ WHOLE = frozenset(range(200, 300)) - {202, 204, 205, 206, 207}
 """What brings all of a file: one that nobody knows means as much as 200 (RFC 9110, section 15)."""
 BRINGING = WHOLE | {206}
 """What brings a file, or some of it."""
-NO_RANGES = (304, 400, 405, 412, 416, 501)
+NO_RANGES = frozenset((304, *range(400, 500), 501)) - {401, 402, 404, 407, 408, 410, 425, 429, 451}
 """What servers say that do not like to be asked for a range, but may give the whole file."""
 
 

@@ -301,11 +301,18 @@ def test_a_page_that_tries_the_browser_is_neither_asked_for_again_nor_a_link_tha
     assert str(error) == f"The server wants to be sure that a person asks ({status}). Use your browser"
 
 
-@pytest.mark.parametrize("status", [304, 400, 405, 412, 416, 501])
+@pytest.mark.parametrize("status", [304, 400, 403, 405, 409, 412, 416, 421, 431, 499, 501])
 def test_what_is_said_of_ranges_may_not_hold_for_the_whole_file(status: int) -> None:
     assert verdict(status, RANGE, known(STRONG)) is Verdict.ASK_WHOLE
     with pytest.raises(TransferError, match=str(status)):
         verdict(status, WHOLE, known(STRONG))
+
+
+@pytest.mark.parametrize("status", [204, 300, 401, 402, 404, 407, 410, 451, 505, 511])
+def test_what_is_said_of_the_file_holds_for_ranges_too(status: int) -> None:
+    with pytest.raises(TransferError) as error:
+        verdict(status, RANGE, known(STRONG))
+    assert not isinstance(error.value, TryAgain)
 
 
 def test_only_what_was_asked_for_can_be_unchanged() -> None:

@@ -378,7 +378,7 @@ def test_with_segments(new_scene: Callable[..., Scene], monkeypatch: pytest.Monk
 
 
 def test_what_a_failed_one_received_survives_a_power_cut(new_scene: Callable[..., Scene]) -> None:
-    scene = new_scene(first(1, cut_after(45_000)), when(lambda e: e.number == 1, status(403)))
+    scene = new_scene(first(1, cut_after(45_000)), when(lambda e: e.number == 1, status(410)))
     assert isinstance(scene.live(), Failed)
     scene.disk.cut_power(random.Random(SEED), how="none")
     scene.check_end(scene.live())

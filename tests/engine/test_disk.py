@@ -147,7 +147,7 @@ def test_a_quota(fetch: Fetcher, server: Server, mounter: Mounter) -> None:
 
 def begun(fetch: Fetcher, server: Server, folder: Path) -> str:
     """A link of which a part is on the disk, and which fails the first two times."""
-    refused = when(lambda exchange: exchange.number == 1, status(403))
+    refused = when(lambda exchange: exchange.number == 1, status(410))
     url = server.add("/a.bin", first(1, cut_after(HELD)), refused, body=DATA)
     failed(fetch(url, folder))
     return url

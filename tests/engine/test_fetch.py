@@ -395,8 +395,8 @@ def test_words_cost_nothing_that_was_received(
 ) -> None:
     """In pieces, too, so that nobody knows how many: not the head tells, but what comes."""
     data = b"BLENDER" + DATA
-    url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, status(403)), body=data)
-    assert "403" in failed(fetch(url, tmp_path))
+    url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, status(410)), body=data)
+    assert "410" in failed(fetch(url, tmp_path))
     words = b"Try later" if name == "a.blend" else b'{"error": "try later"}'
     for said in (words, b""):
         options = {"etag": None, "last_modified": None, "content_type": content_type}
@@ -416,10 +416,10 @@ def test_a_message_costs_nothing_that_was_received(
     """It says 200, as if it were the file."""
     data = b"BLENDER" + DATA
     said = status(200, {"Content-Type": content_type}, MESSAGES[content_type])
-    cut, refused = first(1, cut_after(200_000)), at(1, status(403))
+    cut, refused = first(1, cut_after(200_000)), at(1, status(410))
     url = server.add(f"/{name}", cut, refused, body=data, content_type="model/blend")
     transfer = fetch.transfer(new_job(url, tmp_path))
-    assert "403" in failed(fetch.run(transfer))
+    assert "410" in failed(fetch.run(transfer))
     transfer = fetch.transfer(new_job(url, tmp_path)) if is_new_process else transfer
     server.add(f"/{name}", said)
     assert "The server sent" in failed(fetch.run(transfer))
@@ -563,7 +563,7 @@ def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server
 
 def _given_up(fetch: Fetcher, server: Server, folder: Path) -> Any:
     """A transfer that has 200,000 bytes and was refused the rest; the next answer is whole."""
-    url = server.add("/a.bin", first(1, cut_after(200_000)), at(1, status(403)), body=DATA)
+    url = server.add("/a.bin", first(1, cut_after(200_000)), at(1, status(410)), body=DATA)
     transfer = fetch.transfer(new_job(url, folder, sha256=SHA256))
     failed(fetch.run(transfer))
     return transfer

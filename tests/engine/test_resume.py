@@ -90,8 +90,8 @@ def saved(folder: Path) -> list[list[int]]:
 def given_up(fetch: Fetcher, server: Server, folder: Path, **options: Any) -> None:
     """A first process leaves `KEPT` bytes and a sidecar; the server forgets what it was asked."""
     job = {"sha256": options.pop("sha256")} if "sha256" in options else {}
-    server.add("/a.bin", first(1, cut_after(KEPT)), after(1, status(403)), body=DATA, **options)
-    assert "403" in failed(fetch(server.url("/a.bin"), folder, **job))
+    server.add("/a.bin", first(1, cut_after(KEPT)), after(1, status(410)), body=DATA, **options)
+    assert "410" in failed(fetch(server.url("/a.bin"), folder, **job))
     assert saved(folder) == [[0, KEPT]]
 
 
@@ -125,10 +125,10 @@ def test_after_a_failure_only_what_is_missing_and_an_overlap_is_asked_for(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
     url = server.add(
-        "/a.bin", first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(403)), body=DATA
+        "/a.bin", first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(410)), body=DATA
     )
     transfer = fetch.transfer(new_job(url, tmp_path))
-    assert "403" in failed(fetch.run(transfer))
+    assert "410" in failed(fetch.run(transfer))
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert asked(server) == [None, *[f"bytes={KEPT - OVERLAP}-"] * 2]
     assert server.requests[-1].body_sent == len(DATA) - KEPT + OVERLAP
@@ -438,7 +438,7 @@ def test_what_nothing_proves_is_fetched_anew(fetch: Fetcher, server: Server, tmp
     assert asked(server)[-1] is None
 
 
-GIVEN_UP = first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(403))
+GIVEN_UP = first(1, cut_after(KEPT)), when(lambda e: e.number == 1, status(410))
 WEAK = (
     {"etag": 'W/"1"'},
     {"etag": 'W/"1"', "last_modified": None},
@@ -454,7 +454,7 @@ def test_a_weak_validator_goes_on_without_if_range_where_all_is_the_same(
 ) -> None:
     server.add("/a.bin", *GIVEN_UP, body=DATA, **validator)
     transfer = fetch.transfer(new_job(server.url("/a.bin"), tmp_path))
-    assert "403" in failed(fetch.run(transfer))
+    assert "410" in failed(fetch.run(transfer))
     again = fetch.transfer(new_job(server.url("/a.bin"), tmp_path)) if is_new_process else transfer
     assert finished(fetch.run(again)).read_bytes() == DATA
     assert asked(server)[1:] == [f"bytes={KEPT - OVERLAP}-"] * 2
@@ -476,7 +476,7 @@ def test_a_weak_validator_and_anything_else_than_the_same_is_fetched_anew(
     fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any], fault: Any
 ) -> None:
     url = server.add("/a.bin", *GIVEN_UP, fault, body=DATA, **validator)
-    assert "403" in failed(fetch(url, tmp_path))
+    assert "410" in failed(fetch(url, tmp_path))
     data = finished(fetch(url, tmp_path)).read_bytes()
     assert data == OTHER[: len(data)]
     assert asked(server)[-1] is None

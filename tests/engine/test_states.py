@@ -125,7 +125,7 @@ def test_with_one_worker(
 BESIDE: dict[str, tuple[Any, set[Step]]] = {
     "goes on": (cut_after(10 << 20), {(ONE, SEVERAL), (SEVERAL, PROVEN)}),
     "refuses ranges then": (
-        on_range(status(403)),
+        on_range(status(410)),
         {(ONE, SEVERAL), (SEVERAL, PROVEN), (PROVEN, ALONE), (RANGE, WHOLE), (WHOLE, RANGE)},
     ),
     "has another file then": (

@@ -105,7 +105,7 @@ def test_a_resumed_file_is_checked_whole(
 def test_a_file_resumed_by_another_process_is_checked_by_what_the_range_says(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
-    refused = first(1, cut_after(150_000)), after(1, first(2, status(403)))
+    refused = first(1, cut_after(150_000)), after(1, first(2, status(410)))
     headers = {"Repr-Digest": f"sha-256=:{packed('sha256')}:"}
     url = server.add("/a.bin", *refused, body=DATA, headers=headers)
     failed(fetch(url, tmp_path))
