@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.errors import MissingHeaderBodySeparatorDefect
+from email.parser import Parser
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +39,7 @@ from .pipe import Pipe
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
 LONGEST = 1 << 63  # bytes; nothing has so many
+HEAD_SIZE = 1 << 18  # bytes of header fields; browsers take as many
 SHORT = 4096  # bytes of a request that a connection takes at once when nothing else is under way
 SYSTEM_BUNDLES = (  # Where Linux distributions keep their certificates: `ssl` may look elsewhere
     "/etc/ssl/certs/ca-certificates.crt",
@@ -416,23 +418,6 @@ _HASHED = "[0-9a-f]" * 8 + ".[0-9]*"
 _BODILESS = frozenset((http.client.SWITCHING_PROTOCOLS, http.client.NO_CONTENT, http.client.NOT_MODIFIED))
 
 
-class _Lines:
-    """The lines of a head, and whether the last one was whole."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._last = b""
-
-    @property
-    def is_cut(self) -> bool:
-        return not self._last.endswith(b"\n")
-
-    def readline(self, limit: int = -1, /) -> bytes:
-        line: bytes = self._file.readline(limit)
-        self._last = line
-        return line
-
-
 class _Message(http.client.HTTPMessage):
     """Header fields as the standard library parses them, which takes them for those of a mail."""
 
@@ -442,6 +427,29 @@ class _Message(http.client.HTTPMessage):
 
     def get_content_maintype(self) -> str:
         return "text"
+
+
+def _read_fields(file: Any) -> _Message:
+    """Header fields up to the empty line, parsed by the standard library.
+
+    A lone CR counts as a space, and a space before a colon as none (RFC 9112, 2.2 and 5.1): else they
+    would end the fields early, and the body's length be lost. Raises HTTPException: cut, or far too many.
+    """
+    lines, left = [], HEAD_SIZE
+    while (line := file.readline(left + 1)).strip(b"\r\n"):
+        lines.append(line)
+        left -= len(line)
+    if left < 0 or not line.endswith(b"\n"):
+        raise http.client.HTTPException("a head that is cut or too long")
+    text = _LONE_CR.sub(" ", b"".join(lines).decode("latin-1"))
+    if " :" in text:
+        text = _LATE_COLON.sub(r"\1:", text)
+    message: _Message = Parser(_class=_Message).parsestr(text)
+    return message
+
+
+_LONE_CR = re.compile(r"\r(?!\n)")
+_LATE_COLON = re.compile(r"(?m)^([!-9;-~]+) +:")
 
 
 class _Response(http.client.HTTPResponse):
@@ -456,12 +464,11 @@ class _Response(http.client.HTTPResponse):
         """Read the head. Raises HTTPException where it was cut, or says what nobody can be sure of."""
         version, self.status, reason = self._read_status()
         self.code, self.reason = self.status, reason.strip()
-        if not version.startswith("HTTP/1.") and version != "HTTP/0.9":
+        if not version.startswith(("HTTP/1.", "HTTP/2")) and version != "HTTP/0.9":  # the second by mistake
             raise http.client.UnknownProtocol(version)
         self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
-        lines = _Lines(self.fp)
-        self.headers = self.msg = http.client.parse_headers(lines, _Message)
-        if lines.is_cut or not self._is_readable():
+        self.headers = self.msg = _read_fields(self.fp)
+        if not self._is_readable():
             raise http.client.HTTPException("a head that cannot be read")
         self.headers.defects.clear()  # urllib3 would log what is odd about the headers, with the whole URL
 
@@ -513,7 +520,7 @@ class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]
         while 100 <= status < 200 and status != http.client.SWITCHING_PROTOCOLS:
-            http.client.parse_headers(self.fp)
+            _read_fields(self.fp)
             version, status, reason = super()._read_status()  # type: ignore[misc]
         return version, status, reason
 
