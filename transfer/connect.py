@@ -17,10 +17,12 @@ import socket
 import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.errors import MissingHeaderBodySeparatorDefect
 from email.parser import Parser
+from http.cookiejar import Cookie, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -291,7 +293,7 @@ class Answer:
 
     def cookies(self, known: RequestsCookieJar | None) -> RequestsCookieJar:
         """What it sets, and what was set before: of one download, as what a redirect sets its target gets."""
-        jar = RequestsCookieJar() if known is None else known
+        jar = RequestsCookieJar(_CookiePolicy()) if known is None else known
         request = requests.cookies.MockRequest(_request(self.url, self.asked))
         jar.extract_cookies(self.message, request)  # type: ignore[arg-type]
         return jar
@@ -310,6 +312,16 @@ class Answer:
         self._connection.close()
 
 
+class _CookiePolicy(DefaultCookiePolicy):
+    """Lets a server whose name has no dot name itself, such as ``localhost`` (RFC 6265, section 5.3)."""
+
+    def set_ok_domain(self, cookie: Cookie, request: Any) -> bool:
+        host = urlsplit(request.get_full_url()).hostname or ""
+        if "." not in host and cookie.domain == f".{host}":
+            cookie.domain, cookie.domain_specified = f"{host}.local", False  # as where it names nobody
+        return super().set_ok_domain(cookie, request)
+
+
 _CONNECTING = (Phase.LOOKUP, Phase.CONNECT)
 _NETWORK_ERRORS = (
     requests.RequestException,
@@ -324,9 +336,12 @@ class _Host:
 
     def __init__(self, adapter: _Adapter, url: str, tokens: Mapping[str, str], *, is_mirror: bool) -> None:
         self.is_mirror = is_mirror
-        merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        self.proxies: dict[str, str] = dict(merged["proxies"])
         parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
+        # requests looks at no address with a port.
+        is_direct = urllib.request.proxy_bypass_environment(place)  # type: ignore[attr-defined]
+        self.proxies: dict[str, str] = {} if is_direct else dict(merged["proxies"])
         proxy: str = requests.utils.select_proxy(url, self.proxies) or ""
         if proxy and "://" not in proxy:  # which `requests` takes, too
             proxy = f"http://{proxy}"
@@ -334,7 +349,7 @@ class _Host:
         """What the proxy for it is called, if there is one."""
         self.is_new = True
         """Whether no answer has come from there yet."""
-        self.route = f"{proxy} {parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.route = f"{proxy} {parts.scheme}://{place}"
         """Requests with the same route can share a connection."""
         login = logins.header(url, tokens, by_name=is_mirror)
         self.fields = {"Authorization": login} if login else {}
@@ -342,7 +357,7 @@ class _Host:
         self.root = ""
         """What stands before the path in a request line."""
         if proxy and parts.scheme == "http" and not proxy.lower().startswith("socks"):
-            self.root = f"http://{parts.netloc.rpartition('@')[2]}"
+            self.root = f"http://{place}"
             self.fields |= adapter.proxy_headers(proxy)
         self.asks_proxy = bool(self.root) and not login
         """Whether a proxy answers as for everybody; for https, and with SOCKS, it only makes a tunnel."""
@@ -665,6 +680,11 @@ class _Adapter(HTTPAdapter):
                 if pool := manager.pools.get(key):
                     pool.close()
         super().close()
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        """As for a server: requests leaves a user without a password out, and letters beyond Latin-1."""
+        login = logins.basic(logins.own(proxy))
+        return {"Proxy-Authorization": login} if login else {}
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         if proxy in self.proxy_manager:

@@ -34,16 +34,24 @@ def header(url: str, tokens: Mapping[str, str], *, by_name: bool = False) -> str
     """
     if token := token_of(url, tokens):
         return f"{BEARER}{token}"
-    login = of(url, by_name=by_name)
+    return basic(of(url, by_name=by_name))
+
+
+def basic(login: Login | None) -> str:
+    """What is sent of a login, empty if there is none (RFC 7617)."""
     return f"Basic {base64.b64encode(b':'.join(login)).decode()}" if login else ""
 
 
 def of(url: str, *, by_name: bool = False) -> Login | None:
     """Those of a link, else of its host in ``~/.netrc`` or the file that NETRC names. Never raises."""
-    parts = urlsplit(url)
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return own(url) or _of_host((urlsplit(url).hostname or "").lower(), by_name=by_name)
+
+
+def own(url: str) -> Login | None:
+    """Those that are written in a link, or in a proxy's address; a password may be missing."""
+    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
     login = Login(unquote_to_bytes(user), unquote_to_bytes(password))
-    return login if any(login) else _of_host((parts.hostname or "").lower(), by_name=by_name)
+    return login if any(login) else None
 
 
 def token_of(url: str, tokens: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -226,13 +227,35 @@ def test_a_proxy_from_the_environment(
         assert server.requests[0].headers["Proxy-Authorization"] is None
 
 
-def test_hosts_without_proxy(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("me", b"me:"),
+        ("me:", b"me:"),
+        ("j%C3%BCrgen:gr%C3%BCn%3A%20%40", "jürgen:grün: @".encode()),
+        ("%E2%82%AC:p", "€:p".encode()),  # no letter of Latin-1
+    ],
+)
+def test_a_proxy_gets_user_and_password_as_a_server_would(
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, written: str, sent: bytes
 ) -> None:
+    with Proxy(connect_status=403) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("://", f"://{written}@"))
+        failed(fetch(f"{scheme}://nowhere.invalid/a.bin", tmp_path))
+        assert proxy.requests[0].headers["Proxy-Authorization"] == f"Basic {b64encode(sent).decode()}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("without", ["{host}", "x, {host}:{port}", "{HOST}:{port}"])
+def test_hosts_without_proxy(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, without: str
+) -> None:
+    url = server.add("/a.bin", body=DATA).replace("127.0.0.1", host)
     with refused_port() as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+        monkeypatch.setenv("no_proxy", without.format(host=host, HOST=host.upper(), port=server.port))
+        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -790,6 +813,17 @@ def test_a_cookie_in_two_lines_goes_back_in_one(fetch: Fetcher, server: Server, 
     assert finished(fetch(server.add("/a.bin", behave), tmp_path)).read_bytes() == DATA
     assert server.requests[-1].headers["Cookie"] == "a=one two"
     assert server.connections.accepted == 1
+
+
+@pytest.mark.parametrize("domain", ["localhost", ".LocalHost"])
+def test_a_cookie_goes_back_to_a_server_that_names_itself_and_has_no_dot(
+    fetch: Fetcher, server: Server, tmp_path: Path, domain: str
+) -> None:
+    cookie = f"seen=1; Path=/; Domain={domain}"
+    url = server.add("/a.bin", status(302, {"Location": "/b.bin", "Set-Cookie": cookie}))
+    server.add("/b.bin", status(302, {"Location": server.add("/c.bin", body=DATA)}))
+    assert finished(fetch(url.replace("127.0.0.1", "localhost"), tmp_path)).read_bytes() == DATA
+    assert [request.headers["Cookie"] for request in server.requests] == [None, "seen=1", None]
 
 
 def test_one_that_was_asked_to_stop_just_before_leaves_no_connection_open(
