@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SILENCE = 30.0  # seconds without an answer after which a child counts as lost
 ASLEEP = 5.0  # seconds without a look: the machine slept, and its clock went on, or Blender stood still
+KILLED = 1.0  # seconds that the system may take to end a child that was killed; then it does so unwatched
 HEED = 3.0  # seconds that a child may take to answer when it shall leave: one that stands still never does
 
 
@@ -138,7 +139,8 @@ class ChildProcess:
             self._process.wait(0.1 if self.stage is Stage.GONE else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # a drive that does not answer holds it: it runs no more
+                self._process.wait(KILLED)
 
 
 _EXTENSION = __name__.rpartition(".hosts.")[0]

@@ -151,7 +151,7 @@ class Session(Queue):
             elif old:
                 old_rows.append(old)
             if old and not old.is_cut:
-                row.partial = old.partial
+                row.partial, row.progress = old.partial, old.progress
             row.uid = self.rows.new_uid()
             if row.when_done == "IMPORT":  # what is active in Blender now is what was meant
                 self.imports.asked(row)
@@ -320,6 +320,8 @@ class Session(Queue):
             raise TransferError("This download is done: there is no link to replace")
         if any(other.url == link.url and not other.is_cut for other in self._others_beside(row)):
             raise TransferError("This link is in the list already")
+        if link.url != row.url or row.is_cut:  # else it is given again for what it says of the digest
+            link = replace(link, digest=link.digest or row.digest)
         if self.run and self.has_worker(row):
             self._intents[row.uid] = Intent(Status.QUEUED, link)
             self.run.stop(row.uid)
@@ -331,7 +333,7 @@ class Session(Queue):
         old = row.part
         if not row.is_cut and old != row.partial and row.has_file(old):
             self._go_on_with_more(row, old)
-        row.url, row.digest, row.is_cut, row.missed = link.url, link.digest or row.digest, False, 0
+        row.url, row.digest, row.is_cut, row.missed = link.url, link.digest, False, 0
         row.error = row.note = ""
         self._use(row.directory, [link.url])
         self.changed(row)
@@ -420,7 +422,7 @@ class Session(Queue):
     def _turned(self, row: Download, outcome: Failed) -> Outcome:
         """Turn to the next place that has a row's file: Failed once none is left, at the first one again."""
         (first, *others), url, missed = row.mirrors, row.url, row.missed + 1
-        self._relink(row, names.Link(first))
+        self._relink(row, names.Link(first, row.digest))
         row.mirrors = (*others, url)
         if missed > len(row.mirrors):
             return outcome

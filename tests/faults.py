@@ -120,7 +120,10 @@ PAGE = (
     "The server sent a web page instead of a file; you may need to sign in."
     " Copy the link of the download button there"
 )
-DIGEST = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+DIGEST = (
+    "The file is damaged or another one: its checksum differs. Retry downloads it again."
+    " If the checksum was wrong, press Replace Link and give the right one: what was received is used"
+)
 ASK = "Ask whoever looks after this network or the server"
 UNTRUSTED = {
     "expired": f"it has expired. Check this computer's clock. {ASK}",

@@ -209,9 +209,9 @@ class Transfer:
         if not part.open(control.sleep):
             self.hang_up()
         self.size = part.received.size or self.size
+        if part.is_proven(control, buffer) and (self.job.name or self.job.called):
+            self._content_type = self._content_type or ""  # no server has anything to say to that
         self._tries.furthest = max(self._tries.furthest, self.received)
-        if part.can_resume:
-            part.hash_up_to(part.received.ranges.head(), control, buffer)
         return None
 
     def _work(
@@ -542,38 +542,46 @@ class Transfer:
         if segment.offset < segment.end:
             raise TryAgain("The server sent less than it had announced")
         self._part.received.size = self.size
+        self._part.received.encoded = False  # all of it is there as it is
 
     # -- The end.
 
     def _finish(self, control: Control, buffer: memoryview) -> Finished | Skipped:
         """All bytes are there: look at them, then give the file its name."""
         self.hang_up()
-        self._verify(control, buffer)
+        is_right = self._verify(control, buffer)
         head = self._part.file.read(0, content.HEAD_SIZE)
         remark = _remark(head, self.name, self._content_type or "", self.job.url)
         if content.is_doubtful(head, remark) and self._asking.leave_mirror("sent something else"):
             self._clear()
             raise _AskAgain
-        if isinstance(remark, TransferError):
+        if isinstance(remark, TransferError) or not (is_right or self.job.digest):
             self._part.discard()
+        if isinstance(remark, TransferError):
             raise remark
+        if not is_right:
+            raise TransferError(_DIFFERS if self.job.digest else _DAMAGED)
         control.enter(Phase.PUBLISH)
         return self._asking.noted(_published(self.job, self._part, self.name, remark, control))
 
-    def _verify(self, control: Control, buffer: memoryview) -> None:
-        """Compare the digest. Raises TransferError; _AskAgain where in one piece it may be right."""
+    def _verify(self, control: Control, buffer: memoryview) -> bool:
+        """Whether it has the digest that is expected. Raises _AskAgain where in one piece it may."""
         if self._part.is_expected(control, buffer):
-            return
+            return True
+        self._tries = retry.Tries(since=portable.awake())
         least = Trust.ONE if self._part.told else Trust.SEVERAL
         if self._asking.leave_mirror("sent a damaged file") or least <= self._trust < Trust.ALONE:
-            self._trust, self._tries = Trust.ALONE, retry.Tries(since=portable.awake())
+            self._trust = Trust.ALONE
             self._clear()
             raise _AskAgain
-        self._part.discard()
-        raise TransferError(_DAMAGED)
+        return False
 
 
 _DAMAGED = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+_DIFFERS = (
+    "The file is damaged or another one: its checksum differs. Retry downloads it again."
+    " If the checksum was wrong, press Replace Link and give the right one: what was received is used"
+)
 
 
 def _remark(head: bytes, name: str, content_type: str, url: str) -> str | TransferError:

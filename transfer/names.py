@@ -25,7 +25,6 @@ FALLBACK = "download"
 """The name where neither the server nor a link gives one."""
 SIDECAR = ".json"
 """What a partial file's sidecar is called, after the name of the partial file."""
-TAIL_SIZE = len(".01234567.part")
 PART_TAIL = r"\.[0-9a-f]{8}\.part"
 """How a partial file's name ends: a regular expression."""
 
@@ -525,10 +524,15 @@ def _folder(directory: str) -> str:
     return os.path.normcase(os.path.normpath(directory))
 
 
+def part_tails(names: Iterable[str]) -> set[str]:
+    """How those of them end that may be partial files."""
+    return {name[-len(".01234567.part") :] for name in names if name.endswith(".part")}
+
+
 def parts_among(names: Iterable[str], urls: Iterable[str], directory: str) -> set[str]:
     """Which of these names are those of some of these URLs' partial files. Cheap for thousands of URLs."""
     found = set(names)
-    tails = {name[-TAIL_SIZE:] for name in found}
+    tails = part_tails(found)
     likely = (url for url in urls if part_tail(url, directory) in tails) if tails else ()
     return found.intersection([part_name(url, directory) for url in likely])
 

@@ -371,11 +371,12 @@ class Part:
         """
         if self.file.is_in_place():
             return
-        if os.fstat(self.file.fd).st_nlink:  # what lies on a disk that is gone may be there again
-            os.stat(self.file.folder)
-        with self.lock:
-            self.received = Received()
-        os.stat(self.file.folder)
+        why = portable.missing(self.file.folder, self.file.fd)
+        if not why or not os.fstat(self.file.fd).st_nlink:  # else its disk may be there again, and it too
+            with self.lock:
+                self.received = Received()
+        if why:
+            raise why
         self._lost = TransferError("The partial file was taken away while it was downloaded. Press Retry")
         raise self._lost
 
@@ -413,10 +414,11 @@ class Part:
         if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
             self.open()
         if self.file.is_open and not self._lost:
-            if not self.received.ranges.total() or self.received.encoded:
+            if self.received.ranges.total() and not self.received.encoded:
+                if not is_kept:
+                    self.checkpoint()
+            elif not self._has_sidecar or self.received.encoded:  # else it stays as it is: see `is_proven`
                 self.discard()
-            elif not is_kept:
-                self.checkpoint()
 
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
@@ -567,6 +569,20 @@ class Part:
                 self._check_size()
             self.sum.take(data, seen)
             control.touch()
+
+    def is_proven(self, control: Control, buffer: memoryview) -> bool:
+        """Whether all is there already, and is what was asked for by its digest.
+
+        What is not counts for nothing any more, and stays in the file until something else comes.
+        """
+        if self.can_resume:
+            self.hash_up_to(self.received.ranges.head(), control, buffer)
+        is_telling = bool(self._about["digest"]) and self.received.is_whole
+        if is_telling and not self.sum.is_right:
+            with self.lock:
+                self.received = Received()
+            self.sum.restart()
+        return is_telling and self.sum.is_right
 
     def is_expected(self, control: Control, buffer: memoryview) -> bool:
         """All is there: whether it has the digest that was asked for, if any."""
@@ -842,8 +858,7 @@ def is_part_name(name: str) -> bool:
 def tails(directory: str) -> set[str]:
     """How the names of the partial files in a folder end. Raises OSError."""
     with suppress(FileNotFoundError):
-        there = os.listdir(portable.reach(directory))
-        return {name[-names.TAIL_SIZE :] for name in there if name.endswith(".part")}
+        return names.part_tails(os.listdir(portable.reach(directory)))
     return set()
 
 

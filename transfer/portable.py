@@ -387,6 +387,21 @@ def reach(directory: str) -> str:
     return _LONG_UNC + absolute[2:] if absolute.startswith("\\\\") else _LONG + absolute
 
 
+def missing(folder: str, fd: int) -> OSError | None:
+    """Why a folder is not there any more, or not on the disk that an open file is on; None: it is.
+
+    Not by `st_dev`: overlays have numbers of their own for files and for folders. Windows takes no disk away
+    that has an open file.
+    """
+    try:
+        os.stat(folder)
+        if IS_WINDOWS or os.fstatvfs(fd).f_fsid == os.statvfs(folder).f_fsid:
+            return None
+    except OSError as error:
+        return error
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+
+
 def plain(path: str) -> str:
     """What `reach` made of a path, as people and Blender write it."""
     if not IS_WINDOWS or not path.startswith(_LONG):

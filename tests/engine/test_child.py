@@ -333,6 +333,26 @@ def test_a_child_that_hangs_is_killed_while_ticks_go_on(
     assert children() == []
 
 
+@pytest.mark.usefixtures("short_patience")
+def test_a_child_that_a_dead_drive_holds_is_not_waited_for(
+    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed, and ends when the system lets it."""
+    killed: list[Any] = []
+    monkeypatch.setattr(portable.Child, "kill", lambda child: killed.append(child))  # and it sleeps on
+    monkeypatch.setattr(spawn, "KILLED", 0.0)
+    gate = server.gate()
+    job = process_driver.begun(server.add("/a.bin", stall_after(1000, gate), body=DATA), tmp_path, 1000)
+    held = the_child()
+    freeze(held)
+    try:
+        process_driver.close()
+        assert process_driver.ended[job.uid] == [Halted()]
+    finally:
+        kill(held)
+        killed[0].wait()
+
+
 def test_a_child_that_stands_still_is_not_given_the_time_that_one_at_work_has(
     process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,17 +210,20 @@ def test_power_cuts_on_a_real_journal(
 
 
 def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mounter) -> None:
-    """What lies under the disk is another folder: nothing of ours goes there."""
-    disk = mounter.ext4(8 * MIB)
+    """What lies under the disk is another folder: nothing of ours goes there, and the disk has the rest."""
+    disk = mounter.ext4(8 * MIB, "-I", "256")  # with the times of its files to the nanosecond
     gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, disk.place, HELD)
     disk.off()
     gate.open()
-    assert "taken away" in failed(driver.outcome(job))
+    outcome = driver.outcome(job)
+    assert f"Cannot find the folder “{disk.place}”. Is its disk still connected?" in failed(outcome)
+    assert outcome == Failed(failed(outcome), kept=len(DATA))
     assert names(disk.place) == []
     disk.on()
     assert finished(driver.run(job)).read_bytes() == DATA
+    assert len(server.requests) == 1
     assert [name for name in names(disk.place) if ".part" in name] == []
 
 

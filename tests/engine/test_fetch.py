@@ -346,7 +346,7 @@ def test_digests(fetch: Fetcher, server: Server, tmp_path: Path, algorithm: str)
     bad = Digest(algorithm, hashlib.new(algorithm, b"other").hexdigest())
     assert finished(fetch(url, tmp_path, digest=good)).read_bytes() == DATA
     assert "checksum differs" in failed(fetch(url, tmp_path, digest=bad, if_exists=IfExists.OVERWRITE))
-    assert names(tmp_path) == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == DATA
 
 
 def test_a_wrong_digest_is_told_also_by_a_worker_that_was_called_back_just_then(

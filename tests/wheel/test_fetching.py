@@ -48,7 +48,7 @@ def test_each_link_has_a_result_in_the_order_in_which_they_were_given(
     assert "404" in results[0].error
     assert "checksum differs" in results[3].error
     assert "secret" not in repr(results)
-    assert sorted(path.name for path in (tmp_path / "got").iterdir()) == ["good.bin", "plain.bin"]
+    assert sorted(path.name for path in (tmp_path / "got").glob("*.bin")) == ["good.bin", "plain.bin"]
 
 
 def test_done_is_called_once_on_the_main_thread_with_the_handle(

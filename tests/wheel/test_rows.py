@@ -141,6 +141,24 @@ def test_a_place_that_somebody_gives_is_asked_first(rows: List) -> None:
     assert asked == ["https://third.example/a.bin", URL]
 
 
+def test_a_new_link_keeps_the_digest_and_the_same_one_again_says_what_counts(rows: List) -> None:
+    (row,) = rows.add(f"{URL}#md5={'0' * 32}")
+    rows.replace(row, NEW)
+    assert row.digest.hex == "0" * 32
+    rows.replace(row, f"{NEW}#md5={'1' * 32}")
+    assert row.digest.hex == "1" * 32
+    rows.replace(row, NEW)
+    assert row.digest is None
+
+
+def test_a_new_start_knows_how_far_the_row_was_that_gives_way(rows: List) -> None:
+    old = failed(rows)
+    old.progress = old.progress._replace(name="called.bin", received=10, size=20)
+    row = rows.add(URL)[-1]
+    assert (row is not old, row.name, row.received, row.size) == (True, "called.bin", 10, 20)
+    assert rows.session.job(row).called == "called.bin"
+
+
 def test_half_a_link_gives_way_to_the_whole_one(rows: List) -> None:
     rows.leave_part()
     (half,) = rows.find()

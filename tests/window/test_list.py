@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -100,6 +101,7 @@ def test_a_wrong_link_is_seen_on_its_way_and_the_right_one_goes_on_with_what_the
 
 
 def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) -> None:
+    """A wrong one costs nothing: with the right one, nothing is downloaded again."""
     start_held(downloads, server)
     downloads.act("pause")
     downloads.wait_over("PAUSED")
@@ -107,6 +109,12 @@ def test_a_new_link_brings_its_own_digest(downloads: Downloads, server: Server) 
     downloads.wait("FAILED")
     assert "its checksum differs" in downloads.rows()[0].error
     downloads.wait_over()
+    asked = len(server.requests)
+    downloads.act("replace_link", index=0, url=add_new(server) + f"#md5={hashlib.md5(BODY).hexdigest()}")
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+    assert [path.read_bytes() for path in downloads.folder.iterdir()] == [BODY]
+    assert len(server.requests) == asked
 
 
 def test_what_a_replaced_link_received_goes_when_the_row_goes(downloads: Downloads, server: Server) -> None:
