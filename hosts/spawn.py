@@ -139,7 +139,7 @@ class ChildProcess:
             self._process.wait(0.1 if self.stage is Stage.GONE else 0)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # a drive that does not answer holds it: it runs no more
+            with suppress(subprocess.TimeoutExpired):  # a dead drive holds it; it runs no more
                 self._process.wait(KILLED)
 
 

@@ -35,7 +35,7 @@ class UnreadError(TransferError):
 class Look:
     """One look; a worker runs it once. To a host it is a `fetch.Transfer` that never has anything to keep."""
 
-    received = connections = 0
+    received = 0
 
     def __init__(self, job: Job, settings: Settings, connections: Connections) -> None:
         """`job`: one that `looks`."""

@@ -105,11 +105,6 @@ class Transfer:
         """Bytes of the file that are there."""
         return self._part.received.ranges.total()
 
-    @property
-    def connections(self) -> int:
-        """How many connections it holds that nobody reads from."""
-        return self._segments.connections
-
     def progress(self, now: float) -> Progress:
         """The counters as they are."""
         (phase, idle), share = _activity(self._segments.controls, now), self._part.sum.seen / (self.size or 1)
@@ -149,7 +144,7 @@ class Transfer:
 
     def carry(self) -> Carried | None:
         """Close the connections, for another process to go on; None, and they stay, where only they can."""
-        if self.connections and not self._part.can_resume:
+        if self._segments.connections and not self._part.can_resume:
             return None
         self.hang_up()
         return Carried(self._part.memory, self._tries, self._asking.note)
@@ -296,7 +291,7 @@ class Transfer:
         if self._asking.how is Ask.WHOLE:
             return self._segments.add(Segment(0, received.size, control, is_sole=True))
         segment = self._segments.claim(control, received.ranges, received.size, may_split=may_split)
-        if not segment and received.is_whole and self._content_type is None:
+        if not segment and received.is_whole:
             # Its name is the server's to say: a new process asks for the end of the file once more.
             segment = self._segments.add(Segment(received.size or 0, received.size, control))
         return segment

@@ -72,6 +72,73 @@ class Memory:
     """How the partial file looked when it was let go of; empty: nothing is remembered."""
 
 
+class Sidecar:
+    """What lies beside a partial file, says of what that is a part, and vouches for what is durable of it."""
+
+    def __init__(self, url: str, digest: Digest | None) -> None:
+        shown = names.shown(url)
+        expected = digest and [digest.algorithm, digest.hex]
+        self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
+        self._path = ""  # where one may be: only then it has to be taken away
+        self._said: dict[str, Any] | None = None  # what that says, if we have written it
+
+    def describe(self, received: Received) -> dict[str, Any]:
+        """What is to be said of a download."""
+        validator = received.validator
+        return {
+            **self._about,
+            "version": 1,
+            "size": received.size,
+            "etag": validator.etag,
+            "last_modified": validator.last_modified,
+            "is_date_strong": validator.is_date_strong,
+            "via": received.via,
+            "ranges": received.ranges.as_list(),
+        }
+
+    def says(self, received: Received) -> bool:
+        """Whether it was written, and so."""
+        return self._said == self.describe(received)
+
+    def may_be_beside(self, part: str) -> bool:
+        """Whether somebody has written one."""
+        return self._path == part + names.SIDECAR
+
+    def read(self, part: str, size: int, *, of_any: bool = False) -> Received:
+        """Take up what an earlier process wrote down of a partial file; what it did not is not trusted.
+
+        `size`: the bytes of that. `of_any`: also of another link. Raises OSError where it cannot be read now.
+        """
+        path = part + names.SIDECAR
+        try:
+            os.lstat(path)  # nearly always it is not there, and to open it would cost ten times as much
+            self._path = path
+            about = json.loads(disk.read_regular(path, SIDECAR_SIZE))
+            return _parse(about, None if of_any else self._about["url"], size)
+        except FileNotFoundError:
+            return Received()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            if disk.may_be_right(error):
+                raise
+            self.remove(part)
+            return Received()
+
+    def write(self, part: str, about: dict[str, Any]) -> None:
+        """Say it of a partial file, from now on durably. Raises OSError."""
+        self._path, self._said = part + names.SIDECAR, None
+        disk.write_atomically(Path(self._path), json.dumps(about).encode())
+        self._said = about
+
+    def remove(self, part: str) -> None:
+        """Have it vouch for nothing any more. Raises OSError."""
+        if not self.may_be_beside(part):
+            return
+        with suppress(IsADirectoryError):  # then it vouches for nothing
+            portable.remove(self._path)
+        portable.sync_folder(os.path.dirname(part))
+        self._path, self._said = "", None
+
+
 class TakenError(TransferError):
     """Somebody else has the partial file."""
 
@@ -286,14 +353,11 @@ class Part:
         self.sum = Sum(digest)
         self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
         self._mark: Mark = memory.mark if memory else ()  # while it is closed
-        self._has_sidecar = False  # perhaps: only then it has to be taken away
-        self._written: dict[str, Any] | None = None  # what it says, where we have written it
+        self._digest = digest
+        self._sidecar = Sidecar(url, digest)
         self._lost: Exception | None = None  # why bytes that were there may not be, nobody knows which
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
         self._saved = (0, 0.0)  # bytes, and when
-        shown = names.shown(url)
-        expected = digest and [digest.algorithm, digest.hex]
-        self._about: dict[str, Any] = {"url": shown, "cut": shown != url, "digest": expected}
 
     @property
     def path(self) -> Path:
@@ -330,7 +394,7 @@ class Part:
                 self._borrow(old)
             else:
                 self.file.open(path)
-                self._read_sidecar(path + names.SIDECAR, self._about["url"])
+                self.received = self._sidecar.read(self.file.place, self.file.size)
             if old and not is_old_there:  # taken over by a process that died before the last step
                 disk.remove(_sidecar(old))
             is_known = bool(mark) and self.file.is_open and self.file.look() == mark
@@ -349,15 +413,15 @@ class Part:
     def _borrow(self, old: Path) -> None:
         """Go on with the partial file of a link that this one replaces, as long as what comes fits."""
         self.file.open(str(old))
-        self._read_sidecar(str(self.sidecar), None)
-        if self._about["digest"]:  # the same file has another validator elsewhere
+        self.received = self._sidecar.read(self.file.place, self.file.size, of_any=True)
+        if self._digest:  # the same file has another validator elsewhere
             self.received.validator = Validator()
 
     def _take_over(self) -> None:
         """It fits: have it under our own name, after the new sidecar; cut anywhere it is ours, or can be."""
         with self._saving:
             old = self.path
-            self._save(Path(self.file.home))
+            self._save(self.file.home)
             with self._let_go():
                 os.rename(old, self.file.home)
                 self.file.place = self.file.home
@@ -394,8 +458,9 @@ class Part:
                 self.file.take_name()
                 if not self._lost:
                     self._mark = self.file.look()
-                elif self.file.is_in_place():  # only what that says is sure
-                    self._read_sidecar(str(self.sidecar), None)
+                elif self.file.is_in_place():  # only what its sidecar says is sure
+                    self.received = Received()
+                    self.received = self._sidecar.read(self.file.place, self.file.size, of_any=True)
         self._unlock()
 
     def close(self) -> None:
@@ -409,16 +474,15 @@ class Part:
         self.release()
 
     def _keep(self) -> None:
-        said = _description(self._about, self.received)
-        is_kept = self._written == said and not self.received.encoded  # as is most of a long list
+        is_kept = self._sidecar.says(self.received) and not self.received.encoded  # as is most of a long list
         if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
             self.open()
         if self.file.is_open and not self._lost:
-            if self.received.ranges.total() and not self.received.encoded:
-                if not is_kept:
-                    self.checkpoint()
-            elif not self._has_sidecar or self.received.encoded:  # else it stays as it is: see `is_proven`
+            count, place = self.received.ranges.total(), self.file.place
+            if self.received.encoded or not (count or self._sidecar.may_be_beside(place)):
                 self.discard()
+            elif count and not is_kept:  # what `is_proven` has rejected stays as it was
+                self.checkpoint()
 
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
@@ -439,7 +503,7 @@ class Part:
     @property
     def can_resume(self) -> bool:
         """Without validator or digest nothing proves that the rest belongs to what is there."""
-        return not self.received.encoded and bool(self.received.validator or self._about["digest"])
+        return not self.received.encoded and bool(self.received.validator or self._digest)
 
     @property
     def tie(self) -> str | None:
@@ -448,12 +512,12 @@ class Part:
         Two servers may share that by chance. None: nobody in particular.
         """
         is_dated = self.received.ranges.total() and not self.received.validator.is_strong
-        return self.received.via if is_dated and not self._about["digest"] else None
+        return self.received.via if is_dated and not self._digest else None
 
     @property
     def can_be_split(self) -> bool:
         """A weak validator proves nothing of bytes that are not compared (RFC 9110, section 15.3.7.3)."""
-        return not self.received.encoded and bool(self.received.validator.if_range or self._about["digest"])
+        return not self.received.encoded and bool(self.received.validator.if_range or self._digest)
 
     def fits(self, data: memoryview, offset: int) -> bool:
         """Whether what came is what is there, as far as something is."""
@@ -501,7 +565,7 @@ class Part:
         end = self.received.ranges.end()
         if end and os.fstat(self.file.fd).st_size < end:
             with self._saving:  # who saves just now would say the contrary
-                self._disown()
+                self._sidecar.remove(self.file.place)
             self._lost = TransferError("The partial file was cut by something else. Press Retry")
         if self._lost:
             raise self._lost
@@ -517,9 +581,9 @@ class Part:
         """Begin from zero. First the sidecar goes, which would vouch for what is written over."""
         if self.file.is_borrowed:  # it does not fit: it stays as it is, for another link
             self.file.go_home()
-            self._has_sidecar, self._written, self._lost = False, None, None
+            self._lost = None
         else:
-            self._disown()
+            self._sidecar.remove(self.file.place)
         with self.lock:
             self.received = Received()
         self.sum = Sum(None if self.told else self.sum.expected)
@@ -532,16 +596,7 @@ class Part:
                 self.received.ranges = Ranges([(0, kept)])
             if self.sum.seen > kept:
                 self.sum.restart()
-            self._disown()
-
-    def _disown(self) -> None:
-        """Have the sidecar vouch for nothing any more."""
-        if not self._has_sidecar:
-            return
-        with suppress(IsADirectoryError):  # then it vouches for nothing
-            portable.remove(self.sidecar)
-        portable.sync_folder(self.file.folder)
-        self._has_sidecar, self._written = False, None
+            self._sidecar.remove(self.file.place)
 
     # -- The digest.
 
@@ -554,7 +609,7 @@ class Part:
     @property
     def told(self) -> Digest | None:
         """What the server says by itself of the whole file, where nothing else is expected."""
-        return None if self._about["digest"] else self.sum.expected
+        return None if self._digest else self.sum.expected
 
     def hash_up_to(self, end: int, control: Control, buffer: memoryview) -> None:
         """Read from the disk what the digest has not seen while it came."""
@@ -577,7 +632,7 @@ class Part:
         """
         if self.can_resume:
             self.hash_up_to(self.received.ranges.head(), control, buffer)
-        is_telling = bool(self._about["digest"]) and self.received.is_whole
+        is_telling = bool(self._digest) and self.received.is_whole
         if is_telling and not self.sum.is_right:
             with self.lock:
                 self.received = Received()
@@ -626,16 +681,15 @@ class Part:
         """Make what was received survive a power cut. Raises TransferError, OSError."""
         self.file.take_name()
         self._check_place()
-        self._save(self.path)
+        self._save(self.file.place)
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: str) -> None:
         """First the bytes, then the sidecar that says so of the file of this name."""
-        about = _description(self._about, self.received)
+        about = self._sidecar.describe(self.received)
         saved = self.received.ranges.total(), time.monotonic()
         self._sync(portable.sync_data)
-        self._has_sidecar, self._written = True, None
-        disk.write_atomically(_sidecar(path), json.dumps(about).encode())
-        self._saved, self._written = saved, about  # others go on writing meanwhile
+        self._sidecar.write(path, about)
+        self._saved = saved  # others go on writing meanwhile
 
     def _sync(self, sync: Callable[[int], None]) -> None:
         """Make the bytes durable. Raises OSError, and then again and again.
@@ -649,21 +703,6 @@ class Part:
         except OSError as error:
             self._lost = error
             raise
-
-    def _read_sidecar(self, path: str, url: str | None) -> None:
-        """Take up what an earlier process wrote down, of `url` if any; what it did not is not trusted."""
-        try:
-            os.lstat(path)  # nearly always it is not there, and to open it would cost ten times as much
-            about = json.loads(disk.read_regular(path, SIDECAR_SIZE))
-            self.received = _parse(about, url, self.file.size)
-            self._has_sidecar = True
-        except FileNotFoundError:
-            self.received = Received()
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if disk.may_be_right(error):
-                raise
-            self.received, self._has_sidecar = Received(), True
-            self._disown()
 
     # -- The end.
 
@@ -790,21 +829,6 @@ def _delete(fd: int, path: Path) -> None:
         disk.remove(_sidecar(path))
     finally:
         portable.close_and_remove(fd, path)
-
-
-def _description(about: dict[str, Any], received: Received) -> dict[str, Any]:
-    """What a sidecar says of a download."""
-    validator = received.validator
-    return {
-        **about,
-        "version": 1,
-        "size": received.size,
-        "etag": validator.etag,
-        "last_modified": validator.last_modified,
-        "is_date_strong": validator.is_date_strong,
-        "via": received.via,
-        "ranges": received.ranges.as_list(),
-    }
 
 
 def _parse(about: Any, url: str | None, on_disk: int) -> Received:

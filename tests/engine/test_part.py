@@ -858,19 +858,19 @@ def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
 ) -> None:
     """One worker saves while another finds out that somebody else has cut the file."""
     syncing, found_out = threading.Event(), threading.Event()
-    disown = part._disown
+    disown = part._sidecar.remove
 
     def sync_data(fd: int) -> None:
         syncing.set()
         found_out.wait(DEADLINE)
 
-    def disowned() -> None:
-        disown()
+    def disowned(path: str) -> None:
+        disown(path)
         found_out.set()
 
     _fill(part, 1000)
     monkeypatch.setattr(part, "_saving", Told(found_out))
-    monkeypatch.setattr(part, "_disown", disowned)
+    monkeypatch.setattr(part._sidecar, "remove", disowned)
     monkeypatch.setattr(portable, "sync_data", sync_data)
     monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", 1)
     saver = threading.Thread(target=part.save)

@@ -148,7 +148,7 @@ def test_a_pause_just_when_the_headers_come_keeps_no_dead_connection(
     with monkeypatch.context() as patch:
         patch.setattr(connect._Adapter, "send", send_and_stop)
         assert fetch.run(transfer) == Halted()
-    assert transfer.connections == 0
+    assert transfer._segments.connections == 0
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert len(server.requests) == 2
 

@@ -447,7 +447,7 @@ def test_ok_where_no_file_of_a_list_is_chosen_says_so(b: Blender, server: Server
     b.wait(f"statuses() == {['FINISHED'] if runs else []}")
 
 
-def test_a_file_of_a_list_that_is_another_one_gets_no_name(b: Blender, server: Server, tmp_path: Path) -> None:
+def test_another_file_than_a_list_names_gets_no_name(b: Blender, server: Server, tmp_path: Path) -> None:
     sums = f"{hashlib.sha256(DATA).hexdigest()}  rock.bin\n".encode()
     server.add("/rock.bin", body=b"another one")
     opened(b, server.add("/SHA256SUMS", body=sums))
