@@ -506,6 +506,15 @@ def test_time_without_progress_ends_and_a_pause_is_none(
     assert finished(fetch.run(transfer)).read_bytes() == DATA
 
 
+def test_a_redirect_is_no_progress(fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock) -> None:
+    def slow(exchange: Any) -> None:
+        clock.now += 15 * fetch.settings.timeout
+        redirect_forever(exchange)
+
+    assert "does not get on" in failed(fetch(server.add("/a.bin", slow), tmp_path))
+    assert len(server.requests) == 2
+
+
 # -- Resume.
 
 
