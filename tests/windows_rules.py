@@ -35,7 +35,7 @@ def play(patch: pytest.MonkeyPatch) -> None:
 
     _refuse(patch.setattr)
     tell_portable(patch.setattr, portable)
-    imports = 'importlib.import_module(package + ".hosts.child")'
+    imports = 'importlib.import_module(package + ".hosts." + room)'
     assert imports in spawn._BOOT
     folder = os.path.dirname(__file__)
     lines = (
