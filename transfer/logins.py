@@ -43,8 +43,15 @@ def basic(login: Login | None) -> str:
 
 
 def of(url: str, *, by_name: bool = False) -> Login | None:
-    """Those of a link, else of its host in ``~/.netrc`` or the file that NETRC names. Never raises."""
-    return own(url) or _of_host((urlsplit(url).hostname or "").lower(), by_name=by_name)
+    """Those of a link, else of its host in ``~/.netrc`` or the file that NETRC names. Never raises.
+
+    So is the password alone, of a user whom the link names without one.
+    """
+    login = own(url)
+    if login and (login.password or not login.user):
+        return login
+    host = (urlsplit(url).hostname or "").lower()
+    return _of_host(host, login.user if login else b"", by_name=by_name) or login
 
 
 def own(url: str) -> Login | None:
@@ -91,14 +98,14 @@ WANTED = {
 }
 
 
-def _of_host(host: str, *, by_name: bool) -> Login | None:
+def _of_host(host: str, user: bytes, *, by_name: bool) -> Login | None:
     named = os.environ.get("NETRC")
     for place in [named] if named else _PLACES:
         path = os.path.expanduser(place)
         if os.path.lexists(path):
             entries = _entries(_read(path))
-            login = _login(entries.get(host, {} if by_name else entries.get(None, {})))
-            return login if any(login) else None
+            known = map(_login, entries.get(host, [] if by_name else entries.get(None, [])))
+            return next((login for login in known if any(login) and user in (b"", login.user)), None)
     return None
 
 
@@ -122,16 +129,17 @@ def _login(fields: Mapping[str, str]) -> Login:
     return Login(*(text.encode("utf-8", "surrogateescape") for text in (user, fields.get("password", ""))))
 
 
-def _entries(text: str) -> dict[str | None, dict[str, str]]:
-    """The first entry of each host, None for any other host. What is no entry is passed over."""
-    entries: dict[str | None, dict[str, str]] = {}
+def _entries(text: str) -> dict[str | None, list[dict[str, str]]]:
+    """The entries of each host, None for any other host. What is no entry is passed over."""
+    entries: dict[str | None, list[dict[str, str]]] = {}
     fields: dict[str, str] = {}
     words = list(_words(text))[::-1]
     while words:
         word = words.pop().strip("\n").lower()
         if word in _BEGIN:
             fields = {}
-            entries.setdefault(_value(words).lower() if word == "machine" else None, fields)
+            host = _value(words).lower() if word == "machine" else None
+            entries.setdefault(host, []).append(fields)
         elif word in ("login", "account", "password"):
             fields.setdefault(word, _value(words))
         elif word == "macdef":

@@ -20,6 +20,7 @@ from background_downloads.transfer.logins import Login
 DATA = pattern(2000)
 OURS = "machine 127.0.0.1 login me password p4ss\n"
 OTHER = "machine other.example login you password 0ther\n"
+ANYWHERE = "default login any password 4ny\n"
 
 
 def sent(server: Server) -> bytes | None:
@@ -210,6 +211,25 @@ def dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("me", b"me:p4ss"),
+        ("her", b"her:s3cret"),
+        ("her:own", b"her:own"),
+        ("nobody", b"nobody:"),
+        ("you", b"you:"),  # whose password is another server's
+        ("any", b"any:"),
+    ],
+)
+def test_a_link_that_names_a_user_alone_gets_that_ones_password(
+    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, user: str, expected: bytes
+) -> None:
+    netrc.write_text(OTHER + OURS + OURS.replace("me", "her").replace("p4ss", "s3cret") + ANYWHERE)
+    assert finished(fetch(server.add("/a.bin", body=DATA).replace("://", f"://{user}@"), tmp_path))
+    assert sent(server) == expected
+
+
 @pytest.mark.parametrize("make", [folder, pipe, dangling])
 def test_what_is_no_netrc_stands_in_no_downloads_way(
     fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, make: Callable[[Path], None]
@@ -266,5 +286,5 @@ def test_the_other_name_of_a_netrc(fetch: Fetcher, server: Server, tmp_path: Pat
     st.binary(max_size=300) | st.text('machine default login password macdef "\\#\n\r\t é').map(str.encode)
 )
 def test_any_file_is_read_without_a_complaint(content: bytes) -> None:
-    for fields in logins._entries(content.decode("utf-8", "surrogateescape")).values():
-        assert isinstance(logins._login(fields), Login)
+    for entries in logins._entries(content.decode("utf-8", "surrogateescape")).values():
+        assert all(isinstance(logins._login(fields), Login) for fields in entries)
