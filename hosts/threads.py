@@ -134,6 +134,7 @@ class ThreadHost:
         self._mirror: Mirror | None = None
         self._space = Space()
         self._clerk = Clerk()
+        self._late: list[Callable[[], None]] = []  # what the disk is to be told once a thread may be started
         self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
         self._transfers: dict[int, Transfer | Look] = {}  # submitted, and not forgotten since
@@ -151,6 +152,7 @@ class ThreadHost:
         with self._changed:
             self._ledger.open(job, _Place.PENDING)
             self._state = State.OPEN
+            self._catch_up()
             self.adopt(job, carried)
             self._bring_in(time.monotonic(), 1)
             self._changed.notify()
@@ -243,15 +245,18 @@ class ThreadHost:
         with self._changed:
             if uid in self._ledger or not (transfer := self._transfers.pop(uid, None)):
                 return
+            transfer.hang_up()
             self._do(transfer.close)
 
     def _do(self, chore: Callable[[], None]) -> None:
-        """What waits for the disk: soon, or now where no thread may be started."""
+        """What waits for the disk: soon, or with the next download where no thread may be started."""
+        self._late.append(chore)
         if self._state is State.OPEN:
-            self._clerk.do(chore)
-            return
-        self._clerk.settle()
-        chore()
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        while self._late:
+            self._clerk.do(self._late.pop(0))
 
     # -- Giving transfers to another host, while no worker runs them.
 
@@ -400,8 +405,9 @@ class ThreadHost:
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
-        for transfer in self._transfers.values():
-            transfer.close()
+        for close in [*self._late, *(transfer.close for transfer in self._transfers.values())]:
+            close()
+        self._late.clear()
         return report
 
     # -- The workers' side.

@@ -37,7 +37,8 @@ from server import (
     unreachable_port,
 )
 
-from background_downloads.transfer.part import discard_leftover
+from background_downloads.transfer import portable
+from background_downloads.transfer.part import discard_leftover, leftovers
 from background_downloads.workers import YieldingHost
 
 DATA = pattern(300_000)
@@ -380,6 +381,21 @@ def test_what_was_deleted_and_forgotten_does_not_come_back(
     driver.until(lambda: server.connections.open == 0)
     driver.close()
     assert names(tmp_path) == []
+
+
+def test_what_is_forgotten_while_no_thread_may_be_started_is_kept_without_a_wait_for_the_disk(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a slow one, and a window waits."""
+    url = server.add("/a.bin", first(1, stall_after(200_000, server.gate())), body=DATA)
+    job = thread_driver.halted(url, tmp_path, 200_000)
+    thread_driver.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "sync_data", lambda fd: pytest.fail("it waits"))
+        thread_driver.host.forget(job.uid)
+    thread_driver.until(lambda: server.connections.open == 0)
+    thread_driver.shut()
+    assert [left.received for left in leftovers(str(tmp_path))] == [200_000]
 
 
 def test_what_runs_is_not_forgotten(driver: Driver, server: Server, tmp_path: Path) -> None:
