@@ -25,6 +25,7 @@ from .intake import AT_ONCE, Batch, Finder, Intake
 from .mirror import Mirror
 from .queue import Intent, Options, Queue, record, refuse
 from .store import Etags, Store
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .ahead import Ahead, File
@@ -178,6 +179,7 @@ class Session(Queue):
         for row in rows:
             self._done(row)
         self.etags.save()
+        self._end_look()
         self.mirror.flush()
 
     def _finder(self, directory: str) -> Finder:
@@ -455,6 +457,15 @@ class Session(Queue):
     def let_be(self, why: str) -> None:
         self.interrupted(Status.PAUSED)
 
+    def end_tally(self) -> Tally:
+        self._end_look()
+        return super().end_tally()
+
+    def _end_look(self) -> None:
+        """No child of ours outlives an operator: into what has not answered by now the next Blender looks."""
+        self.take_in()
+        self.coming.close()
+
     def file_closing(self) -> None:
         self.take_in()  # what they bring was asked for in this file
         self.mirror.remember()
@@ -550,8 +561,7 @@ class Session(Queue):
 
     def close(self) -> None:
         """The add-on is being disabled, or Blender quits: no thread, child, connection or lock is left."""
-        self.take_in()
-        self.coming.close()
+        self._end_look()
         if self._ahead:
             self._ahead.close()
         super().close()

@@ -489,6 +489,27 @@ def test_thousands_of_rows_that_somebody_left_come_some_at_a_time_and_all_to_who
     session.remove(*session.rows, delete=False)
 
 
+@pytest.mark.parametrize("end", ["end_tally", "close"])
+def test_no_look_into_folders_outlives_a_run_or_the_list(
+    rows: List, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    session, made = rows.session, []
+    module = importlib.import_module(f"{rows.package}.session.session")
+    monkeypatch.setattr(module, "Survey", lambda folders: made.append(rows.survey.Survey(folders)) or made[0])
+    monkeypatch.setattr(rows.survey.Survey, "look", lambda self: True)  # no folder answers
+    session.store.folders.use(str(rows.folder), [])
+    session.store.folders.save()
+    store = importlib.import_module(f"{rows.package}.session.store")
+    (store.user_folder() / "queue-1.lock").touch()  # of a Blender that was killed at work
+    assert session.open([])
+    session.take_in()
+    assert list(made[0].found) == [str(rows.folder)]
+    getattr(session, end)()
+    made[0]._process.wait(60)
+    assert session.store.has_gaps
+    assert next(session.coming, None) is None
+
+
 def test_what_a_person_paused_is_not_resumed_at_start(rows: List) -> None:
     by_hand, by_blender = rows.add(URL, "https://files.example/b.bin")
     rows.session.pause(by_hand)
