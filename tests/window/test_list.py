@@ -344,6 +344,29 @@ def test_no_start_asks_a_folder_since_its_disk_may_not_answer(
     assert not downloads.b.eval(f"[path for path in asked if path.startswith({str(downloads.folder)!r})]")
 
 
+def test_folders_that_do_not_answer_after_a_kill_hold_up_neither_the_list_nor_a_run(
+    downloads: Downloads, server: Server
+) -> None:
+    _, gate = start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait_over()
+    downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+    for lock in downloads.b.folder.rglob("queue-*.lock"):
+        lock.write_bytes(b"")
+    downloads.b.run("spawn = part('hosts.spawn'); boot = spawn._BOOT")
+    downloads.b.run("spawn._BOOT = 'import time; time.sleep(1000)'")
+    try:
+        downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
+        downloads.wait("PAUSED")
+        wait_until(downloads.children, what="who looks into the folders")
+    finally:
+        downloads.b.run("spawn._BOOT = boot")
+    gate.open()
+    downloads.act("resume")
+    downloads.wait("FINISHED")
+    downloads.wait_over()
+
+
 def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
 ) -> None:
