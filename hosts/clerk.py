@@ -43,6 +43,24 @@ class Clerk:
                 return
         chore()
 
+    def defer(self, chore: Callable[[], None]) -> None:
+        """Do it once there is a thread, which none is started for."""
+        with self._changed:
+            self._chores.append(chore)
+
+    def catch_up(self) -> None:
+        """Have that begun: a thread may be started again."""
+        if self._chores:
+            with self._changed:
+                is_begun = self._wake()
+            if not is_begun:
+                self.finish()
+
+    def finish(self) -> None:
+        """Do here what is left, where no thread does."""
+        while self._chores:
+            self._chores.popleft()()
+
     def _wake(self) -> bool:
         """Have a thread look for what there is to do; False: none can be started, so do it yourself."""
         if not self._running:

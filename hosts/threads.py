@@ -134,7 +134,6 @@ class ThreadHost:
         self._mirror: Mirror | None = None
         self._space = Space()
         self._clerk = Clerk()
-        self._late: list[Callable[[], None]] = []  # what the disk is to be told once a thread may be started
         self._news = threading.Event()
         self._changed = threading.Condition()  # guards all below
         self._transfers: dict[int, Transfer | Look] = {}  # submitted, and not forgotten since
@@ -152,7 +151,7 @@ class ThreadHost:
         with self._changed:
             self._ledger.open(job, _Place.PENDING)
             self._state = State.OPEN
-            self._catch_up()
+            self._clerk.catch_up()
             self.adopt(job, carried)
             self._bring_in(time.monotonic(), 1)
             self._changed.notify()
@@ -250,13 +249,10 @@ class ThreadHost:
 
     def _do(self, chore: Callable[[], None]) -> None:
         """What waits for the disk: soon, or with the next download where no thread may be started."""
-        self._late.append(chore)
         if self._state is State.OPEN:
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        while self._late:
-            self._clerk.do(self._late.pop(0))
+            self._clerk.do(chore)
+        else:
+            self._clerk.defer(chore)
 
     # -- Giving transfers to another host, while no worker runs them.
 
@@ -405,9 +401,9 @@ class ThreadHost:
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
-        for close in [*self._late, *(transfer.close for transfer in self._transfers.values())]:
-            close()
-        self._late.clear()
+        self._clerk.finish()
+        for transfer in self._transfers.values():
+            transfer.close()
         return report
 
     # -- The workers' side.
