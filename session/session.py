@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..transfer import names
@@ -280,7 +280,7 @@ class Session(Queue):
         First to what workers have, so that they are free at once; before that to what they would take then.
         """
         run, rows = self.run, [row] if row else self.rows
-        held = [each for each in rows if run and run.has(each.uid) and self.meant(each) in statuses]
+        held = [each for each in rows if self.has_worker(each) and self.meant(each) in statuses]
         for each in sorted(held, key=lambda each: each.status is Status.RUNNING):
             action(each)
         if held and run:
@@ -298,10 +298,9 @@ class Session(Queue):
 
     def remove(self, *rows: Download, delete: bool) -> None:
         """Take rows out of the list, cancelling them first; `delete` their partial files."""
-        run = self.run
-        for row in (row for row in rows if run and run.has(row.uid)):
+        for row in filter(self.has_worker, rows):
             self.stop(row, Intent(None, delete=delete))
-        self.drop(*(row for row in rows if not run or not run.has(row.uid)), delete=delete)
+        self.drop(*filterfalse(self.has_worker, rows), delete=delete)
 
     def queue(self, row: Download) -> None:
         """Have a stopped row go on; not one whose link nobody knows any more."""
