@@ -26,7 +26,13 @@ GUESSED = 10  # times as many files as those whose size is known may be thought 
 FILLED = 0.7  # of the room for a text that is cut between two words, at least
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
-LENGTHS = ((55, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (math.inf, 86400, "days"))
+LENGTHS = (
+    (55, 1, "s"),
+    (90 * 60, 60, "min"),
+    (36 * 3600, 3600, "h"),
+    (999 * 86400, 86400, "days"),
+    (math.inf, 365 * 86400, "years"),
+)
 NAMES = {
     Status.RUNNING: "running",
     Status.QUEUED: "waiting",

@@ -69,6 +69,8 @@ def test_a_portion_says_the_unit_once() -> None:
         (91 * 60, "2 h"),
         (35.6 * 3600, "36 h"),
         (1e6, "12 days"),
+        (999 * 86400, "999 days"),
+        (1000 * 86400, "3 years"),
     ],
 )
 def test_the_time_left_is_told_as_people_say_it(seconds: float, text: str) -> None:
