@@ -152,7 +152,8 @@ class ThreadHost:
             self._ledger.open(job, _Place.PENDING)
             self._state = State.OPEN
             self._clerk.catch_up()
-            self.adopt(job, carried)
+            if carried:  # else its worker makes it: thousands of them would hold up whoever submits
+                self.adopt(job, carried)
             self._bring_in(time.monotonic(), 1)
             self._changed.notify()
 
@@ -443,6 +444,7 @@ class ThreadHost:
     def _take_next(self, worker: Worker) -> Transfer | Look:
         entry = next(iter(self._pending.values()))
         self._ledger.start(entry, _Place.TAKEN)
+        self.adopt(entry.job)
         return self._assign(worker, entry.uid, helps=False)
 
     def _assign(self, worker: Worker, uid: int, *, helps: bool) -> Transfer | Look:

@@ -56,20 +56,19 @@ def _run(
 
     Threads are started, joined, and gone when it returns; bpy is not touched in between.
     """
-    jobs = [queue.job(row) for row in rows]
     outcomes: dict[int, Outcome] = {}
     try:
         share([*queue.hosts, host])
-        for job in jobs:
-            host.submit(job)
-        while len(outcomes) < len(jobs):
+        for row in rows:
+            host.submit(queue.job(row))
+        while len(outcomes) < len(rows):
             report = host.poll()
             teller.show(report, time.monotonic())
             outcomes |= {event.uid: event.outcome for event in report.events if isinstance(event, Ended)}
             if is_over():
                 host.dismiss()
             share([*queue.hosts, host])
-            if len(outcomes) < len(jobs):
+            if len(outcomes) < len(rows):
                 host.wait(LOOK)
     finally:
         host.shut()
