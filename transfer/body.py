@@ -8,10 +8,12 @@ few bytes more, which are taken over.
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -207,10 +209,28 @@ class _Stream:
     def gather(self, view: memoryview, control: Control) -> int:
         """What else comes in a moment, up to the view's length. Raises nothing: the next read says why."""
         count, more, end = 0, 1, time.monotonic() + _GATHER
-        while more and count < len(view) and (left := end - time.monotonic()) > 0:
-            more = self._fill(view[count:], 0) if control.linger(self._socket, left) else 0
-            count += more
-        return count
+        with self._woken_by(len(view)):
+            while more and count < len(view) and (left := end - time.monotonic()) > 0:
+                more = self._fill(view[count:], 0) if control.linger(self._socket, left) else 0
+                count += more
+        return self._fill(view, count)
+
+    @contextmanager
+    def _woken_by(self, count: int) -> Iterator[None]:
+        """Have no wait end for less than `count` bytes, where the system can: each packet would end one.
+
+        Over TLS part of them may be within the library, where no wait sees them.
+        """
+        if self._is_tls:
+            yield
+            return
+        with suppress(OSError):  # Windows cannot
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     def _fill(self, view: memoryview, count: int) -> int:
         """Gather what has arrived: TLS gives a record of 16 KiB at most, a head the body's beginning."""
