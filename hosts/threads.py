@@ -46,7 +46,7 @@ SLACK = 1.25  # times the time-out: what waits in its socket for so long ends fi
 AT_ONCE = 2  # workers that are started before it is known whether more than one is of use
 SOON = 0.002  # seconds in which nothing moved, after which a worker waits for somebody,
 HELD_UP = 0.1  # and one that has its turn, for a disk: no file takes so long to compute
-LOOK = 0.005  # seconds until it is seen whether more workers are of use
+LOOK = 0.005  # seconds until it is seen whether more workers are of use, then twice as many each time
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
 
 
@@ -346,10 +346,11 @@ class ThreadHost:
             any(self._transfers[uid].call_back() for uid in self._taken)
 
     def wait(self, seconds: float) -> None:
-        if not self._news.wait(min(seconds, LOOK)):
+        look = LOOK
+        while not self._news.wait(min(seconds, look)) and look < seconds:
             with self._changed:
                 self._bring_in(time.monotonic(), self.connections.limit)
-            self._news.wait(seconds - LOOK)
+            seconds, look = seconds - look, look * 2
 
     def store(self, path: str, data: bytes) -> None:
         self._clerk.store(path, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server import Server, drip, pattern, raw, status
 
-from background_downloads.transfer import body
+from background_downloads.transfer import body, portable
 from background_downloads.transfer.body import _Chunks, _Decoded, _Plain, _Stream
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.fetch import BUFFER
@@ -303,6 +304,21 @@ def test_what_came_of_a_small_body_is_given_where_no_more_comes(
         if end == "closed":
             with pytest.raises(TryAgain):
                 plain.read(view, Control(waker))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a wait on Windows ends with the first byte")
+def test_no_wait_ends_before_the_last_piece_of_a_small_body() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here, (there, _) = socket.create_connection(server.getsockname()), server.accept()
+        with here, there, here.makefile("rb") as file:
+            here.setblocking(False)
+            with _Stream(file)._woken_by(600):
+                there.send(DATA[:599])
+                assert not portable.poll([here.fileno()], [], 0.0)
+                there.send(DATA[599:601])
+                assert portable.poll([here.fileno()], [], 30.0)
+            here.recv(600)
+            assert portable.poll([here.fileno()], [], 0.0)
 
 
 def test_no_large_body_waits_for_its_next_piece() -> None:
