@@ -79,17 +79,17 @@ class YieldingHost:
         else:
             self._threads.stop(uid)
 
+    @property
+    def _hosts(self) -> list[ThreadHost | ProcessHost]:
+        return [self._threads, self._child] if self._child else [self._threads]
+
     def hang_up(self, uid: int) -> None:
-        if uid not in self._ledger:
-            self._threads.hang_up(uid)
-            if self._child:
-                self._child.hang_up(uid)
+        for host in self._hosts if uid not in self._ledger else ():
+            host.hang_up(uid)
 
     def forget(self, uid: int) -> None:
-        if uid not in self._ledger:
-            self._threads.forget(uid)
-            if self._child:
-                self._child.forget(uid)
+        for host in self._hosts if uid not in self._ledger else ():
+            host.forget(uid)
 
     def store(self, path: str, data: bytes) -> None:
         if self._child:  # also one that leaves: an older one that it has would come after this one
@@ -152,7 +152,7 @@ class YieldingHost:
         for entry in list(self._ledger.at(_Place.NOWHERE).values()):
             self._place(entry)
         if self._child:
-            self._share(self._child)
+            self._share()
             self._let_go(self._child)
 
     def _place(self, entry: Entry[_Place]) -> None:
@@ -170,15 +170,17 @@ class YieldingHost:
         self._ledger.move(entry, _Place.THREADS)
         self._threads.submit(entry.job)
 
-    def _share(self, child: ProcessHost) -> None:
+    def _share(self) -> None:
         """What is open here counts towards the limit, and one connection at least is the child's.
 
         What is paused gives its own up where the child has a download for it.
         """
-        limit, moved = self._room.within(self.settings)[0], len(self._ledger.at(_Place.CHILD))
-        stays = len(self._ledger) - moved
-        theirs = max(1, limit - self._threads.connections.busy, min(moved, limit - stays))
-        child.resize(theirs)
+        limit, theirs = self._room.within(self.settings)[0], 0
+        if self._child:
+            moved = len(self._ledger.at(_Place.CHILD))
+            stays = len(self._ledger) - moved
+            theirs = max(1, limit - self._threads.connections.busy, min(moved, limit - stays))
+            self._child.resize(theirs)
         self._threads.resize(limit - theirs)
         self._share_speed()
 
@@ -192,22 +194,15 @@ class YieldingHost:
         child, self._child = self._child, None
         if child:
             self._hear(child.shut(forced=forced))
-        self._share_all()
-
-    def _share_all(self) -> None:
-        if self._child:
-            self._share(self._child)
-            return
-        self._threads.resize(self._room.within(self.settings)[0])
-        self._share_speed()
+        self._share()
 
     def used(self) -> int:
-        return self._threads.used() + (self._child.used() if self._child else 0)
+        return sum(host.used() for host in self._hosts)
 
     def share(self, room: Room) -> None:
         if room != self._room:
             self._room = room
-            self._share_all()
+            self._share()
 
     def set_connections(self, limit: int) -> None:
         self.settings = replace(self.settings, connections=limit)
@@ -229,9 +224,8 @@ class YieldingHost:
 
     def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
         self.settings = replace(self.settings, tokens=tokens)
-        self._threads.set_tokens(tokens)
-        if self._child:
-            self._child.set_tokens(tokens)
+        for host in self._hosts:
+            host.set_tokens(tokens)
 
     # -- The ends.
 
@@ -246,8 +240,7 @@ class YieldingHost:
             self._child.dismiss(keep=keep)
 
     def is_quiet(self) -> bool:
-        is_child_quiet = self._child is None or self._child.is_quiet()
-        return not self._ledger.at(_Place.NOWHERE) and self._threads.is_quiet() and is_child_quiet
+        return not self._ledger.at(_Place.NOWHERE) and all(host.is_quiet() for host in self._hosts)
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss(keep=keep)

@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
 from urllib.parse import unquote
 
 from .job import Digest, TransferError
@@ -24,14 +23,6 @@ _UNKNOWN = (
     r"|rmd[0-9]|adler|keccak|whirlpool|tiger|checksum|digest|integrity)[\w./-]*[=:].*"
     rf"|sha[0-9]+-[a-z0-9+/]{{20,}}=*|(?:(?:sha|md5|hash|\w*sum)[\w-]*?[^0-9a-z]+(?:\w+[=:])?)?{_DIGITS}"
 )
-
-
-class Hash(Protocol):
-    """The part of :mod:`hashlib`'s objects that a download uses."""
-
-    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
 
 
 def parse_fragment(fragment: str) -> Digest | None:
@@ -88,12 +79,6 @@ def told(headers: Mapping[str, str], *, is_whole: bool) -> Digest | None:
 _TOLD = r"""(?i)(?:^|[,\s])(md5|sha(?:-?(?:1|256|384|512))?)=[:"]*([a-z0-9+/_-]{22,128}=*)[:"]*(?=[,;\s]|$)"""
 
 
-def new_hash(algorithm: str) -> Hash:
-    """Start a digest; `algorithm` is one of `LENGTHS`."""
-    # MD5 and SHA-1 only tell damage here; without this, systems in FIPS mode refuse them.
-    return hashlib.new(algorithm, usedforsecurity=False)
-
-
 class Sum:
     """The digest of a file, as far as its bytes came in their order, or were read again."""
 
@@ -106,7 +91,8 @@ class Sum:
         """From the file's beginning."""
         self.seen = 0
         """Bytes from there."""
-        self._hash = new_hash(self.expected.algorithm) if self.expected else None
+        # MD5 and SHA-1 only tell damage here; without the flag, systems in FIPS mode refuse them.
+        self._hash = self.expected and hashlib.new(self.expected.algorithm, usedforsecurity=False)
 
     def wants(self, offset: int) -> bool:
         """Whether it may go on with what comes there."""
@@ -121,12 +107,7 @@ class Sum:
     @property
     def is_right(self) -> bool:
         """All was seen: whether it is what was expected, if anything was."""
-        return not (self.expected and self._hash) or matches(self._hash, self.expected)
-
-
-def matches(computed: Hash, expected: Digest) -> bool:
-    """Whether the data seen so far has the digest that was expected."""
-    return computed.hexdigest() == expected.hex
+        return not (self.expected and self._hash) or self._hash.hexdigest() == self.expected.hex
 
 
 def _digest(algorithm: str, text: str) -> Digest:

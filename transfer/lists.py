@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin
@@ -100,8 +101,6 @@ def read(data: bytes, url: str) -> Listing:
             break
     else:
         raise NoListError("This is no list of files that can be read: it names no links and no checksums")
-    if len(listing.entries) > MOST:
-        raise NoListError(f"This list names more than {MOST:,} files, which is too many to choose from")
     return listing
 
 
@@ -168,7 +167,7 @@ def _read_checksums(text: str, url: str, listing: Listing) -> bool:
     if len(found) == 1:
         found = {_its_place(path, url): digest for path, digest in found.items()}
     for path, digest in found.items():
-        listing.add(lambda p=path, d=digest: _checked(url, p, d))  # type: ignore[misc]
+        listing.add(partial(_checked, url, path, digest))
     return True
 
 
@@ -262,7 +261,7 @@ def _read_metalink(text: str, url: str, listing: Listing) -> bool:
     except ElementTree.ParseError:
         raise NoListError("This Metalink is damaged. Get it again") from None
     for file in root.iter(f"{_METALINK}file"):
-        listing.add(lambda f=file: _metalink_file(f, url))  # type: ignore[misc]
+        listing.add(partial(_metalink_file, file, url))
     return True
 
 
@@ -313,11 +312,11 @@ def _read_json(text: str, url: str, listing: Listing) -> bool:
     except (ValueError, RecursionError):
         return False
     root = url.partition("/_v1/")[0] + "/" if "/_v1/" in url else _join(url, ".")
-    version = _dict(_dict(said, "api_versions"), "v1")
-    for page in (version, *_list(said, "pages")):
-        listing.follow(lambda p=page: _page(p, root))  # type: ignore[misc]
-    for file in _list(said, "files"):
-        listing.add(lambda f=file: _asset_file(f, root))  # type: ignore[misc]
+    version = _get(_get(said, "api_versions", dict), "v1", dict)
+    for page in (version, *_get(said, "pages", list)):
+        listing.follow(partial(_page, page, root))
+    for file in _get(said, "files", list):
+        listing.add(partial(_asset_file, file, root))
     return bool(listing.more or listing.entries or listing.problems)
 
 
@@ -343,14 +342,10 @@ def _asset_file(file: Any, root: str) -> Entry:
     return _entry(url, path, size=known, digest=_digest(algorithm.lower(), digits))
 
 
-def _dict(said: Any, key: str) -> dict[str, Any]:
+def _get(said: Any, key: str, kind: Callable[[], Any]) -> Any:
+    """What is said there, if it is of that kind; else an empty one."""
     found = said.get(key) if isinstance(said, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _list(said: Any, key: str) -> list[Any]:
-    found = said.get(key) if isinstance(said, dict) else None
-    return found if isinstance(found, list) else []
+    return found if type(found) is kind else kind()
 
 
 # -- A plain text of links.
@@ -364,6 +359,6 @@ def _read_links(text: str, url: str, listing: Listing) -> bool:
     links, listing.problems = names.parse_links(words)
     for link in links:
         path = names.from_url(link.url) or names.FALLBACK
-        listing.entries.append(Entry(url=link.url, path=path, digest=link.digest))
+        listing.add(partial(Entry, url=link.url, path=path, digest=link.digest))
     return bool(links)
 

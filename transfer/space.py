@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from typing import Protocol
+from collections.abc import Callable
 
 from . import portable
 from .job import TransferError
@@ -14,47 +14,43 @@ LITTLE = 256 << 10  # bytes for which no room is looked for
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-class Wants(Protocol):
-    """A download that runs."""
-
-    def missing(self) -> int:
-        """Bytes that the disk will have to take yet."""
-
-
 class Space:
-    """What the running downloads still want of each disk. Any thread may call."""
+    """What the running downloads still want of each disk. Any thread may call.
+
+    Each is known by what tells how many bytes the disk will have to take of it yet.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wants: dict[Wants, int] = {}  # with the disk's device number
+        self._wants: dict[Callable[[], int], int] = {}  # with the disk's device number
 
-    def claim(self, download: Wants, directory: str) -> None:
+    def claim(self, missing: Callable[[], int], directory: str) -> None:
         """Have room for what a download misses, beside the others. Raises TransferError, OSError.
 
         For a little nobody looks. One that cannot have it takes none from the others, however much it
         says it wants.
         """
-        folder, missing = portable.reach(directory), download.missing()
-        if missing <= LITTLE:
+        folder, wanted = portable.reach(directory), missing()
+        if wanted <= LITTLE:
             return
         device = os.stat(folder).st_dev
         with self._lock:
-            self._wants.pop(download, None)
-            others = sum(other.missing() for other, on in self._wants.items() if on == device)
+            self._wants.pop(missing, None)
+            others = sum(other() for other, on in self._wants.items() if on == device)
             free = shutil.disk_usage(folder).free
-            if missing + others <= free:
-                self._wants[download] = device
+            if wanted + others <= free:
+                self._wants[missing] = device
                 return
         also = f" and {amount(others)} for the other downloads" if others else ""
         raise TransferError(
-            f"Not enough space: {amount(missing)} are needed{also} in “{directory}”,"
+            f"Not enough space: {amount(wanted)} are needed{also} in “{directory}”,"
             f" {amount(free)} are free. Make room, then press Retry"
         )
 
-    def free(self, download: Wants) -> None:
+    def free(self, missing: Callable[[], int]) -> None:
         """A download does not run any more."""
         with self._lock:
-            self._wants.pop(download, None)
+            self._wants.pop(missing, None)
 
 
 def amount(count: float) -> str:

@@ -5,21 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from .control import Control
+
+if TYPE_CHECKING:
+    from .body import Reader
 
 SLICES = 8  # of a second's bytes that are read at once, so that a slow limit comes in small pieces
 LEAST = 4096  # bytes that are read at once, at least
 LOOK = 0.1  # seconds between two looks whether the limit is another one
 LONGEST = 1.0  # seconds that what another limit had read is waited for: at a byte a second that were hours
-
-
-class Readable(Protocol):
-    """A body, or what stands for one."""
-
-    def read(self, view: memoryview, control: Control, /) -> int:
-        """Read into `view`; how many bytes, 0 at the end."""
 
 
 class Throttle:
@@ -52,7 +48,7 @@ class Throttle:
         """Whether it is the limit, and no server, that makes downloads slow just now."""
         return self._limit > 0 and self._free > self._now()
 
-    def read(self, body: Readable, buffer: memoryview, control: Control) -> int:
+    def read(self, body: Reader, buffer: memoryview, control: Control) -> int:
         """Read from a body once its turn has come, a small piece where the limit is low.
 
         Raises what the body's `read` and `Control.sleep` do; nothing was read then.

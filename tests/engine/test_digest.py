@@ -121,9 +121,10 @@ def test_parse_fragment_raises_nothing_else(fragment: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", digest.LENGTHS)
-def test_matches_compares_what_was_hashed(algorithm: str) -> None:
-    computed = digest.new_hash(algorithm)
-    computed.update(b"Suz")
-    computed.update(memoryview(b"anne"))
-    assert digest.matches(computed, Digest(algorithm, hashlib.new(algorithm, b"Suzanne").hexdigest()))
-    assert not digest.matches(computed, Digest(algorithm, hashlib.new(algorithm, b"Cube").hexdigest()))
+@pytest.mark.parametrize(("text", "is_right"), [(b"Suzanne", True), (b"Cube", False)])
+def test_a_sum_is_of_what_comes_in_its_order(algorithm: str, text: bytes, is_right: bool) -> None:
+    seen = digest.Sum(Digest(algorithm, hashlib.new(algorithm, text).hexdigest()))
+    seen.take(b"Suz", 0)
+    seen.take(b"nne", 4)  # not yet
+    seen.take(memoryview(b"zanne"), 2)
+    assert (seen.seen, seen.is_right) == (7, is_right)

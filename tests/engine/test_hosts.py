@@ -57,7 +57,7 @@ def test_a_failure_says_how_much_is_kept(driver: Driver, server: Server, tmp_pat
     damaged = server.add("/b.bin", body=DATA)
     page = server.add("/c.blend", html_instead())
     outcomes = [driver.run(new_job(url, tmp_path, sha256="0" * 64)) for url in (expired, damaged, page)]
-    assert [isinstance(outcome, Failed) and outcome.kept for outcome in outcomes] == [100_000, 0, 0]
+    assert [isinstance(each, Failed) and each.kept for each in outcomes] == [100_000, len(DATA), 0]
 
 
 # -- Stop, in each phase. Nothing here ends by itself: the gates stay closed, the time-out is 90 s.

@@ -78,7 +78,7 @@ def test_failures_are_named_and_the_others_finish(
     assert f"{server.url('/changed.bin')}: The file is damaged or another one" in said
     assert "ftp://example.org/x" in said
     assert "secret" not in said
-    assert [path.name for path in tmp_path.iterdir()] == ["good.bin"]
+    assert [path.name for path in tmp_path.glob("*.bin")] == ["good.bin"]
     assert [item.status for item in rows()[-3:]] == ["FINISHED", "FAILED", "FAILED"]
 
 
