@@ -487,9 +487,10 @@ class Folders:
         try:
             known = self._with_changes(before)
             yield known
+            now = self._with_changes(known)  # a long list comes in portions: people do something meanwhile
             with contextlib.suppress(OSError):  # a full disk, say: it is all here yet, for the next time
-                if list(known.items()) != list(before.items()):
-                    write_atomically(path, records.encode_folders(known), PRIVATE)
+                if list(now.items()) != list(before.items()):
+                    write_atomically(path, records.encode_folders(now), PRIVATE)
                 self._used.clear()
                 self._removed.clear()
         finally:

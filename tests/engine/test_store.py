@@ -857,6 +857,15 @@ def test_one_blender_looks_at_a_time(new_store: Callable[[], Store], folder: Pat
         assert known is None
 
 
+def test_what_people_do_while_the_folders_are_held_is_kept(new_store: Callable[[], Store]) -> None:
+    folders = new_store().folders
+    with folders.held():
+        folders.use(TOP + "used", [URL])
+        folders.remove(TOP + "used", ["a.01234567.part"])
+    with new_store().folders.held() as known:
+        assert known == {TOP + "used": ["a.01234567.part"]}
+
+
 def test_the_folders_are_private_and_few(new_store: Callable[[], Store], user_folder: Path) -> None:
     store = new_store()
     for number in range(records.FOLDERS + 10):
