@@ -285,7 +285,7 @@ class ThreadHost:
         self.settings = replace(self.settings, tokens=tokens)
 
     def resize(self, limit: int) -> None:
-        """Have at most so many connections from now on; the longest stopped ones are closed."""
+        """Have at most so many connections from now on; the longest stopped are closed, helpers leave."""
         with self._changed:
             self.connections.limit = limit
             while self._idle < len(self._pending) and self._start_worker():
@@ -329,8 +329,10 @@ class ThreadHost:
             control.expire()
 
     def _send_help(self, now: float) -> None:
-        """Idle workers, and some more up to the limit, help with what takes longest."""
-        room = self.connections.limit - sum(worker.uid != 0 for worker in self._workers)
+        """Idle workers, and some more up to the limit, help with what takes longest; above it one leaves."""
+        busy = sum(worker.uid != 0 for worker in self._workers)
+        if (room := self.connections.limit - busy) < 0:
+            self._call_back_helper(busy)
         if self._pending or self._helped or self._state is not State.OPEN or room <= 0:
             return
         for uid in [uid for uid, entry in self._taken.items() if not entry.is_stopping]:
@@ -341,7 +343,7 @@ class ThreadHost:
             self._changed.notify_all()
 
     def _call_back_helper(self, busy: int) -> None:
-        """A download waits, all workers being `busy`: one that helps another comes first to it."""
+        """One that helps leaves, if any of the `busy` workers do: a download waits, or they are too many."""
         if busy > len(self._taken):  # else none does
             any(self._transfers[uid].call_back() for uid in self._taken)
 
@@ -431,9 +433,10 @@ class ThreadHost:
             if not self._pending:
                 worker.turn.give()
                 self._changed.wait_for(lambda: self._pending or self._helped or self._state is not State.OPEN)
-            if self._pending and len(self._workers) <= self.connections.limit:  # which may be lower by now
+            may_stay = len(self._workers) <= self.connections.limit  # which may be lower by now
+            if self._pending and may_stay:
                 transfer = self._take_next(worker)
-            elif self._helped and self._state is State.OPEN:
+            elif self._helped and may_stay and self._state is State.OPEN:
                 return self._assign(worker, self._helped.popleft(), helps=True)
             else:
                 self._workers.discard(worker)  # now, so that a new job gets a new worker

@@ -298,6 +298,19 @@ def test_a_helper_gives_way_to_a_download_that_waits(eager: Driver, server: Serv
     assert server.connections.peak <= 4 + 3  # a hang-up is seen a moment after the next one connects
 
 
+@pytest.mark.parametrize("limit", [1, 2])
+def test_helpers_leave_where_there_may_be_fewer_connections(
+    eager: Driver, server: Server, tmp_path: Path, limit: int
+) -> None:
+    gate = server.gate()
+    job = held_in_four(eager, server, tmp_path, gate)
+    eager.host.set_connections(limit)
+    eager.until(lambda: server.connections.open == limit)
+    gate.open()
+    assert finished(eager.outcome(job)).read_bytes() == DATA
+    assert server.connections.peak == 4
+
+
 def test_one_that_is_alone_gives_way_to_nobody(
     new_driver: Callable[..., Driver], server: Server, tmp_path: Path
 ) -> None:
