@@ -42,14 +42,7 @@ class ChildProcess:
     """What was sent to it, and what it has answered. The main thread's."""
 
     def __init__(self) -> None:
-        self._connection, theirs = portable.pipe()
-        try:
-            self._process = spawn(theirs, "child")
-        except BaseException:
-            self._connection.close()
-            raise
-        finally:
-            theirs.close()
+        self._connection, self._process = spawn("child")
         self.stage = Stage.SERVING
         self.progress: dict[int, Progress] = {}
         """Of what it runs, by uid."""
@@ -138,9 +131,14 @@ class ChildProcess:
         try:
             self._process.wait(0.1 if self.stage is Stage.GONE else 0)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # a dead drive holds it; it runs no more
-                self._process.wait(KILLED)
+            put_down(self._process)
+
+
+def put_down(process: portable.Child) -> None:
+    """Kill it, and wait a moment: one that a dead drive holds runs no more, but is not gone yet."""
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(KILLED)
 
 
 _EXTENSION = __name__.rpartition(".hosts.")[0]
@@ -159,13 +157,21 @@ importlib.import_module(package + ".hosts." + room).serve(handle, parent)
 """
 
 
-def spawn(theirs: Connection, room: str) -> portable.Child:
+def spawn(room: str) -> tuple[Connection, portable.Child]:
     """Start Python on a room's `serve`, under a stub of our package that does not import Blender's side.
 
-    Not through `multiprocessing`, whose spawn needs `__main__` and leaves a resource tracker.
+    Returns our end of its pipe, and the process. Not through `multiprocessing`, whose spawn needs `__main__`
+    and leaves a resource tracker. Raises OSError.
     """
-    handle = theirs.fileno()
     hosts = os.path.dirname(os.path.abspath(__file__))
     places = [place for place in sys.path if isinstance(place, str)]  # Python passes over the others, too
-    arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), places, handle, os.getpid(), room])
-    return portable.Child([portable.python(), "-I", "-c", _BOOT, arguments], handle)
+    ours, theirs = portable.pipe()
+    try:
+        handle = theirs.fileno()
+        arguments = json.dumps([_EXTENSION, os.path.dirname(hosts), places, handle, os.getpid(), room])
+        return ours, portable.Child([portable.python(), "-I", "-c", _BOOT, arguments], handle)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()

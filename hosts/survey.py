@@ -6,7 +6,6 @@ Both ends of its pipe. Blender waits for none of it; the child leaves when it ha
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterable
@@ -15,11 +14,10 @@ from typing import NamedTuple
 
 from ..transfer import portable
 from ..transfer.part import Leftover, leftovers
-from .spawn import spawn
+from .spawn import put_down, spawn
 from .vocabulary import POLL
 
 PATIENCE = 30.0  # seconds until those that have not answered are given up
-KILLED = 1.0  # seconds in which a child that was killed is gone
 
 
 class Found(NamedTuple):
@@ -45,15 +43,12 @@ class Survey:
         """Raises OSError where no process can be started."""
         self.found = {folder: Found(folder) for folder in folders}
         self._end = time.monotonic() + PATIENCE
-        self._connection, theirs = portable.pipe()
+        self._connection, self._process = spawn("survey")
         try:
-            self._process = spawn(theirs, "survey")
             self._connection.send(list(self.found))
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
-        finally:
-            theirs.close()
 
     def look(self) -> bool:
         """Hear what was found. False: no more will be, and the child is gone."""
@@ -69,9 +64,7 @@ class Survey:
     def close(self) -> None:
         """End the child, whatever it waits for."""
         self._connection.close()
-        self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # some systems end nobody who waits for a disk
-            self._process.wait(KILLED)
+        put_down(self._process)
 
 
 def serve(handle: int, parent: int) -> None:

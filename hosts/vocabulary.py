@@ -54,7 +54,7 @@ class Host(Sharing, Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
     def set_connections(self, limit: int) -> None:
-        """Have at most so many at once from now on; what is under way is not cut short for that."""
+        """Have at most so many at once from now on; helpers leave, and no download is cut short."""
 
     def set_speed(self, limit: int) -> None:
         """Let so many bytes a second come from now on, 0 for as many as do."""

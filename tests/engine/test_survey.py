@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def test_what_lies_in_folders_is_found_as_a_look_into_each_would(
     folders = [tmp_path / "files", other_name, tmp_path / "missing"]
     survey = new_survey(*folders)
     while survey.look():
-        time.sleep(0.01)
+        survey._connection.poll(SOON)
     assert survey.found == {str(folder): look_into(str(folder)) for folder in folders}
     assert [left.name for left in survey.found[str(other_name)].parts or ()] == [name]
     assert survey.found[str(other_name)].place == os.path.realpath(tmp_path / "files")
@@ -75,7 +74,7 @@ def test_a_folder_that_does_not_answer_keeps_no_other_waiting_and_is_given_up(
     survey, folder = new_survey(tmp_path / SILENT, tmp_path / "files"), str(tmp_path / "files")
     while survey.found[folder].parts is None:
         assert survey.look()
-        time.sleep(0.01)
+        survey._connection.poll(SOON)
     survey._end = 0.0
     assert not survey.look()
     assert survey.found[str(tmp_path / SILENT)] == Found(str(tmp_path / SILENT))
