@@ -76,11 +76,11 @@ class Clerk:
         return True
 
     def settle(self) -> None:
-        """Wait until all chores are done."""
+        """Wait until all chores are done; what was deferred has nobody to do it once the thread has left."""
         if not self._chores:  # nearly always
             return
         with self._changed:
-            self._changed.wait_for(lambda: not self._chores)
+            self._changed.wait_for(lambda: not (self._chores and self._running))
 
     def leave(self) -> None:
         """Do what is left, then end."""

@@ -468,7 +468,8 @@ class Part:
 
         Decoded bytes have no position that could be asked for: they are of no use to anybody.
         """
-        with suppress(OSError, TransferError):  # a full disk, say: the last checkpoint stands
+        # A full disk, say: the last checkpoint stands. Or a worker lets go of it, which wakes just now.
+        with suppress(OSError, TransferError, Stopped):
             if (self.file.is_open or self._mark) and not self.file.is_borrowed:  # which stays as it was found
                 self._keep()
         self.release()
@@ -671,10 +672,14 @@ class Part:
                 self._saving.release()
 
     def save_meanwhile(self) -> float | None:
-        """While a worker waits. Returns seconds until it is time again; None: all is saved."""
+        """While a worker waits. Returns seconds until it is time again; None: all is saved.
+
+        Raises TransferError: whoever waits for a connection would take an OSError for the network's.
+        """
         if not self.file.is_open or self.unsaved <= 0:
             return None
-        self.save()
+        with disk.explained(portable.plain(self.file.folder)):
+            self.save()
         return max(SAVE_LOOK, self.checkpoint_in)
 
     def checkpoint(self) -> None:

@@ -26,6 +26,7 @@ from server import (
     Proxy,
     Server,
     SocketServer,
+    cut_after,
     cut_before_headers,
     drip,
     first,
@@ -38,7 +39,7 @@ from server import (
 )
 
 from background_downloads.hosts import threads
-from background_downloads.transfer import connect, portable, retry
+from background_downloads.transfer import connect, part, portable, retry
 from background_downloads.transfer import control as control_module
 from background_downloads.transfer.control import Control, Waker
 from background_downloads.transfer.job import Stopped
@@ -474,6 +475,28 @@ def test_a_dead_address_costs_little(
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
         server.add("/a.bin", body=DATA)
         assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_a_disk_that_fails_while_a_connection_is_made_is_no_fault_of_the_network(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was received is saved while a worker waits, whatever it waits for."""
+    url, lookup, calls = server.add("/a.bin", first(1, cut_after(50_000)), body=DATA), socket.getaddrinfo, []
+
+    def sync(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def getaddrinfo(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        if len(calls) > 1:  # now all that there is of the file is to be saved
+            monkeypatch.setattr(part, "CHECKPOINT_SECONDS", 0.0)
+            monkeypatch.setattr(portable, "sync_data", sync)
+        return lookup(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert failed(fetch(url, tmp_path)).startswith(f"The disk is full: make room in the folder “{tmp_path}”")
+    assert len(calls) == 2
 
 
 def test_an_address_that_refuses_costs_nothing(

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -537,6 +538,25 @@ def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
     part.close()
     monkeypatch.undo()
     assert _reopened(tmp_path) == [[0, 1000]]
+
+
+def test_closing_raises_nothing_where_its_worker_wakes_and_lets_go_of_it(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was left behind in a name look-up, while its transfer is closed in its place."""
+    _fill(part, 1000)
+    describe = part_module.Sidecar.describe
+
+    def let_go(*args: Any) -> Any:
+        part.release()
+        return describe(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_module.Sidecar, "describe", let_go)
+        part.close()
+    assert part.memory.mark
+    assert part.open()
+    assert part.received.ranges.total() == 1000
 
 
 # -- Who may go on with it.

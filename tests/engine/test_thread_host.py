@@ -26,6 +26,7 @@ from leaks import LeakCheck, threads
 from server import Server, after, first, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.hosts import threads as host_threads
+from background_downloads.hosts.clerk import Clerk
 from background_downloads.transfer import asking, disk, part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
@@ -98,6 +99,19 @@ def test_a_worker_that_dies_ends_its_download(
         patch.setattr(Transfer, "run", die)
         assert "unforeseen" in failed(thread_driver.run(job))
     assert finished(thread_driver.run(job)).read_bytes() == DATA
+
+
+def test_no_worker_waits_for_what_is_left_for_later() -> None:
+    """It would wait for ever, and whoever joins it: the thread that does such things may have left."""
+    clerk, done = Clerk(), []
+    clerk.defer(lambda: done.append("closed"))
+    worker = threading.Thread(target=clerk.settle, daemon=True)
+    worker.start()
+    worker.join(DEADLINE)
+    assert not worker.is_alive()
+    assert not done
+    clerk.finish()
+    assert done == ["closed"]
 
 
 def no_start(self: Any) -> None:
