@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from ..transfer import names
+from ..transfer import names, portable
 from ..transfer.job import Digest, IfExists, Progress
 from .status import Status
 
@@ -100,4 +100,4 @@ class Download:
 
     def has_file(self, name: str) -> bool:
         """Whether there is something of this name in its folder."""
-        return os.path.lexists(os.path.join(self.directory, name))
+        return os.path.lexists(os.path.join(portable.reach(self.directory), name))

@@ -21,7 +21,7 @@ NOTE_SIZE = 16 << 20  # bytes, of what was finished by one Blender; a larger fil
 # -- Small files.
 
 
-def write_atomically(path: Path, data: bytes, mode: int = MODE) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes, mode: int = MODE) -> None:
     """Replace a small file whole, durably, and never through a link. Raises OSError."""
     temporary = _temporary(path)
     portable.remove(temporary)
@@ -33,19 +33,20 @@ def write_atomically(path: Path, data: bytes, mode: int = MODE) -> None:
             portable.sync_data(fd)
         portable.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(temporary)
         raise
-    portable.sync_folder(path.parent)
+    portable.sync_folder(os.path.dirname(path))
 
 
-def remove(path: Path) -> None:
+def remove(path: str | os.PathLike[str]) -> None:
     """Delete a small file, and what a process left that died while it wrote it. Raises OSError."""
     portable.remove(path)
     portable.remove(_temporary(path))
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(path.name + "~")
+def _temporary(path: str | os.PathLike[str]) -> str:
+    return f"{os.fspath(path)}~"
 
 
 def read_regular(path: str | Path, most: int) -> bytes:

@@ -102,14 +102,14 @@ class Sidecar:
 
     def may_be_beside(self, part: str) -> bool:
         """Whether somebody has written one."""
-        return self._path == part + names.SIDECAR
+        return self._path == _sidecar(part)
 
     def read(self, part: str, size: int, *, of_any: bool = False) -> Received:
         """Take up what an earlier process wrote down of a partial file; what it did not is not trusted.
 
         `size`: the bytes of that. `of_any`: also of another link. Raises OSError where it cannot be read now.
         """
-        path = part + names.SIDECAR
+        path = _sidecar(part)
         try:
             os.lstat(path)  # nearly always it is not there, and to open it would cost ten times as much
             self._path = path
@@ -125,8 +125,8 @@ class Sidecar:
 
     def write(self, part: str, about: dict[str, Any]) -> None:
         """Say it of a partial file, from now on durably. Raises OSError."""
-        self._path, self._said = part + names.SIDECAR, None
-        disk.write_atomically(Path(self._path), json.dumps(about).encode())
+        self._path, self._said = _sidecar(part), None
+        disk.write_atomically(self._path, json.dumps(about).encode())
         self._said = about
 
     def remove(self, part: str) -> None:
@@ -172,20 +172,15 @@ class File:
         self._fd = -1
 
     @property
-    def path(self) -> Path:
-        """Where it stands, if it does."""
-        return Path(self.place)
-
-    @property
     def fd(self) -> int:
         """Its descriptor; the file is made where it is late. Raises Stopped, TakenError, OSError."""
         if self.standing is Standing.LATE:
-            self._open(self.path)
+            self._open(self.place)
             if self.size:  # somebody has begun meanwhile, and is gone: Retry goes on with it
                 self.close()
                 raise TakenError
             with suppress(IsADirectoryError):  # which vouches for nothing
-                portable.remove(_sidecar(self.path))
+                portable.remove(_sidecar(self.place))
         if self.standing is Standing.CLOSED:
             raise Stopped
         return self._fd
@@ -208,8 +203,8 @@ class File:
         else:
             self.standing = Standing.LATE
 
-    def _open(self, path: str | Path) -> None:
-        self._fd = _locked(Path(path))
+    def _open(self, path: str) -> None:
+        self._fd = _locked(path)
         self.standing = Standing.NAMED
 
     def go_home(self) -> None:
@@ -229,7 +224,7 @@ class File:
             return
         try:
             portable.lock_file(self._fd)
-            portable.give_name(self._fd, self.path)
+            portable.give_name(self._fd, self.place)
         except FileExistsError:
             raise TakenError from None
         except OSError:  # the system gives it none
@@ -237,13 +232,13 @@ class File:
         self.standing = Standing.NAMED
 
     def _copy(self) -> None:
-        nameless, named = self._fd, _locked(self.path)
+        nameless, named = self._fd, _locked(self.place)
         try:
             os.ftruncate(named, 0)
             _write(named, memoryview(portable.pread(nameless, self.size, 0)), 0)
             portable.sync_file(named)  # what is published was made durable before
         except BaseException:
-            portable.close_and_remove(named, self.path)
+            portable.close_and_remove(named, self.place)
             raise
         self._fd = named
         os.close(nameless)
@@ -253,7 +248,7 @@ class File:
         if self.standing is Standing.NAMELESS:
             return True
         try:
-            return os.path.samestat(os.fstat(self.fd), os.lstat(self.path))
+            return os.path.samestat(os.fstat(self.fd), os.lstat(self.place))
         except OSError:
             return False
 
@@ -268,7 +263,7 @@ class File:
                 self.take_name()
             else:
                 return
-        portable.rename_new(self.path, target, wait)
+        portable.rename_new(self.place, target, wait)
 
     def settle(self, name: str, if_exists: IfExists, wait: portable.Wait) -> str | None:
         """Take a final name: its path; None if SKIP found it taken. Raises TransferError, OSError."""
@@ -278,7 +273,7 @@ class File:
             raise TransferError(f"A folder named “{name}” is in the way {where}. Choose another folder")
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
             self.take_name()
-            portable.replace(self.path, target, wait)
+            portable.replace(self.place, target, wait)
             return target
         for candidate in _candidates(target, if_exists):
             with suppress(FileExistsError):
@@ -312,7 +307,7 @@ class File:
         """Delete it with its sidecar, unless both names are somebody else's by now. Raises OSError."""
         if self.standing is Standing.NAMED and self.is_in_place():
             fd, self._fd, self.standing = self._fd, -1, Standing.CLOSED
-            _delete(fd, self.path)
+            _delete(fd, self.place)
 
     def close(self) -> bool:
         """Let it go; what has no name is gone. False: the system tells only now that it could not write."""
@@ -351,7 +346,7 @@ class Part:
         self.placing = threading.Lock()
         """Held by the worker that compares and writes what came."""
         self.sum = Sum(digest)
-        self._earlier = Path(folder, os.path.basename(earlier)) if earlier else None
+        self._earlier = earlier and os.path.join(folder, os.path.basename(earlier))
         self._mark: Mark = memory.mark if memory else ()  # while it is closed
         self._digest = digest
         self._sidecar = Sidecar(url, digest)
@@ -362,12 +357,7 @@ class Part:
     @property
     def path(self) -> Path:
         """Where it stands, if it does."""
-        return self.file.path
-
-    @property
-    def sidecar(self) -> Path:
-        """The file that describes the partial file."""
-        return _sidecar(self.path)
+        return Path(self.file.place)
 
     # -- Open.
 
@@ -388,9 +378,9 @@ class Part:
 
     def _open(self) -> bool:
         path, old, mark, memory = self.file.home, self._earlier, self._mark, self.received
-        is_old_there = old is not None and os.path.lexists(old)
+        is_old_there = os.path.lexists(old)
         try:
-            if old and is_old_there and not os.path.lexists(path):
+            if is_old_there and not os.path.lexists(path):
                 self._borrow(old)
             else:
                 self.file.open(path)
@@ -410,9 +400,9 @@ class Part:
         self._saved = (self.received.ranges.total(), time.monotonic())
         return is_known
 
-    def _borrow(self, old: Path) -> None:
+    def _borrow(self, old: str) -> None:
         """Go on with the partial file of a link that this one replaces, as long as what comes fits."""
-        self.file.open(str(old))
+        self.file.open(old)
         self.received = self._sidecar.read(self.file.place, self.file.size, of_any=True)
         if self._digest:  # the same file has another validator elsewhere
             self.received.validator = Validator()
@@ -420,7 +410,7 @@ class Part:
     def _take_over(self) -> None:
         """It fits: have it under our own name, after the new sidecar; cut anywhere it is ours, or can be."""
         with self._saving:
-            old = self.path
+            old = self.file.place
             self._save(self.file.home)
             with self._let_go():
                 os.rename(old, self.file.home)
@@ -476,7 +466,7 @@ class Part:
 
     def _keep(self) -> None:
         is_kept = self._sidecar.says(self.received) and not self.received.encoded  # as is most of a long list
-        if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.path):
+        if not self.file.is_open and self._mark and not is_kept and os.path.lexists(self.file.place):
             self.open()
         if self.file.is_open and not self._lost:
             count, place = self.received.ranges.total(), self.file.place
@@ -488,7 +478,7 @@ class Part:
     def discard(self) -> None:
         """Delete what was received, unless somebody else has it, and close it. Raises nothing."""
         if not self.file.is_open:
-            discard_leftover(self.file.folder, self.path.name)
+            discard_leftover(self.file.folder, os.path.basename(self.file.place))
         with suppress(OSError, Stopped):
             self.file.delete()
         self._unlock()
@@ -729,18 +719,18 @@ class Part:
         """
         if mtime is not None:
             with suppress(OSError, OverflowError):  # a date that this file system does not know
-                os.utime(self.file.fd if os.utime in os.supports_fd else self.path, (mtime, mtime))
+                os.utime(self.file.fd if os.utime in os.supports_fd else self.file.place, (mtime, mtime))
         self._sync(portable.sync_file)
         self._check_place()
         with self._let_go():
             try:
                 path = self.file.settle(name, if_exists, wait)
             except FileNotFoundError as error:
-                _tell_of_scanners(self.path, error)
+                _tell_of_scanners(self.file.folder, error)
         if path:
             if self.file.standing is not Standing.NAMELESS:
                 with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
-                    disk.remove(self.sidecar)
+                    disk.remove(_sidecar(self.file.place))
             path = portable.plain(path)
             placed(path)
             with suppress(OSError):
@@ -758,7 +748,7 @@ class Part:
         try:
             yield
         finally:
-            if os.path.lexists(self.path):
+            if os.path.lexists(self.file.place):
                 with suppress(OSError, TransferError):
                     self.file.open(self.file.place)
                     if self.file.look() == self._mark:
@@ -767,7 +757,7 @@ class Part:
                         self._unlock()
 
 
-def _locked(path: Path) -> int:
+def _locked(path: str) -> int:
     """Open or make the file, and lock it."""
     while True:
         fd = portable.open_file(path, os.O_RDWR | os.O_CREAT, disk.MODE)
@@ -792,14 +782,14 @@ def _write(fd: int, data: memoryview, offset: int) -> None:
         data, offset = data[written:], offset + written
 
 
-def _is_ours(status: os.stat_result, path: Path) -> bool:
+def _is_ours(status: os.stat_result, path: str) -> bool:
     """Whether the name still is the file that was opened, and the file has no other name.
 
     It may have been published between open and lock. One with two names was published by a
     process that died before it removed this one: to write it would damage the file.
     """
     if not stat.S_ISREG(status.st_mode):
-        raise TransferError(f"“{path.name}” is in the way and is not a file")
+        raise TransferError(f"“{os.path.basename(path)}” is in the way and is not a file")
     try:
         # Some file systems count no names, and say 0.
         return status.st_nlink < 2 and os.path.samestat(status, os.lstat(path))
@@ -807,9 +797,9 @@ def _is_ours(status: os.stat_result, path: Path) -> bool:
         return False
 
 
-def _tell_of_scanners(path: Path, error: FileNotFoundError) -> NoReturn:
+def _tell_of_scanners(folder: str, error: FileNotFoundError) -> NoReturn:
     """They look at a file when it is closed, and take it away. Raises TransferError, or the error itself."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(folder):
         raise error
     what = "The file was taken away when it was complete"
     raise TransferError(f"{what}. Ask your virus scanner, then press Retry") from error
@@ -824,11 +814,11 @@ def _candidates(target: str, if_exists: IfExists) -> Iterator[str]:
         number += 1
 
 
-def _sidecar(part: Path) -> Path:
-    return Path(f"{part}{names.SIDECAR}")
+def _sidecar(part: str) -> str:
+    return part + names.SIDECAR
 
 
-def _delete(fd: int, path: Path) -> None:
+def _delete(fd: int, path: str) -> None:
     """Delete a locked partial file. First the sidecar goes, which vouches for it. Raises OSError."""
     try:
         disk.remove(_sidecar(path))
@@ -901,7 +891,7 @@ def leftovers(directory: str) -> list[Leftover]:
 
 def leftover(directory: str, name: str) -> Leftover | None:
     """The partial file of this name, if it is there with a sidecar that holds."""
-    path = Path(portable.reach(directory), name)
+    path = os.path.join(portable.reach(directory), name)
     try:
         status = os.lstat(path)
         about = json.loads(disk.read_regular(_sidecar(path), SIDECAR_SIZE))
@@ -918,7 +908,7 @@ def leftover(directory: str, name: str) -> Leftover | None:
 
 def is_free(directory: str, name: str) -> bool:
     """Whether nobody has a partial file open at the moment."""
-    fd = _taken(Path(portable.reach(directory), name))
+    fd = _taken(os.path.join(portable.reach(directory), name))
     if fd >= 0:
         os.close(fd)
     return fd >= 0
@@ -926,29 +916,28 @@ def is_free(directory: str, name: str) -> bool:
 
 def discard_leftover(directory: str, name: str) -> None:
     """Delete a partial file that nobody has open, with its sidecar. Raises nothing."""
-    path = Path(portable.reach(directory), os.path.basename(name))
-    if is_part_name(path.name) and (fd := _taken(path)) >= 0:
+    path = os.path.join(portable.reach(directory), name)
+    if is_part_name(name) and (fd := _taken(path)) >= 0:
         with suppress(OSError):
             _delete(fd, path)
 
 
 def move_leftover(directory: str, to: str, name: str) -> bool:
     """Move a partial file that nobody has open, with its sidecar. False: it stays, on another disk, say."""
-    names_of_it = name + names.SIDECAR, name  # without the sidecar the file is worth nothing
-    here, there = (Path(portable.reach(folder)) for folder in (directory, to))
-    if not is_part_name(name) or not is_free(directory, name) or os.path.lexists(there / name):
+    here, there = (os.path.join(portable.reach(folder), name) for folder in (directory, to))
+    if not is_part_name(name) or not is_free(directory, name) or os.path.lexists(there):
         return False
     try:
-        for each in names_of_it:
-            portable.replace(here / each, there / each)
+        portable.replace(_sidecar(here), _sidecar(there))  # without it the file is worth nothing
+        portable.replace(here, there)
     except OSError:
         with suppress(OSError):
-            portable.replace(there / names_of_it[0], here / names_of_it[0])
+            portable.replace(_sidecar(there), _sidecar(here))
         return False
     return True
 
 
-def _taken(path: Path) -> int:
+def _taken(path: str) -> int:
     """Open and lock a partial file that is there; -1: somebody has it, or it cannot be had."""
     try:
         fd = portable.open_file(path, os.O_RDWR)

@@ -68,6 +68,11 @@ def opened(url: str, folder: str, digest: Digest | None, *, earlier: str = "") -
     return part
 
 
+def sidecar(part: Part) -> Path:
+    """What lies beside a partial file, if it does."""
+    return Path(f"{part.path}.json")
+
+
 class Clock:
     """The time by which a module of ours judges; it stands still unless a test moves it."""
 

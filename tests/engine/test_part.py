@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from driving import DEADLINE, Clock, Fetcher, failed, names, opened
+from driving import DEADLINE, Clock, Fetcher, failed, names, opened, sidecar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
@@ -181,10 +181,10 @@ def test_a_file_that_is_published_between_open_and_lock_is_let_go(
 def test_nothing_is_removed_that_somebody_else_put_there(part: Part) -> None:
     part.path.unlink()
     part.path.write_text("of somebody else")
-    part.sidecar.write_text("likewise")
+    sidecar(part).write_text("likewise")
     part.discard()
     assert part.path.read_text() == "of somebody else"
-    assert part.sidecar.exists()
+    assert sidecar(part).exists()
 
 
 # -- Files have the mode that a user's files have.
@@ -200,7 +200,7 @@ def test_modes(tmp_path: Path, mask: int) -> None:
     finally:
         os.umask(old)
     wanted = 0o666 & ~mask
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (part.path, part.sidecar)] == [wanted, wanted]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (part.path, sidecar(part))] == [wanted, wanted]
     path = Path(part.publish("a.bin", IfExists.RENAME) or "")
     assert path
     assert stat.S_IMODE(path.stat().st_mode) == wanted
@@ -255,7 +255,7 @@ def test_a_sidecar_is_read_as_it_was_written(
 def test_any_json_may_stand_in_a_sidecar(tmp_path: Path, about: object) -> None:
     for content in (about, {"version": 1, "url": "http://files.example/a.bin", **_dict(about)}):
         part = opened(URL, str(tmp_path), None)
-        part.sidecar.write_text(json.dumps(content))
+        sidecar(part).write_text(json.dumps(content))
         part.release()
         again = opened(URL, str(tmp_path), None)
         assert again.received.ranges.end() <= 0  # there is nothing on the disk
@@ -285,9 +285,9 @@ def test_a_sidecar_says_of_which_version_and_by_whom_it_began(tmp_path: Path) ->
 )
 def test_a_sidecar_that_lacks_something_counts_for_nothing(tmp_path: Path, name: str) -> None:
     part = _left(tmp_path)
-    about = json.loads(part.sidecar.read_text())
+    about = json.loads(sidecar(part).read_text())
     del about[name]
-    part.sidecar.write_text(json.dumps(about))
+    sidecar(part).write_text(json.dumps(about))
     counts = name in ("cut", "digest")  # which are for those who find it without its link
     assert _reopened(tmp_path) == ([[0, 1000]] if counts else [])
 
@@ -317,8 +317,8 @@ def test_a_sidecar_that_lacks_something_counts_for_nothing(tmp_path: Path, name:
 )
 def test_a_sidecar_that_does_not_fit_counts_for_nothing(tmp_path: Path, change: dict[str, object]) -> None:
     part = _left(tmp_path)
-    about = json.loads(part.sidecar.read_text())
-    part.sidecar.write_text(json.dumps(about | change))
+    about = json.loads(sidecar(part).read_text())
+    sidecar(part).write_text(json.dumps(about | change))
     assert _reopened(tmp_path) == []
 
 
@@ -341,23 +341,23 @@ def test_a_sidecar_that_cannot_be_read_just_now_stays(
 @pytest.mark.parametrize("change", [{"ranges": [[0, 1000]] * 1000}, {"size": (1 << 63) - 1}, {"size": 1000}])
 def test_a_sidecar_may_say_what_just_fits(tmp_path: Path, change: dict[str, object]) -> None:
     part = _left(tmp_path)
-    part.sidecar.write_text(json.dumps(json.loads(part.sidecar.read_text()) | change))
+    sidecar(part).write_text(json.dumps(json.loads(sidecar(part).read_text()) | change))
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
 def test_a_sidecar_that_is_too_large_is_none_of_ours(tmp_path: Path) -> None:
     part = _left(tmp_path)
-    about = part.sidecar.read_text()
-    part.sidecar.write_text(about + " " * ((1 << 20) - len(about)))
+    about = sidecar(part).read_text()
+    sidecar(part).write_text(about + " " * ((1 << 20) - len(about)))
     assert _reopened(tmp_path) == [[0, 1000]]
-    part.sidecar.write_text(about + " " * ((1 << 20) - len(about) + 1))
+    sidecar(part).write_text(about + " " * ((1 << 20) - len(about) + 1))
     assert _reopened(tmp_path) == []
 
 
 def test_a_folder_in_the_place_of_a_sidecar_vouches_for_nothing(tmp_path: Path) -> None:
     part = _left(tmp_path)
-    part.sidecar.unlink()
-    part.sidecar.mkdir()
+    sidecar(part).unlink()
+    sidecar(part).mkdir()
     assert _reopened(tmp_path) == []
 
 
@@ -900,7 +900,7 @@ def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
     with pytest.raises(TransferError, match="was cut by something else"):
         part.write(memoryview(b"x"), 1000)
     saver.join()
-    assert not part.sidecar.exists()
+    assert not sidecar(part).exists()
 
 
 def test_what_is_durable_is_not_made_so_again(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -935,7 +935,7 @@ def test_no_sidecar_is_written_while_another_is_taken_away(
     monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 0.0)
     part.doubt(500)
     part.forget()
-    assert not part.sidecar.exists()
+    assert not sidecar(part).exists()
 
 
 def test_what_was_cut_when_all_was_there_is_not_expected_nor_remembered(
@@ -967,7 +967,7 @@ def test_after_the_disk_lost_bytes_only_the_last_checkpoint_counts(
     with pytest.raises(OSError, match="error"):
         part.publish("b.bin", IfExists.RENAME)
     part.close()
-    assert names(tmp_path) == [part.path.name, part.sidecar.name]
+    assert names(tmp_path) == [part.path.name, sidecar(part).name]
     assert _reopened(tmp_path) == [[0, 1000]]
 
 

@@ -29,6 +29,7 @@ from driving import (
     new_job,
     opened,
     part_of,
+    sidecar,
     skipped,
 )
 from rules import is_safe
@@ -132,7 +133,7 @@ def test_a_sidecar_that_somebody_reads_is_replaced_a_moment_later(
     part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part.checkpoint()
-    reader = part.sidecar.open("rb")
+    reader = sidecar(part).open("rb")
     replace = os.replace
 
     def replace_or_wait_for_the_reader(*args: Any) -> None:
@@ -274,6 +275,16 @@ def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_
     assert str(path) == os.path.join(folder, "n" * 100 + ".bin")
     assert names(Path(portable.reach(str(folder)))) == [path.name]
     assert Path(portable.reach(str(path))).read_bytes() == DATA
+    assert Download(uid=1, url=url, directory=str(folder)).has_file(path.name)
+
+
+def test_a_row_looks_into_its_folder_as_windows_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "reach", {"C:\\far": str(tmp_path)}.__getitem__)
+    (tmp_path / "a.bin").touch()
+    row = Download(uid=1, url="http://files.example/a.bin", directory="C:\\far")
+    assert [row.has_file(name) for name in ("a.bin", "b.bin")] == [True, False]
 
 
 @pytest.mark.parametrize("user", ["Jörg Müller", "艾米 🎨", "Ze'ev d'Or & Söhne (50 %)"])
