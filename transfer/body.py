@@ -58,13 +58,9 @@ class Body:
         self._answer = answer
         message: Any = answer.message
         self._stream = _Stream(message.fp)
-        self.length: int | None = None if message.chunked else message.length
-        """Bytes that will come, encoded as they are; None where only the end will tell."""
         codings = content.codings(answer.headers.get("content-encoding", ""), name)
-        self.encoded = bool(codings)
-        """Whether what is read differs from what is sent: then no byte has a known position."""
-        self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, self.length)
-        self._framed = message.chunked or self.length is not None
+        self._plain = _Chunks(self._stream) if message.chunked else _Plain(self._stream, message.length)
+        self._framed = message.chunked or message.length is not None
         if not self._framed:
             self._stream.insist_on_end()
         self._ahead = b""  # what was looked at already

@@ -27,10 +27,6 @@ class CalledBack(Exception):
     """Others go on with the transfer, and another download needs this worker."""
 
 
-def _nothing() -> None:
-    """There is nothing to do."""
-
-
 class Waker:
     """A socket pair that ends a wait. One for each worker; socket pairs, since Windows selects only those."""
 
@@ -100,7 +96,7 @@ class Control:
         """Whether the connection of the request under way was shut down since the run was asked."""
         self.is_called_back = False
         """Whether `check` will raise `CalledBack`."""
-        self.meanwhile: Callable[[], float | None] = _nothing
+        self.meanwhile: Callable[[], float | None] = lambda: None
         """Called before each wait; returns after how many seconds to call it again, None: with the next."""
         self._lock = threading.Lock()
         self._waker = waker

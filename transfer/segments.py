@@ -118,6 +118,10 @@ class Segment:
         self.end, self.reach = end, reach
         self.began, self.began_at = self.offset, time.monotonic()
 
+    def read_to(self, end: int) -> None:
+        """Read on up to there, as far as its response reaches."""
+        self.end = min(end, self.reach or 0)
+
     def fitting(self, data: memoryview) -> memoryview:
         """What its response was to bring, which may go on behind that."""
         if self.reach is None or self.offset + len(data) <= self.reach:
@@ -330,16 +334,18 @@ class Segments:
             if owner and owner.body:
                 return self._overtake(owner, segment, speed)
             is_near = self._refused or gap[0] - segment.offset <= max(OVERLAP, speed * SOON_SECONDS)
-            if owner:  # it has been asking since this one was split
-                return self._rob(owner, segment) if is_near else None
-            return self._extend(segment, is_near, self._free_end(gap) + JOINT)
+            if not is_near:
+                return None if owner else False
+            segment.read_to(_robbed(owner) if owner else self._free_end(gap) + JOINT)
+            return True
 
     def _overtake(self, owner: Segment, segment: Segment, speed: float) -> bool | None:
         """Read on what another reads, where it would take longer."""
         rest, way = _rest(owner), (owner.end or 0) - segment.offset
         if not rest or rest <= way / max(1.0, speed):
             return None if rest <= SOON_SECONDS else False
-        return self._extend(segment, True, owner.end or 0)
+        segment.read_to(owner.end or 0)
+        return True
 
     def _owner(self, position: int, but: Segment) -> Segment | None:
         """Who fetches what."""
@@ -352,16 +358,6 @@ class Segments:
         """Up to where nobody fetches what is missing."""
         starts = (segment.offset for segment in self._segments if segment.control)
         return min((start for start in starts if gap[0] < start < gap[1]), default=gap[1])
-
-    def _rob(self, owner: Segment, segment: Segment) -> bool:
-        end, owner.end = owner.end or 0, owner.offset
-        return self._extend(segment, True, end)
-
-    @staticmethod
-    def _extend(segment: Segment, may: bool, end: int) -> bool:
-        if may:
-            segment.end = min(end, segment.reach or 0)
-        return may
 
     def drop(self, segment: Segment, client: Client, *, failed: bool = False) -> None:
         """A worker does not fetch it any more; its client may keep a connection."""
@@ -419,6 +415,12 @@ class Segments:
         with self.lock:
             segment.let_go()
             self._connections.keep(segment)
+
+
+def _robbed(owner: Segment) -> int:
+    """Where somebody was to end, who has been asking since another was split, and may stop now."""
+    end, owner.end = owner.end or 0, owner.offset
+    return end
 
 
 def _rest(segment: Segment) -> float:
