@@ -758,7 +758,7 @@ class DOWNLOADS_OT_add_token(_Asking, bpy.types.Operator):
 def _tell_tokens() -> None:
     """A run that goes on shows servers what is known now, too."""
     if host := current().host:
-        host.set_tokens(settings.tokens.pairs)
+        host.change(tokens=settings.tokens.pairs)
 
 
 class DOWNLOADS_OT_remove_token(_Acting, bpy.types.Operator):

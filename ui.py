@@ -101,7 +101,7 @@ def _render_init(*_: Any) -> None:
 def _set_speed(self: Any, context: Any) -> None:
     """Downloads that run go by the new limit."""
     if (session := peek()) and session.host:
-        session.host.set_speed(settings.speed_limit())
+        session.host.change(speed_limit=settings.speed_limit())
 
 
 class DOWNLOADS_preferences(bpy.types.AddonPreferences):

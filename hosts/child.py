@@ -15,12 +15,10 @@ from .messages import (
     Command,
     Dismiss,
     Forget,
+    GoBy,
     HangUp,
     Leave,
     Look,
-    Resize,
-    SetSpeed,
-    SetTokens,
     Stop,
     Store,
     Submit,
@@ -101,12 +99,10 @@ class _Server:
                 self._host.forget(uid)
             case Store():
                 self._gather(command)
-            case SetSpeed(bytes_a_second=limit):
-                self._host.set_speed(limit)
-            case SetTokens(tokens=tokens):
-                self._host.set_tokens(tokens)
-            case Resize(connections=connections):
-                self._host.resize(connections)
+            case GoBy(settings=now):
+                self._host.change(
+                    connections=now.connections, speed_limit=now.speed_limit, tokens=now.tokens
+                )
             case Dismiss():
                 self._host.dismiss()
             case Leave():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..transfer.job import Job
+from ..transfer.job import Job, Settings
 from .vocabulary import Report
 
 if TYPE_CHECKING:
@@ -44,18 +44,8 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Resize:
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class SetSpeed:
-    bytes_a_second: int
-
-
-@dataclass(frozen=True, slots=True)
-class SetTokens:
-    tokens: tuple[tuple[str, str], ...] = field(repr=False)
+class GoBy:
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,7 @@ class Look:
     """Answered once."""
 
 
-Command = Submit | Stop | HangUp | Forget | Store | Resize | SetSpeed | SetTokens | Dismiss | Leave | Look
+Command = Submit | Stop | HangUp | Forget | Store | GoBy | Dismiss | Leave | Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +79,7 @@ def weight(command: Command) -> int:
     match command:
         case Submit(job=job):
             return 500 + len(job.url) + len(job.directory)
-        case SetTokens(tokens=tokens):
-            return 100 + sum(len(host) + len(token) for host, token in tokens)
+        case GoBy(settings=settings):
+            return 500 + sum(len(host) + len(token) for host, token in settings.tokens)
         case _:
             return 100

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from enum import IntEnum, auto
 from pathlib import Path
 from typing import assert_never
@@ -21,16 +20,14 @@ from .messages import (
     Command,
     Dismiss,
     Forget,
+    GoBy,
     HangUp,
-    Resize,
-    SetSpeed,
-    SetTokens,
     Stop,
     Store,
     Submit,
     weight,
 )
-from .room import Room
+from .room import Sharing
 from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE
 from .vocabulary import POLL, Ended, Event, Report, Started, State
@@ -54,7 +51,7 @@ class _Place(IntEnum):
     """A worker of the child has it."""
 
 
-class ProcessHost:
+class ProcessHost(Sharing):
     """A `ThreadHost` in a child process. See `Host`.
 
     The child answers when it is asked to look and never sends unasked, so neither side can block
@@ -63,12 +60,12 @@ class ProcessHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._limit, self._speed = settings.connections, settings.speed_limit
+        self._told = settings  # what the child goes by
         self._state = State.OPEN
         self._child: ChildProcess | None = None
         self._ledger = Ledger(_Place)
         self._outbox: deque[Command] = deque()  # what goes out before the downloads that are here
-        self._mail: _Mail | None = None
+        self._mail = _Mail()
         self._crashes: deque[float] = deque(maxlen=CRASHES)  # when, in seconds of time.monotonic
 
     def submit(self, job: Job, carried: Carried | None = None) -> None:
@@ -91,43 +88,17 @@ class ProcessHost:
         if uid not in self._ledger:
             self._post(Forget(uid))
 
-    def resize(self, limit: int) -> None:
-        """Have at most so many connections from now on."""
-        if limit != self._limit:
-            self._limit = limit
-            self._post(Resize(limit))
-
     def used(self) -> int:
-        with self._minding_loss():
-            self._hear()
-            self._ask()
-        return max(self._child.used if self._child else 0, min(len(self._ledger), self._limit))
+        self._look()
+        return max(self._child.used if self._child else 0, min(len(self._ledger), self._told.connections))
 
-    def share(self, room: Room) -> None:
-        connections, speed = room.within(self.settings)
-        self.resize(connections)
-        self._say_speed(speed)
-
-    def set_connections(self, limit: int) -> None:
-        self.settings = replace(self.settings, connections=limit)
-        self.resize(limit)
-
-    def set_speed(self, limit: int) -> None:
-        self.settings = replace(self.settings, speed_limit=limit)
-        self._say_speed(limit)
-
-    def _say_speed(self, limit: int) -> None:
-        if limit != self._speed:
-            self._speed = limit
-            self._post(SetSpeed(limit))
-
-    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
-        if tokens != self.settings.tokens:
-            self.settings = replace(self.settings, tokens=tokens)
-            self._post(SetTokens(tokens))
+    def go_by(self, settings: Settings) -> None:
+        if settings != self._told:
+            self._told = settings
+            self._post(GoBy(settings))
 
     def store(self, path: str, data: bytes) -> None:
-        self._mail = _Mail(path, data)
+        self._mail.put(path, data)
 
     def wait(self, seconds: float) -> None:
         seconds = min(seconds, POLL / 5)
@@ -137,11 +108,14 @@ class ProcessHost:
             time.sleep(seconds)  # it tells nothing unasked
 
     def poll(self) -> Report:
+        self._look()
+        running = self._child.progress if self._child else {}
+        return Report(self._ledger.take_events(), self._ledger.progress(running))
+
+    def _look(self) -> None:
         with self._minding_loss():
             self._hear()
             self._ask()
-        running = self._child.progress if self._child else {}
-        return Report(self._ledger.take_events(), self._ledger.progress(running))
 
     @contextmanager
     def _minding_loss(self) -> Iterator[None]:
@@ -172,7 +146,7 @@ class ProcessHost:
         """Send what has gathered, and have the child look; at most one question is open."""
         if not self._child and self._state is State.OPEN and self._has_work:
             self._child = ChildProcess()
-            self._child.greet(replace(self.settings, connections=self._limit, speed_limit=self._speed))
+            self._child.greet(self._told)
         child = self._child
         if child and child.stage is Stage.SERVING and not child.is_asked:
             child.ask(self._batch(child))
@@ -180,7 +154,7 @@ class ProcessHost:
     @property
     def _has_work(self) -> bool:
         """Whether there is something for a child to do that it has not been told."""
-        return bool(self._ledger.at(_Place.HERE)) or bool(self._mail and not self._mail.is_sent)
+        return bool(self._ledger.at(_Place.HERE)) or not self._mail.is_sent
 
     def _post(self, command: Command) -> None:
         """Send soon: at once, unless much is unread."""
@@ -212,7 +186,7 @@ class ProcessHost:
             child.is_quiet = False
             batch.append(Submit(entry.job, entry.carried))
             size += weight(batch[-1])
-        if self._mail and not self._mail.is_sent and size < BATCH:
+        if not self._mail.is_sent and size < BATCH:
             batch.append(self._mail.piece())
         return batch
 
@@ -224,8 +198,8 @@ class ProcessHost:
         if child:
             child.end()
         self._end_what_is_noted()
-        if self._mail and not (child and child.stage is Stage.GONE and self._mail.is_sent):
-            self._mail = _Mail(self._mail.path, self._mail.data)  # it may not have stored it
+        if not (child and child.stage is Stage.GONE and self._mail.is_sent):
+            self._mail.repeat()  # it may not have stored it
         self._end_all([entry for entry in self._ledger if entry.is_stopping], Halted())
         self._outbox.clear()
         if self._state is not State.OPEN or (child and child.stage is not Stage.SERVING):
@@ -296,23 +270,44 @@ class ProcessHost:
         while self._child:  # it has a deadline
             self.wait(POLL)
             report.events += self.poll().events
-        if self._mail and not self._mail.is_sent:
-            write_private(self._mail.path, self._mail.data)
-        self._mail = None
+        if not self._mail.is_sent:
+            write_private(*self._mail.last)
+        self._mail = _Mail()
         return report
 
 
 class _Mail:
-    """The last file that is to be stored, which a child gets in pieces."""
+    """The file that is to be stored, which a child gets in pieces: of several all of one, then the last.
 
-    def __init__(self, path: str, data: bytes) -> None:
-        self.path = path
-        self.data = data
-        self._sent = 0
-        self.is_sent = False
+    A list of thousands takes some seconds: one that changes all the time would else never be there.
+    """
+
+    def __init__(self) -> None:
+        self._files: list[tuple[str, bytes]] = []  # under way, and next
+        self._sent = 0  # bytes of the first
+        self.last = ("", b"")
+        """Path and content that count."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Store that, unless something else comes before it is its turn."""
+        self.last = path, data
+        self._files = [*self._files[: bool(self._sent)], self.last]
+
+    def repeat(self) -> None:
+        """Begin with the last one again, if there was any."""
+        self._files, self._sent = [self.last] if self.last[0] else [], 0
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether nothing is left."""
+        return not self._files
 
     def piece(self) -> Store:
         """The next one."""
-        begin, self._sent = self._sent, self._sent + BATCH
-        self.is_sent = self._sent >= len(self.data)
-        return Store(self.path, self.data[begin : self._sent], begin == 0, self.is_sent)
+        path, data = self._files[0]
+        begin, end = self._sent, self._sent + BATCH
+        is_last = end >= len(data)
+        self._sent = 0 if is_last else end
+        if is_last:
+            del self._files[0]
+        return Store(path, data[begin:end], begin == 0, is_last)

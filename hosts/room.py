@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from ..transfer.job import Settings
 
@@ -13,35 +13,45 @@ from ..transfer.job import Settings
 class Room:
     """What the others leave to a host."""
 
-    connections: int
+    taken: int = 0
+    """Connections that they use."""
     hosts: int = 1
     """How many share the speed."""
 
-    def within(self, settings: Settings) -> tuple[int, int]:
-        """How many connections it may have, at least one; bytes a second, 0 for as many as come."""
-        limit = settings.speed_limit
-        speed = max(1, limit // self.hosts) if limit else 0
-        return max(1, min(settings.connections, self.connections)), speed
+    def within(self, settings: Settings) -> Settings:
+        """What it may go by of its settings: one connection, if it is to have any, and some speed."""
+        limit, speed = settings.connections, settings.speed_limit
+        limit = max(min(1, limit), limit - self.taken)
+        return replace(settings, connections=limit, speed_limit=speed and max(1, speed // self.hosts))
 
 
 class Sharing(Protocol):
     """A host, as the others see it."""
 
-    @property
-    def settings(self) -> Settings:
-        """What it was made with."""
+    settings: Settings
+    room: Room = Room()
 
     def used(self) -> int:
         """How many connections it uses, or may begin to at any moment; a child is asked for the next time."""
 
+    def go_by(self, settings: Settings) -> None:
+        """Have so many connections, so much speed and these tokens from now on; no download is cut short."""
+
+    def change(self, **settings: Any) -> None:
+        """Have other `connections`, `speed_limit` or `tokens`; nothing else of them changes in a host."""
+        self.settings = replace(self.settings, **settings)
+        self.go_by(self.room.within(self.settings))
+
     def share(self, room: Room) -> None:
-        """Keep to that from now on."""
+        """Leave so much to the others from now on."""
+        if room != self.room:
+            self.room = room
+            self.go_by(room.within(self.settings))
 
 
 def share(hosts: Iterable[Sharing]) -> None:
     """Give each what the others leave. To be called again and again while more than one is there."""
     used = {host: host.used() for host in hosts}
-    limit = max((host.settings.connections for host in used), default=0)
     for host in used:
         others = [count for other, count in used.items() if other is not host and count]
-        host.share(Room(limit - sum(others), 1 + len(others)))
+        host.share(Room(sum(others), 1 + len(others)))

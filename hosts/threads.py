@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ from ..transfer.turns import IDLE_PATIENCE, Turn
 from .clerk import Clerk
 from .ledger import Entry, Ledger
 from .origin import NAME
-from .room import Room
+from .room import Sharing
 from .vocabulary import POLL, Report, State
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class _Place(IntEnum):  # whose members are found faster than those of an Enum
     """Workers have it."""
 
 
-class ThreadHost:
+class ThreadHost(Sharing):
     """Worker threads in this process. See `Host`."""
 
     gives_way = False
@@ -267,22 +266,10 @@ class ThreadHost:
         with self._changed:
             return min(len(self._workers), len(self._pending) + sum(w.uid != 0 for w in self._workers))
 
-    def share(self, room: Room) -> None:
-        connections, self.connections.throttle.limit = room.within(self.settings)
-        if connections != self.connections.limit:
-            self.resize(connections)
-
-    def set_connections(self, limit: int) -> None:
-        self.settings = replace(self.settings, connections=limit)
-        self.resize(limit)
-
-    def set_speed(self, limit: int) -> None:
-        if limit != self.settings.speed_limit:
-            self.settings = replace(self.settings, speed_limit=limit)
-            self.connections.throttle.limit = limit
-
-    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
-        self.settings = replace(self.settings, tokens=tokens)
+    def go_by(self, settings: Settings) -> None:
+        self.connections.throttle.limit = settings.speed_limit
+        if settings.connections != self.connections.limit:
+            self.resize(settings.connections)
 
     def resize(self, limit: int) -> None:
         """Have at most so many connections from now on; the longest stopped are closed, helpers leave."""

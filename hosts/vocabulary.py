@@ -53,15 +53,6 @@ class State(Enum):
 class Host(Sharing, Protocol):
     """Runs transfers. All calls are the main thread's; only `wait`, `close` and `shut` wait."""
 
-    def set_connections(self, limit: int) -> None:
-        """Have at most so many at once from now on; helpers leave, and no download is cut short."""
-
-    def set_speed(self, limit: int) -> None:
-        """Let so many bytes a second come from now on, 0 for as many as do."""
-
-    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
-        """Show these access tokens (server, token) for what begins, or is tried again, from now on."""
-
     def submit(self, job: Job) -> None:
         """Run a download, or go on with one that was stopped. It ends with one `Ended`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from enum import IntEnum, auto
 from typing import assert_never
 
@@ -11,7 +10,7 @@ from ..transfer.job import Halted, Job, Phase, Progress, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
 from .process import ProcessHost
-from .room import Room
+from .room import Sharing
 from .threads import ThreadHost
 from .vocabulary import Ended, Event, Report, Started, State
 
@@ -36,7 +35,7 @@ class _Threads(ThreadHost):
     gives_way = True
 
 
-class YieldingHost:
+class YieldingHost(Sharing):
     """Threads in this process; while it is held, a child process goes on with what they did.
 
     What went to the child stays there until it ends, and so does what is submitted meanwhile; then
@@ -45,7 +44,6 @@ class YieldingHost:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._room = Room(settings.connections)
         self._held = threading.Event()
         self._state = State.LEAVING
         self._threads = _Threads(settings)
@@ -171,18 +169,23 @@ class YieldingHost:
         self._threads.submit(entry.job)
 
     def _share(self) -> None:
-        """What is open here counts towards the limit, and one connection at least is the child's.
+        self.go_by(self.room.within(self.settings))
 
-        What is paused gives its own up where the child has a download for it.
+    def go_by(self, settings: Settings) -> None:
+        """Between threads and child. What is open here counts towards the limit, and one is the child's.
+
+        What is paused gives its own up where the child has a download for it. Of the speed each has as much
+        as of the downloads, but never 0: no limit.
         """
-        limit, theirs = self._room.within(self.settings)[0], 0
+        limit, speed, theirs, slower = settings.connections, settings.speed_limit, 0, 0
         if self._child:
-            moved = len(self._ledger.at(_Place.CHILD))
+            here, moved = (len(self._ledger.at(place)) for place in (_Place.THREADS, _Place.CHILD))
             stays = len(self._ledger) - moved
             theirs = max(1, limit - self._threads.connections.busy, min(moved, limit - stays))
-            self._child.resize(theirs)
-        self._threads.resize(limit - theirs)
-        self._share_speed()
+            slower = speed and max(1, min(speed - 1, speed * moved // max(1, here + moved)))
+            self._child.change(connections=theirs, speed_limit=slower, tokens=settings.tokens)
+        faster = speed and max(1, speed - slower)
+        self._threads.change(connections=limit - theirs, speed_limit=faster, tokens=settings.tokens)
 
     def _let_go(self, child: ProcessHost) -> None:
         is_needed = self._held.is_set() or self._ledger.at(_Place.CHILD)
@@ -198,34 +201,6 @@ class YieldingHost:
 
     def used(self) -> int:
         return sum(host.used() for host in self._hosts)
-
-    def share(self, room: Room) -> None:
-        if room != self._room:
-            self._room = room
-            self._share()
-
-    def set_connections(self, limit: int) -> None:
-        self.settings = replace(self.settings, connections=limit)
-        self.share(replace(self._room, connections=limit))
-
-    def set_speed(self, limit: int) -> None:
-        self.settings = replace(self.settings, speed_limit=limit)
-        self._share_speed()
-
-    def _share_speed(self) -> None:
-        """Each host has as much of the one limit as it has of the downloads, but never 0: no limit."""
-        limit, theirs = self._room.within(self.settings)[1], 0
-        if self._child and limit:
-            here, there = (len(self._ledger.at(place)) for place in (_Place.THREADS, _Place.CHILD))
-            theirs = max(1, min(limit - 1, limit * there // max(1, here + there)))
-        if self._child:
-            self._child.set_speed(theirs)
-        self._threads.set_speed(max(1, limit - theirs) if limit else 0)
-
-    def set_tokens(self, tokens: tuple[tuple[str, str], ...]) -> None:
-        self.settings = replace(self.settings, tokens=tokens)
-        for host in self._hosts:
-            host.set_tokens(tokens)
 
     # -- The ends.
 

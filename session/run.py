@@ -91,7 +91,7 @@ class Run:
         self.beat = now
         self._queue.hold(is_rendering())
         if self.host.settings.connections != (limit := connections()):
-            self.host.set_connections(limit)
+            self.host.change(connections=limit)
         self._take(self.host.poll(), now)
         if self._submitted or not self._queue.rows.is_waiting:  # else a click was just now
             self._queue.take_in(IN_A_TICK)
@@ -219,7 +219,7 @@ def _host(queue: Queue) -> Host:
     wanted = ProcessHost if wants_process() else YieldingHost
     now = settings()
     if queue.host:
-        queue.host.set_connections(now.connections)
+        queue.host.change(connections=now.connections)
     if queue.host and (type(queue.host) is not wanted or queue.host.settings != now):
         queue.host.shut(forced=True)
         queue.host = None

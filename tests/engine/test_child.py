@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import shutil
 import signal
@@ -290,6 +291,23 @@ def test_the_list_is_stored_though_the_child_crashed(
     kill(child)
     process_driver.until(lambda: path.exists() and path.read_bytes() == b"x" * 500_000)
     process_driver.stop(job)
+
+
+def test_a_long_list_that_changes_all_the_time_is_stored_all_the_same(
+    process_driver: Driver, tmp_path: Path
+) -> None:
+    """It is on its way for some seconds, and another one comes each second."""
+    path, numbers = tmp_path / "queue.json", itertools.count()
+
+    def is_stored() -> bool:
+        process_driver.host.store(str(path), b"%4d" % next(numbers) * 50_000)
+        return path.exists()
+
+    process_driver.until(is_stored, "one of them")
+    content = path.read_bytes()
+    assert content == content[:4] * 50_000
+    process_driver.host.store(str(path), b"last" * 50_000)
+    process_driver.until(lambda: path.read_bytes() == b"last" * 50_000, "the last one")
 
 
 # -- Hanging.

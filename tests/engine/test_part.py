@@ -476,10 +476,10 @@ def test_what_a_link_left_that_died_as_it_gave_its_file_to_another_is_tidied_up(
     part = opened(URL, str(tmp_path), None, earlier=old.path.name)
     _fill(part, 2000)
     part.close()
-    old.sidecar.write_text("left")
+    sidecar(old).write_text("left")
     again = opened(URL, str(tmp_path), None, earlier=old.path.name)
     assert again.received.ranges.total() == 2000
-    assert names(tmp_path) == sorted([again.path.name, again.sidecar.name])
+    assert names(tmp_path) == sorted([again.path.name, sidecar(again).name])
     again.close()
 
 
@@ -491,7 +491,7 @@ def test_what_another_link_left_stays_as_it_was_until_something_fits_to_it(
     old = opened("http://files.example/old.bin", str(tmp_path), None)
     _fill(old, 1000)
     old.close()
-    before = {path: path.read_bytes() for path in (old.path, old.sidecar)}
+    before = {path: path.read_bytes() for path in (old.path, sidecar(old))}
     part = opened(URL, str(tmp_path), None, earlier=old.path.name)
     assert part.received.ranges.total() == 1000
     if stops != "open":
@@ -506,7 +506,7 @@ def test_what_another_link_left_stays_as_it_was_until_something_fits_to_it(
     other = opened(f"{URL}?other", str(tmp_path), None, earlier=old.path.name)
     _fill(other, 1001)
     assert not old.path.exists()
-    assert not old.sidecar.exists()
+    assert not sidecar(old).exists()
     other.discard()
 
 

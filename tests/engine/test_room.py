@@ -103,10 +103,10 @@ def test_a_limit_that_people_change_holds_from_then_on(
     ]
     driver.submit(*(new_job(url, tmp_path) for url in urls[0]))
     driver.until(lambda: gates[0].reached == LIMIT, "as many as there may be")
-    driver.host.set_connections(2 * LIMIT)
+    driver.host.change(connections=2 * LIMIT)
     driver.until(lambda: gates[0].reached == 2 * LIMIT, "more of them")
     driver.submit(*(new_job(url, tmp_path) for url in (*urls[1], *urls[2])))
-    driver.host.set_connections(1)
+    driver.host.change(connections=1)
     share([driver.host])
     gates[0].open()
     driver.until(lambda: len(driver.ended) == 2 * LIMIT, "those under way to end")
@@ -133,11 +133,11 @@ def test_together_they_keep_to_one_speed(
     assert [each.limit for each in throttles] == [max(1, limit // 2) if limit else 0] * 2
     assert {host.settings.speed_limit for host in (run.host, guest.host)} == {limit}
     for driver in (run, guest):
-        driver.host.set_speed(0)
+        driver.host.change(speed_limit=0)
     held.open()
     until([run, guest], lambda: run.ended and guest.ended, "both")
     for driver in (run, guest):
-        driver.host.set_speed(limit)
+        driver.host.change(speed_limit=limit)
     share([run.host, guest.host])
     assert [each.limit for each in throttles] == [limit, limit]
 
@@ -150,8 +150,8 @@ def test_a_run_is_not_slower_once_its_guest_has_gone(
     for n, driver in enumerate((run, guest)):
         driver.submit(new_job(server.add(f"/{n}.bin", stall_before_headers(held), body=DATA), tmp_path))
     until([run, guest], lambda: held.reached == 2, "both to ask")
-    assert (run.host._limit, run.host._speed) == (LIMIT - 1, 1 << 29)
+    assert (run.host._told.connections, run.host._told.speed_limit) == (LIMIT - 1, 1 << 29)
     held.open()
     until([run, guest], lambda: guest.ended and run.ended, "both")
     share([run.host])
-    assert (run.host._limit, run.host._speed) == (LIMIT, 1 << 30)
+    assert (run.host._told.connections, run.host._told.speed_limit) == (LIMIT, 1 << 30)

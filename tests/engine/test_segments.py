@@ -304,7 +304,7 @@ def test_helpers_leave_where_there_may_be_fewer_connections(
 ) -> None:
     gate = server.gate()
     job = held_in_four(eager, server, tmp_path, gate)
-    eager.host.set_connections(limit)
+    eager.host.change(connections=limit)
     eager.until(lambda: server.connections.open == limit)
     gate.open()
     assert finished(eager.outcome(job)).read_bytes() == DATA

@@ -171,7 +171,7 @@ def test_a_limit_is_lifted_while_downloads_run(
     driver.until_received(job, 1)
     driver.look()
     assert driver.progress[job.uid].received < len(DATA)
-    driver.host.set_speed(0)
+    driver.host.change(speed_limit=0)
     assert finished(driver.outcome(job)).read_bytes() == DATA
     assert driver.host.settings.speed_limit == 0
 
@@ -182,12 +182,12 @@ def test_a_limit_is_set_while_downloads_run(
     driver = new_driver(Settings(timeout=30.0, connections=2))
     first = new_job(server.add("/a.bin", body=DATA), tmp_path)
     finished(driver.run(first))
-    driver.host.set_speed(HARDLY)
+    driver.host.change(speed_limit=HARDLY)
     job = new_job(server.add("/b.bin", body=DATA), tmp_path)
     driver.submit(job)
     driver.until_received(job, 1)
     assert isinstance(driver.stop(job), Halted)
-    driver.host.set_speed(0)
+    driver.host.change(speed_limit=0)
     assert finished(driver.run(job)).read_bytes() == DATA
 
 
@@ -199,7 +199,7 @@ def test_who_waits_for_the_limit_is_stopped_at_once_and_goes_on_where_it_was(
     driver.submit(job)
     driver.until_received(job, 1)
     assert isinstance(driver.stop(job), Halted)
-    driver.host.set_speed(0)
+    driver.host.change(speed_limit=0)
     assert finished(driver.run(job)).read_bytes() == DATA
     assert len(server.requests) == 1
 

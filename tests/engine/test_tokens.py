@@ -108,7 +108,7 @@ def test_a_retry_shows_a_token_that_was_added_while_others_run(
     driver = new_driver(settings())
     driver.submit(other)
     assert "token" in failed(driver.run(job))
-    driver.host.set_tokens(settings(secure).tokens)
+    driver.host.change(tokens=settings(secure).tokens)
     finished(driver.run(job))
     asked = [request.headers["Authorization"] for request in secure.requests if "/a.bin" in request.target]
     assert asked == [None, f"Bearer {TOKEN}"]

@@ -166,13 +166,13 @@ def test_threads_and_child_share_one_speed_limit(
     driver.until(lambda: driver.progress[moving.uid].received == HALF + 50_000, "the child to go on")
     driver.let_go()
     driver.until(lambda: driver.progress[fixed.uid].phase is Phase.BODY, "the threads to go on")
-    driver.host.set_speed(limit)
+    driver.host.change(speed_limit=limit)
     driver.look()
     here, there = driver.host._threads, driver.host._child
     assert there
     assert here.settings.speed_limit + there.settings.speed_limit == limit
     assert abs(here.settings.speed_limit - there.settings.speed_limit) <= 1
-    driver.host.set_speed(90_000_000)
+    driver.host.change(speed_limit=90_000_000)
     later.open()
     finished(driver.outcome(moving))
     driver.until(lambda: not children(), "the child to leave")

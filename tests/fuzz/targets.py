@@ -208,7 +208,7 @@ def fuzz_sidecar(data: bytes) -> None:
     opened.open()
     try:
         os.ftruncate(opened.file.fd, ON_DISK)  # which makes it
-        opened.sidecar.write_bytes(content)
+        _sidecar(opened).write_bytes(content)
         opened.release()
         _check_leftovers(part.leftovers(str(folder)))
         _check_received(part.Part(FOLDER_URL, str(folder), digest))
@@ -218,6 +218,10 @@ def fuzz_sidecar(data: bytes) -> None:
     finally:
         for path in folder.iterdir():
             path.unlink()
+
+
+def _sidecar(opened: part.Part) -> Path:
+    return Path(f"{opened.path}.json")
 
 
 def _check_received(opened: part.Part) -> None:
@@ -235,7 +239,7 @@ def _check_received(opened: part.Part) -> None:
             assert len(value) <= job.VALIDATOR_SIZE
             assert not re.search(r"[\r\n\u0100-\U0010ffff]", value)
         opened.checkpoint()
-        again = part._parse(json.loads(opened.sidecar.read_bytes()), None, ON_DISK)
+        again = part._parse(json.loads(_sidecar(opened).read_bytes()), None, ON_DISK)
         assert again.ranges.as_list() == received.ranges.as_list()
         assert (again.size, again.validator) == (received.size, validator)
     finally:

@@ -226,7 +226,7 @@ class Hand:
 
     def limit(self) -> None:
         if host := self.session.host:
-            host.set_speed(self._chance.choice([0, 4 * MIB]))
+            host.change(speed_limit=self._chance.choice([0, 4 * MIB]))
 
     # -- What holds.
 
