@@ -97,7 +97,7 @@ class ChildProcess:
 
     def hear(self) -> Iterator[Event]:
         """What it has told. Raises EOFError, OSError: it is gone, or has not answered for too long."""
-        while self._open and self._connection.poll(0):  # it tells nothing unasked
+        while self._open and portable.has_come(self._connection):  # it tells nothing unasked
             answer: Answer = self._connection.recv()
             self._open -= 1
             if not self.is_ready:

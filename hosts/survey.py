@@ -53,7 +53,7 @@ class Survey:
     def look(self) -> bool:
         """Hear what was found. False: no more will be, and the child is gone."""
         with suppress(EOFError, OSError):  # it is gone
-            while self._connection.poll(0):
+            while portable.has_come(self._connection):
                 folder, found = self._connection.recv()
                 self.found[folder] = found
             if time.monotonic() < self._end and any(found.parts is None for found in self.found.values()):

@@ -674,6 +674,10 @@ if sys.platform == "win32":
 
         return PipeConnection(handle)
 
+    def has_come(end: Connection) -> bool:
+        """Whether something can be received, if only that the other end is gone. Raises OSError."""
+        return end.poll(0)
+
 else:
 
     def pipe() -> tuple[Connection, Connection]:
@@ -693,6 +697,13 @@ else:
         from multiprocessing.connection import Connection
 
         return Connection(handle)
+
+    def has_come(end: Connection) -> bool:
+        """Whether something can be received, if only that the other end is gone. Raises OSError.
+
+        Its own `poll` makes a selector each time: a tenth of what a look at a child takes in a tick.
+        """
+        return bool(poll([end.fileno()], [], 0.0))
 
 
 if sys.platform == "win32":
