@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from . import portable
+from . import names, portable
 from .job import TransferError
 
 MODE = 0o666  # less the umask, as for any file that a user saves
@@ -46,7 +46,7 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 
 def _temporary(path: str | os.PathLike[str]) -> str:
-    return f"{os.fspath(path)}~"
+    return os.fspath(path) + names.UNFINISHED
 
 
 def read_regular(path: str | Path, most: int) -> bytes:

@@ -25,6 +25,8 @@ FALLBACK = "download"
 """The name where neither the server nor a link gives one."""
 SIDECAR = ".json"
 """What a partial file's sidecar is called, after the name of the partial file."""
+UNFINISHED = "~"
+"""What a small file is called while it is written, after its own name."""
 PART_TAIL = r"\.[0-9a-f]{8}\.part"
 """How a partial file's name ends: a regular expression."""
 
@@ -503,12 +505,12 @@ def numbered(name: str, number: int) -> str:
 def part_name(url: str, directory: str) -> str:
     """What a partial file is called: the same for the same URL (query included) and folder.
 
-    Its sidecar (`SIDECAR`) fits within `NAME_SIZE` bytes too.
+    Its sidecar (`SIDECAR`) fits within `NAME_SIZE` bytes too, also while it is written (`UNFINISHED`).
 
     :param directory: an absolute path.
     """
     tail = part_tail(url, directory)
-    return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR)) + tail
+    return _fit(from_url(url) or FALLBACK, NAME_SIZE - _size(tail + SIDECAR + UNFINISHED)) + tail
 
 
 def part_tail(url: str, directory: str) -> str:

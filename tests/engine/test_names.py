@@ -742,11 +742,11 @@ def test_part_name_is_fixed_by_url_and_folder() -> None:
 @given(url_like | long_text.map("https://h/{}".format), any_text)
 def test_part_names_and_sidecars_are_safe(url: str, directory: str) -> None:
     name = names.part_name(url, directory)
-    assert is_safe(name + names.SIDECAR)
+    assert is_safe(name + names.SIDECAR + names.UNFINISHED)
     assert names.safe(name) == name
 
 
 def test_a_partial_files_name_is_cut_no_more_than_its_sidecars_needs() -> None:
     name = names.part_name(f"https://example.org/{'n' * 400}.blend", "/files")
-    assert len(name + names.SIDECAR) == names.NAME_SIZE
+    assert len(name + names.SIDECAR + names.UNFINISHED) == names.NAME_SIZE
     assert re.fullmatch(r"n{200,}\.blend\.[0-9a-f]{8}\.part", name)

@@ -370,6 +370,17 @@ def test_what_survives_is_what_the_last_checkpoint_said(tmp_path: Path) -> None:
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
+def test_what_has_the_longest_of_names_survives_too(tmp_path: Path) -> None:
+    url = f"https://files.example/{'n' * 400}.bin"
+    part = opened(url, str(tmp_path), None)
+    _fill(part, 1000)
+    part.checkpoint()
+    part.release()
+    part = opened(url, str(tmp_path), None)
+    assert part.received.ranges.as_list() == [[0, 1000]]
+    part.discard()
+
+
 def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
     part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:

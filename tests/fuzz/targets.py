@@ -68,7 +68,7 @@ def fuzz_names(data: bytes) -> None:
         assert is_safe(names.numbered(names.safe(text) or names.FALLBACK, number))
     for url in (text, f"https://files.example/{text}"):
         partial = names.part_name(url, f"/{directory}")
-        assert is_safe(partial + names.SIDECAR)
+        assert is_safe(partial + names.SIDECAR + names.UNFINISHED)
         assert names.safe(partial) == partial
 
 
