@@ -86,7 +86,7 @@ def _remove(path: str) -> None:
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return *portable.identity(status), status.st_size, status.st_mtime_ns
 
 
 class _Reader:

@@ -377,7 +377,7 @@ def _locked(path: Path) -> int:
                 os.close(fd)
                 return -1
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                if portable.identity(os.fstat(fd)) == portable.identity(os.lstat(path)):
                     return fd
         except BaseException:
             os.close(fd)

@@ -248,7 +248,7 @@ class File:
         if self.standing is Standing.NAMELESS:
             return True
         try:
-            return os.path.samestat(os.fstat(self.fd), os.lstat(self.place))
+            return portable.identity(os.fstat(self.fd)) == portable.identity(os.lstat(self.place))
         except OSError:
             return False
 
@@ -301,7 +301,7 @@ class File:
     def look(self) -> Mark:
         """What it looks like."""
         status = os.fstat(self.fd)
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return *portable.identity(status), status.st_size, status.st_mtime_ns
 
     def delete(self) -> None:
         """Delete it with its sidecar, unless both names are somebody else's by now. Raises OSError."""
@@ -792,7 +792,7 @@ def _is_ours(status: os.stat_result, path: str) -> bool:
         raise TransferError(f"“{os.path.basename(path)}” is in the way and is not a file")
     try:
         # Some file systems count no names, and say 0.
-        return status.st_nlink < 2 and os.path.samestat(status, os.lstat(path))
+        return status.st_nlink < 2 and portable.identity(status) == portable.identity(os.lstat(path))
     except FileNotFoundError:
         return False
 

@@ -387,6 +387,14 @@ def reach(directory: str) -> str:
     return _LONG_UNC + absolute[2:] if absolute.startswith("\\\\") else _LONG + absolute
 
 
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What tells an open file from another one that has its name by now.
+
+    Windows takes that from no open file, and some network drives there tell another number each time.
+    """
+    return (status.st_dev, status.st_ino) if moves_open_files else ()
+
+
 def missing(folder: str, fd: int) -> OSError | None:
     """Why a folder is not there any more, or not on the disk that an open file is on; None: it is.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import ntpath
 import os
 import socket
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -75,6 +77,39 @@ def part(tmp_path: Path, windows: None) -> Iterator[Part]:
     part.received.ranges.add(0, len(DATA))
     yield part
     part.close()
+
+
+# -- A network drive: WebDAV, a virtual machine's shared folder.
+
+
+@pytest.fixture
+def numbered_anew(windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As such a drive has it: a file has another number at each look."""
+    numbers = itertools.count(1)
+
+    def anew(look: Callable[..., os.stat_result]) -> Callable[..., Any]:
+        def looked(of: Any, **options: Any) -> Any:
+            status = look(of, **options)
+            fields = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+            return SimpleNamespace(**fields | {"st_ino": next(numbers)})
+
+        return looked
+
+    for name in ("fstat", "lstat"):
+        monkeypatch.setattr(os, name, anew(getattr(os, name)))
+
+
+def test_files_that_are_numbered_anew_at_each_look_are_what_they_were(
+    numbered_anew: None, tmp_path: Path
+) -> None:
+    part = opened(URL, str(tmp_path), None)
+    part.write(memoryview(DATA), 0)
+    part.release()
+    assert part.open()
+    part.checkpoint()
+    assert part.publish("a.bin", IfExists.RENAME) == str(tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == DATA
+    assert names(tmp_path) == ["a.bin"]
 
 
 # -- Somebody has the file open: an indexer, a virus scanner, another program.
