@@ -25,7 +25,7 @@ room_of_it.look_into = lambda folder: __import__("time").sleep(1000) if "silent"
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of this name does not answer, as on a network drive that went away."""
-    code, serves = spawn._BOOT, "importlib.import_module(package"
+    code, serves = spawn._BOOT, 'importlib.import_module(package + ".hosts." + room)'
     assert serves in code
     monkeypatch.setattr(spawn, "_BOOT", code.replace(serves, HANGS.strip() + "\n" + serves))
 
@@ -73,8 +73,8 @@ def test_a_folder_that_does_not_answer_keeps_no_other_waiting_and_is_given_up(
     leave_part(tmp_path / "files")
     survey, folder = new_survey(tmp_path / SILENT, tmp_path / "files"), str(tmp_path / "files")
     while survey.found[folder].parts is None:
-        assert survey.look()
         survey._connection.poll(SOON)
+        assert survey.look()
     survey._end = 0.0
     assert not survey.look()
     assert survey.found[str(tmp_path / SILENT)] == Found(str(tmp_path / SILENT))
