@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -413,8 +414,10 @@ class Part:
             old = self.file.place
             self._save(self.file.home)
             with self._let_go():
-                os.rename(old, self.file.home)
+                portable.replace(old, self.file.home)
                 self.file.place = self.file.home
+            if not self.file.is_open:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
             portable.sync_folder(self.file.folder)
             disk.remove(_sidecar(old))
 
@@ -744,7 +747,9 @@ class Part:
 
     @contextmanager
     def _closed(self) -> Iterator[None]:
-        self.release()
+        self.file.take_name()
+        self._mark = self.file.look()
+        self.file.close()  # whatever that says: all was made durable just before
         try:
             yield
         finally:
