@@ -495,7 +495,9 @@ else:
 def file_manager(filepath: str, folder: str) -> list[str] | str:
     """The command that opens a folder, and selects the file in it if one is named."""
     if sys.platform == "win32":  # its own quoting: the comma belongs to the switch
-        return f'explorer /select,"{filepath}"' if filepath else f'explorer "{folder}"'
+        # Named whole: Windows would look for it in Blender's working folder first.
+        explorer = os.path.join(os.environ.get("SYSTEMROOT", "C:\\Windows"), "explorer.exe")
+        return f'"{explorer}" /select,"{filepath}"' if filepath else f'"{explorer}" "{folder}"'
     if sys.platform == "darwin":
         return ["open", "-R", filepath] if filepath else ["open", folder]
     if not filepath:
