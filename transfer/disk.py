@@ -98,7 +98,7 @@ def prepare_folder(directory: str) -> None:
     folder = portable.reach(directory)
     if os.access(os.path.join(folder, ""), os.W_OK | os.X_OK):  # there, a folder, and ours to write to
         return
-    with explained(directory):
+    with explained(directory), portable.naming_protection():
         if os.path.exists(folder) and not os.path.isdir(folder):
             raise TransferError(f"“{directory}” is a file, not a folder. Choose a folder")
         if any(map(os.path.isfile, Path(folder).parents)):  # which Windows calls missing
@@ -123,6 +123,9 @@ class explained:
 
 
 def _sentence(error: OSError, folder: str) -> str:
+    if isinstance(error, portable.ProtectedError):
+        allow = "Allow blender.exe and its python.exe there, under Ransomware protection"
+        return f"Windows Security protects {folder} from Blender. {allow}, or choose another folder"
     return {
         errno.ENOSPC: f"The disk is full: make room in {folder}, then press Retry",
         errno.EDQUOT: f"Your quota is used up: make room in {folder}, then press Retry",

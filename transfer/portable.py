@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def open_file(path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> in
     """`os.open`: not through a link, bytes as they are, not for children, without waiting for a pipe.
 
     Windows knows no such flags; there a link is looked for before, and folders cannot be opened. Raises
-    OSError, IsADirectoryError where it is a folder and is not only read.
+    OSError, IsADirectoryError where it is a folder and is not only read, and as `naming_protection`.
     """
     if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
-    with _naming_folders(path):
+    with _naming_folders(path), naming_protection() if flags & os.O_CREAT else nullcontext():
         return os.open(path, flags | _FLAGS | _NO_WAIT, mode)
 
 
@@ -67,6 +67,21 @@ def _naming_folders(path: str | os.PathLike[str]) -> Iterator[None]:
     except PermissionError as error:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from error
+        raise
+
+
+class ProtectedError(PermissionError):
+    """Windows lets only programs that it knows write there ("Controlled folder access")."""
+
+
+@contextmanager
+def naming_protection() -> Iterator[None]:
+    """Around what makes a file or a folder. Raises ProtectedError; Windows says that it is not there."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if not moves_open_files and os.path.isdir(os.path.dirname(error.filename or "")):
+            raise ProtectedError(errno.EACCES, os.strerror(errno.EACCES), error.filename) from error
         raise
 
 

@@ -112,6 +112,28 @@ def test_files_that_are_numbered_anew_at_each_look_are_what_they_were(
     assert names(tmp_path) == ["a.bin"]
 
 
+# -- A folder that Windows Security protects from programs that it does not know.
+
+
+@pytest.mark.parametrize("call", ["open", "mkdir"])
+def test_a_folder_that_windows_protects_is_told_in_a_sentence(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """It says of what is to be made there that it is not to be found (BlenderKit's issue 850)."""
+    make = getattr(os, call)
+
+    def make_elsewhere(path: Any, *args: Any, **options: Any) -> Any:
+        if str(tmp_path) in str(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return make(path, *args, **options)
+
+    url, folder = server.add("/a.bin", body=DATA), tmp_path if call == "open" else tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, make_elsewhere)
+        assert "under Ransomware protection" in failed(fetch(url, folder))
+    assert finished(fetch(url, folder)).read_bytes() == DATA
+
+
 # -- Somebody has the file open: an indexer, a virus scanner, another program.
 
 
