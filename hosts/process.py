@@ -11,6 +11,7 @@ from enum import IntEnum, auto
 from pathlib import Path
 from typing import assert_never
 
+from ..transfer import portable
 from ..transfer.disk import noted
 from ..transfer.fetch import Carried
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings
@@ -218,7 +219,8 @@ class ProcessHost(Sharing):
             for uid, path in noted(Path(done)).items():
                 if uid in given:
                     with suppress(OSError):  # gone just now
-                        self._ledger.end(given.pop(uid), Finished(filepath=path, size=os.path.getsize(path)))
+                        size = os.path.getsize(portable.reach(path))
+                        self._ledger.end(given.pop(uid), Finished(filepath=path, size=size))
 
     def _begin_again(self) -> None:
         """Hand to the next child what the last one had; but not what seems to kill it."""

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import bpy
 
+from ..transfer import portable
 from . import blendfile, damage
 from .unpacking import ImportProblem
 from .words import file_icon, readable
@@ -294,17 +295,19 @@ def _why_unreadable(path: str) -> str:
         return f"{what}. Use that one, or a newer one"
     if extension == ".gltf" and (lacking := _lacking(path)):
         return f"It needs “{lacking}” beside it. Download that into the same folder, then press Import"
+    if portable.is_too_long(path):
+        return "Its path is too long for Blender. Move it to a shorter one, then use File > Import"
     return UNREADABLE
 
 
 def _lacking(path: str) -> str:
     """What a .gltf has its shapes in, and is not there (glTF 2.0, section 3.6.1); empty if all is."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        with open(path, encoding="utf-8") as file:
+        with open(portable.reach(path), encoding="utf-8") as file:
             places = [buffer.get("uri", "data:") for buffer in json.load(file)["buffers"]]
         names = [unquote(place) for place in places if not place.startswith("data:")]
         folder = os.path.dirname(path)
-        gone = (name for name in names if not os.path.exists(os.path.join(folder, name)))
+        gone = (name for name in names if not os.path.exists(portable.reach(os.path.join(folder, name))))
         return readable(next(gone, ""))
     return ""
 
@@ -368,10 +371,10 @@ def _load_image(path: str) -> None:
     try:
         image = bpy.data.images.load(path)
     except RuntimeError as error:
-        raise ImportProblem(UNREADABLE) from error
+        raise ImportProblem(_why_unreadable(path)) from error
     width, height = image.size  # Blender reads it now
     if not (width and height):
-        raise ImportProblem(UNREADABLE)
+        raise ImportProblem(_why_unreadable(path))
     if _extension(path) in WORLDS and width == 2 * height:
         _make_world(image)
     else:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 
+from ..transfer import portable
 from ..workers import Download, Status
 from . import importers, libraries, watch
 from .settings import preferences
@@ -146,7 +147,7 @@ class Importing:
 
     def _unpack(self, path: str) -> Generator[str, None, str]:
         """Once, however often it is imported. Returns the folder."""
-        key = path, os.stat(path).st_mtime_ns
+        key = path, os.stat(portable.reach(path)).st_mtime_ns
         if not os.path.isdir(self._unpacked.get(key, "")):
             for folder in unpack(path):
                 self._unpacked[key] = folder
@@ -301,7 +302,7 @@ class Importing:
 
 def _check_there(path: str) -> None:
     """Somebody may have moved a file while it waited to be imported."""
-    if not os.path.isfile(path):
+    if not os.path.isfile(portable.reach(path)):
         raise ImportProblem(GONE)
 
 

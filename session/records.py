@@ -99,7 +99,7 @@ def decode_list(data: bytes, done: Mapping[Any, str] = MappingProxyType({})) -> 
         except (ValueError, TypeError, KeyError, TransferError):
             yield None
         else:
-            if row.is_unfinished and not (file and os.path.lexists(file)):
+            if row.is_unfinished and not (file and os.path.lexists(portable.reach(file))):
                 yield row
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ..transfer import names
+from ..transfer import names, portable
 from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, leftover, move_leftover
@@ -228,7 +228,7 @@ class Session(Queue):
         """Once more; after a run no worker of ours has any of them."""
         for directory, name in self._doomed:
             discard_leftover(directory, name)
-        there = [place for place in self._doomed if os.path.lexists(os.path.join(*place))]
+        there = [place for place in self._doomed if os.path.lexists(portable.reach(os.path.join(*place)))]
         self._doomed = there if self.run else []
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
@@ -266,7 +266,7 @@ class Session(Queue):
         """A finished file is another by our own doing: an update need not fetch it for that."""
         if have := self.etags.find(row.url, row.directory):
             with suppress(OSError):
-                status = os.stat(row.filepath)
+                status = os.stat(portable.reach(row.filepath))
                 have = replace(have, size=status.st_size, mtime=status.st_mtime)
                 self.etags.keep(row.url, row.directory, have)
 

@@ -524,8 +524,9 @@ def forget_gone(known: dict[str, list[str]], found: Mapping[str, Found]) -> None
     """A partial file that is gone needs no remembering; one whose disk is unplugged or silent does."""
     for directory, removed in known.items():
         has_answered = directory in found and found[directory].parts is not None
-        if removed and has_answered and os.path.isdir(directory):
-            known[directory] = [name for name in removed if os.path.lexists(os.path.join(directory, name))]
+        folder = portable.reach(directory)
+        if removed and has_answered and os.path.isdir(folder):
+            known[directory] = [name for name in removed if os.path.lexists(os.path.join(folder, name))]
 
 
 def _lying_about(found: Mapping[str, Found]) -> dict[records.Place, tuple[str, part.Leftover]]:

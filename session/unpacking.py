@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..transfer import names
+from ..transfer import names, portable
 from ..transfer.space import amount
 
 CHUNK = 1 << 20  # bytes unpacked between two breaths
@@ -40,7 +40,7 @@ def unpack(path: str) -> Iterator[str]:
     :raises ImportProblem: it cannot be unpacked, or must not be.
     """
     try:
-        with open(path, "rb") as file:
+        with open(portable.reach(path), "rb") as file:
             _check_index(file)
             with zipfile.ZipFile(file) as archive:
                 yield from _unpack(archive, path, os.fstat(file.fileno()).st_size)
@@ -70,7 +70,7 @@ def _check_index(file: BinaryIO) -> None:
 
 def _unpack(archive: zipfile.ZipFile, path: str, packed: int) -> Iterator[str]:
     files = [(entry, parts) for entry in archive.infolist() if (parts := _parts(entry))]
-    parent = os.path.dirname(os.path.abspath(path))
+    parent = portable.reach(os.path.dirname(os.path.abspath(path)))  # archives are deep
     _check_size(sum(entry.file_size for entry, _ in files), len(files), packed, parent)
     stem = names.safe(os.path.splitext(os.path.basename(path))[0]) or "archive"
     unfinished = os.path.join(parent, f".unpacking-{secrets.token_hex(4)}")
@@ -82,7 +82,7 @@ def _unpack(archive: zipfile.ZipFile, path: str, packed: int) -> Iterator[str]:
         os.rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    yield folder
+    yield portable.plain(folder)
 
 
 def _parts(entry: zipfile.ZipInfo) -> list[str]:

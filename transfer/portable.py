@@ -402,6 +402,11 @@ def reach(directory: str) -> str:
     return _LONG_UNC + absolute[2:] if absolute.startswith("\\\\") else _LONG + absolute
 
 
+def is_too_long(path: str) -> bool:
+    """Whether Blender cannot open it: on Windows it does not ask for more than this many characters."""
+    return IS_WINDOWS and len(path) >= 260
+
+
 def identity(status: os.stat_result) -> tuple[int, ...]:
     """What tells an open file from another one that has its name by now.
 

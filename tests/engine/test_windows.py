@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,10 +32,11 @@ from driving import (
     new_job,
     opened,
     part_of,
+    record,
     sidecar,
     skipped,
 )
-from rules import is_safe
+from rules import TOP, is_safe
 from server import (
     Certificates,
     Proxy,
@@ -47,8 +49,11 @@ from server import (
     unreachable_port,
 )
 
+from background_downloads.session import records
 from background_downloads.session import rows as rows_module
+from background_downloads.session.unpacking import unpack
 from background_downloads.transfer import connect, portable
+from background_downloads.transfer import part as part_module
 from background_downloads.transfer.disk import explained
 from background_downloads.transfer.job import Settings, TransferError
 from background_downloads.transfer.part import Part
@@ -169,6 +174,27 @@ def test_a_file_that_stays_open_is_told_in_a_sentence_and_all_is_kept(
         assert part_of(tmp_path).stat().st_size == len(DATA)
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_who_opens_a_partial_file_as_another_link_takes_it_over_is_told_of(
+    windows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = opened("https://files.example/old.bin", str(tmp_path), None)
+    old.write(memoryview(DATA[:1000]), 0)
+    old.close()
+    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(part_module, "_locked", refuse)
+        with pytest.raises(OSError, match=os.strerror(errno.EBUSY)):
+            part.write(memoryview(DATA[1000:]), 1000)
+    assert part.open()
+    assert part.received.ranges.as_list() == [[0, 1000]]
+    part.discard()
+    assert names(tmp_path) == []
+
+
+def refuse(path: Path) -> int:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def test_whoever_waits_for_an_open_file_can_be_stopped(
@@ -335,13 +361,42 @@ def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_
     assert Download(uid=1, url=url, directory=str(folder)).has_file(path.name)
 
 
-def test_a_row_looks_into_its_folder_as_windows_reaches_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(portable, "reach", {"C:\\far": str(tmp_path)}.__getitem__)
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What people and Blender call a folder that the system has to be told of otherwise."""
+    far, near = f"{TOP}far", str(tmp_path)
+    monkeypatch.setattr(portable, "reach", lambda path: str(path).replace(far, near))
+    monkeypatch.setattr(portable, "plain", lambda path: path.replace(near, far))
+    return far
+
+
+def test_a_row_looks_into_its_folder_as_windows_reaches_it(far: str, tmp_path: Path) -> None:
     (tmp_path / "a.bin").touch()
-    row = Download(uid=1, url="http://files.example/a.bin", directory="C:\\far")
+    row = Download(uid=1, url=URL, directory=far)
     assert [row.has_file(name) for name in ("a.bin", "b.bin")] == [True, False]
+
+
+def test_an_archive_is_unpacked_however_deep(far: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "rocks.zip", "w") as archive:
+        archive.writestr("textures/wood.png", DATA)
+    *_, folder = unpack(os.path.join(far, "rocks.zip"))
+    assert folder == os.path.join(far, "rocks")
+    assert (tmp_path / "rocks" / "textures" / "wood.png").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_a_killed_blender_has_finished_is_not_fetched_again_however_deep(
+    far: str, tmp_path: Path, is_there: bool
+) -> None:
+    if is_there:
+        (tmp_path / "a.bin").write_bytes(DATA)
+    listed = records.encode_list([records.encode_row(record(url=URL, directory=far, name="a.bin"))])
+    assert len(list(records.decode_list(listed, {1: os.path.join(far, "a.bin")}))) == (not is_there)
+
+
+@pytest.mark.parametrize("length", [259, 260])
+def test_what_is_too_long_for_blender_is_known(windows_paths: None, length: int) -> None:
+    assert portable.is_too_long("C:\\".ljust(length, "n")) == (length > 259)
 
 
 @pytest.mark.parametrize("user", ["Jörg Müller", "艾米 🎨", "Ze'ev d'Or & Söhne (50 %)"])

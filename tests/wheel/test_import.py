@@ -421,6 +421,14 @@ def test_a_gltf_that_is_none_is_a_sentence(served: Callable[..., Any], text: str
     )
 
 
+def test_a_gltf_whose_path_is_too_long_for_blender_is_a_sentence(
+    extension: Extension, served: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portable = importlib.import_module(f"{extension.package}.transfer.portable")
+    monkeypatch.setattr(portable, "is_too_long", lambda path: True)
+    assert "path is too long for Blender" in served("rock.gltf", data=b"{}").note
+
+
 def test_edit_mode_is_never_disturbed(served: Callable[..., Any]) -> None:
     served("rock.obj", when_done="NOTHING")
     cube()
