@@ -36,6 +36,7 @@ def new_survey() -> Iterator[Callable[..., Survey]]:
 
     def make(*folders: Path) -> Survey:
         made.append(Survey(map(str, folders)))
+        made[-1]._end = float("inf")  # that a machine is busy is no failure
         return made[-1]
 
     yield make

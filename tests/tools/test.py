@@ -54,6 +54,7 @@ ALIKE = (  # files to which the version of Python and requests makes little diff
 )
 WINDOWS_PART = (
     "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
+    " tests/engine/test_survey.py"
     " tests/engine/test_child.py::test_it_starts_from_any_folder_and_whichever_program_blender_names"
     " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender",
     "tests/wheel/test_executed.py tests/wheel/test_folders.py",
@@ -64,7 +65,10 @@ PARTS = {  # the files of a suite that are taken out of it to run beside it; tog
     "engine": (LONG,),
     "window": (("test_autosave", "test_clicks", "test_dialog", "test_import", "test_panel"),),
 }
-PLAYED_PART = ("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py")
+PLAYED_PART = (
+    *("tests/engine/test_part.py", "tests/engine/test_resume.py", "tests/engine/test_store.py"),
+    *("tests/engine/test_crash.py::test_any_operation_may_fail", "tests/engine/test_survey.py"),
+)
 
 # Seconds after which a suite hangs for sure; each test has a deadline of its own in pyproject.toml.
 # Under Wine for each file.
