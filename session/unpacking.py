@@ -10,6 +10,7 @@ import secrets
 import shutil
 import stat
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def _unpack(archive: zipfile.ZipFile, path: str, packed: int) -> Iterator[str]:
         for entry, parts in files:
             yield from _extract(archive, entry, os.path.join(unfinished, *parts))
         folder = _free(os.path.join(parent, stem))
-        os.rename(unfinished, folder)
+        yield from _rename(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     yield portable.plain(folder)
@@ -123,6 +124,18 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: str) -> I
         if file.tell() != entry.file_size:
             raise zipfile.BadZipFile
     yield ""
+
+
+def _rename(unfinished: str, folder: str) -> Iterator[str]:
+    """Windows renames no folder while somebody has a file in it open, as scanners have each new one."""
+    end = time.monotonic() + portable.PATIENCE
+    while True:
+        try:
+            return os.rename(unfinished, folder)
+        except PermissionError:
+            if portable.moves_open_files or time.monotonic() > end:
+                raise
+        yield ""
 
 
 def _free(folder: str) -> str:

@@ -487,12 +487,13 @@ if sys.platform == "win32":
         import uuid
 
         folder_id = uuid.UUID("374DE290-123F-4565-9164-39C4925E467B").bytes_le
+        shell = ctypes.WinDLL("shell32")  # what add-ons say of the functions in `windll` is for all of them
         found = ctypes.c_wchar_p()
         try:
-            ctypes.windll.shell32.SHGetKnownFolderPath(folder_id, _UNVERIFIED, None, ctypes.byref(found))
+            shell.SHGetKnownFolderPath(folder_id, _UNVERIFIED, None, ctypes.byref(found))
             return found.value or ""
         finally:
-            ctypes.windll.ole32.CoTaskMemFree(found)
+            ctypes.WinDLL("ole32").CoTaskMemFree(found)
 
     _UNVERIFIED = 0x4000  # KF_FLAG_DONT_VERIFY
 

@@ -279,3 +279,14 @@ def test_the_file_manager_is_windows_own(filepath: str) -> None:
     command = portable.file_manager(filepath, "C:\\")
     assert isinstance(command, str)
     assert os.path.samefile(command.split('"')[1], Path(os.environ["SYSTEMROOT"], "explorer.exe"))
+
+
+@on_windows
+def test_what_an_add_on_says_of_windows_functions_is_not_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ctypes
+
+    function = vars(ctypes)["windll"].shell32.SHGetKnownFolderPath
+    monkeypatch.setattr(function, "argtypes", [ctypes.POINTER(ctypes.c_int), *[ctypes.c_void_p] * 3])
+    with pytest.raises(ctypes.ArgumentError):
+        function(b"", 0, None, None)
+    assert portable.is_absolute(portable.downloads_folder())

@@ -51,7 +51,7 @@ from server import (
 
 from background_downloads.session import records
 from background_downloads.session import rows as rows_module
-from background_downloads.session.unpacking import unpack
+from background_downloads.session.unpacking import ImportProblem, unpack
 from background_downloads.transfer import connect, portable
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer.disk import explained
@@ -174,6 +174,30 @@ def test_a_file_that_stays_open_is_told_in_a_sentence_and_all_is_kept(
         assert part_of(tmp_path).stat().st_size == len(DATA)
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert names(tmp_path) == ["a.bin"]
+
+
+def test_an_archive_is_unpacked_though_somebody_looks_at_what_is_in_it(
+    windows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then Windows does not rename its folder; Wine does."""
+    looks, rename = ["scanner"] * 3, os.rename
+
+    def rename_later(source: Any, target: Any) -> None:
+        if looks:
+            raise PermissionError(errno.EACCES, f"{looks.pop()} has it open", source)
+        rename(source, target)
+
+    with zipfile.ZipFile(tmp_path / "rocks.zip", "w") as archive:
+        archive.writestr("wood.png", DATA)
+    monkeypatch.setattr(os, "rename", rename_later)
+    *_, folder = unpack(str(tmp_path / "rocks.zip"))
+    assert (folder, looks) == (str(tmp_path / "rocks"), [])
+    assert names(tmp_path / "rocks") == ["wood.png"]
+    looks.append("backup")
+    monkeypatch.setattr(portable, "PATIENCE", -1.0)
+    with pytest.raises(ImportProblem, match="backup has it open"):
+        list(unpack(str(tmp_path / "rocks.zip")))
+    assert names(tmp_path) == ["rocks", "rocks.zip"]
 
 
 def test_who_opens_a_partial_file_as_another_link_takes_it_over_is_told_of(
