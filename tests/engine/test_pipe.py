@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "splice"), reason="only Linux mo
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
+    if not portable.splice:
+        pytest.skip("where Linux plays Windows nothing moves unseen")
     pipe = Pipe()
     yield pipe
     pipe.close()
