@@ -848,6 +848,13 @@ def _ranges() -> Iterator[Fault]:
     bare = with_headers({"Content-Range": None, "ETag": None, "Last-Modified": None})
     yield resumed("200 for a range, and no word of anything", on_range(says_200(), bare))
     yield resumed("200 for a range of what came in chunks", says_200(), chunked=True)
+    unsaid = says_200(), with_headers({"Content-Range": None})
+    sent = {"chunked": True, "etag": f"W/{TAG}"}
+    yield resumed("200 for a range of what came in chunks, and no word of it", *unsaid, chunked=True)
+    yield resumed("200 for a range of what came in chunks, weak, and no word of it", *unsaid, **sent)
+    yield resumed("200 for a range of what came in chunks, and no word", on_range(says_200(), bare), **sent)
+    other = changed(body=OTHER, etag='W/"two"')
+    yield resumed("200 for a range of another file than came in chunks", other, *unsaid, final=OTHER, **sent)
     all_of_it, some_of_it = f"bytes 0-{SIZE - 1}/{SIZE}", f"bytes 0-{HALF - 1}/{SIZE}"
     yield whole("206 for all of it, though all was asked for", unasked_part(all_of_it))
     yield whole("a part, though all was asked for", unasked_part(some_of_it, 0, HALF))

@@ -394,8 +394,9 @@ class Transfer:
         match verdict:
             case Verdict.RANGE | Verdict.WHOLE | Verdict.SAME:
                 body = Body(response, name)
-                if verdict is Verdict.WHOLE and self.received:
-                    _refuse_message(self._part, head, body.begins(control), self.name, self.job.url)
+                is_new = verdict is Verdict.WHOLE and self.received
+                if is_new and not _renews(self._part, head, asked, body.begins(control), self.name, self.job):
+                    self._doubt(_AskAgain())
                 if verdict is Verdict.RANGE:
                     self._continue(head, name, segment)
                 elif skipped := self._begin(head, name, segment, is_same=verdict is Verdict.SAME):
@@ -702,6 +703,25 @@ def _range(
     if if_range:
         headers["If-Range"] = if_range
     return Asked(segment.offset, new_from, if_range, stop=stop), headers
+
+
+def _may_be_rest(part: Part, begins: bytes, asked: Asked) -> bool:
+    """Whether what is said to be all of the file may be the rest alone: it does not begin as the file that
+    is there, but as what was asked for; or in a new way, and nothing said of which version it was to be.
+    """
+    if not asked.start:
+        return False
+    begins = begins[: asked.new_from - asked.start]
+    there, first = (part.file.read(start, len(begins)) for start in (asked.start, 0))
+    return begins != first and (begins == there or not asked.if_range)
+
+
+def _renews(part: Part, head: Head, asked: Asked, begins: bytes, name: str, job: Job) -> bool:
+    """Whether what begins so is all of the file, not the rest alone. Raises TransferError: a message."""
+    if _may_be_rest(part, begins, asked):
+        return False
+    _refuse_message(part, head, begins, name, job.url)
+    return True
 
 
 def _refuse_message(part: Part, head: Head, begins: bytes, name: str, url: str) -> None:
