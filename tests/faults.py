@@ -1037,6 +1037,11 @@ def _redirects() -> Iterator[Fault]:
     yield fails("redirects without end", CIRCLES, redirect_forever)
     yield fails("a redirect to nowhere", CIRCLES, redirect(""))
     yield whole("20 redirects", first(20, redirect_forever))
+    for length in (10_000, 60_000):
+        longer = redirect_to_itself(302, "?" + "a" * length)
+        yield whole(f"a redirect to {length} characters", first(1, longer))
+    too_long = redirect_to_itself(302, "?" + "a" * 70_000)
+    yield fails("a redirect to 70,000 characters", UNREADABLE_ADDRESS, too_long)
     yield fails("21 redirects", CIRCLES, redirect_chain(21, "/file.bin"))
     for code in (300, 301, 302, 303, 307, 308):
         yield whole(f"a redirect with {code}, once", first(1, redirect_to_itself(code)))

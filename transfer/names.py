@@ -20,6 +20,7 @@ from .job import Digest, TransferError
 
 NAME_SIZE = 255  # bytes of UTF-8; what ext4, APFS and (in UTF-16 units, which are fewer) NTFS take
 URL_LENGTH = 8192  # characters; servers take about as much (RFC 9110, section 4.1, asks for 8000)
+LED_LENGTH = 1 << 16  # characters of a link that a server leads to: it knows what the next one takes
 SHOWN_LENGTH = 200  # characters of a text that is no link, or of a link in a sentence
 FALLBACK = "download"
 """The name where neither the server nor a link gives one."""
@@ -140,7 +141,7 @@ def quoted(url: str) -> str:
     """
     if _is_bare(url):
         return url
-    parts = _split(url)
+    parts = _split(url, LED_LENGTH)
     login, at, _ = parts.netloc.rpartition("@")
     netloc = _escaped(login, _LOGIN_SAFE) + at + _place(parts)
     path = _escaped(parts.path, _PATH_SAFE) or "/"
@@ -218,9 +219,9 @@ def _merged(first: Link | None, second: Link) -> Link:
     return first
 
 
-def _split(url: str) -> SplitResult:
-    if len(url) > URL_LENGTH:
-        raise TransferError(f"This link is longer than {URL_LENGTH} characters")
+def _split(url: str, longest: int = URL_LENGTH) -> SplitResult:
+    if len(url) > longest:
+        raise TransferError(f"This link is longer than {longest} characters")
     try:
         return urlsplit(url)
     except ValueError:  # its message may quote the password
@@ -430,7 +431,7 @@ def _file_in_path(url: str) -> str:
 def _file_in_query(url: str) -> str:
     """The first value of a query that is the name of a file."""
     try:
-        fields = parse_qsl(_split(url).query, errors="strict")
+        fields = parse_qsl(_split(url, LED_LENGTH).query, errors="strict")
     except (ValueError, TransferError):
         return ""
     values = (_last_component(value) for key, value in fields if re.fullmatch(_NAMING, key))
@@ -485,7 +486,7 @@ def from_disposition(header: str) -> str:
 def from_url(url: str) -> str:
     """The last path segment of a URL, decoded and safe; empty if there is none. Never raises."""
     try:
-        path = url.partition("?")[0] if _PLAIN.fullmatch(url) else _split(url).path
+        path = url.partition("?")[0] if _PLAIN.fullmatch(url) else _split(url, LED_LENGTH).path
     except TransferError:
         return ""
     try:
