@@ -991,9 +991,21 @@ def _heads() -> Iterator[Fault]:
     yield fails("noise in place of headers", UNREADABLE, raw(pattern(5000)))
     yield fails("nothing but an empty line", UNREADABLE, raw(b"\r\n\r\n"))
     yield whole("bare line feeds", rewrite_head(lambda head: head.replace(b"\r\n", b"\n")))
-    yield fails("a line without a colon", UNREADABLE, inserted(b"no colon here"))
+    for name, line in {
+        "a line without a colon": b"no colon here",
+        "a second status line": b"HTTP/1.1 200 OK",
+        "markup in the headers": b"<br />",
+        "a name with a space in it": b"X Name: x",
+        "a name that is not ASCII": "X-Größe: x".encode(),
+        "a name with a NUL": b"X\0: x",
+    }.items():
+        yield whole(name, inserted(line))
+        yield whole(f"{name}, in chunks", inserted(line), chunked=True)
+        yield fails(f"{name}, and no length", UNREADABLE, inserted(line), length=False)
     yield whole("a line without a name", inserted(b": no name"))
-    yield whole("a name with a space behind it", replaced(b"Content-Length:", b"Content-Length :"))
+    for name, blank in {"space": b" ", "tab": b"\t"}.items():
+        late = replaced(b"Content-Length:", b"Content-Length%b:" % blank)
+        yield whole(f"a name with a {name} behind it", late)
     yield whole("a folded first line", inserted(b" folded"))
     yield whole("a folded line", inserted(b"X-Folded: a\r\n b\r\n\tc"))
     redirected = first(1, redirect_to_itself(302, "?a"))

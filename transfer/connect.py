@@ -17,7 +17,6 @@ import socket
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.errors import MissingHeaderBodySeparatorDefect
@@ -116,11 +115,14 @@ class Client:
         if cookies is not None and (cookie := _cookie(cookies, _request(url, fields))):
             fields["Cookie"] = cookie
         try:
-            return self._send(url, host, fields, control)
+            answer = self._send(url, host, fields, control)
+            if not (control.reused and answer.status_code == http.client.REQUEST_TIMEOUT):
+                return answer
+            answer.close()  # the connection had been idle for too long (RFC 9110, section 15.5.9)
         except TryAgain as error:
             if not (control.reused and was_closed(error)):
                 raise
-            return self._send(url, host, fields, control)
+        return self._send(url, host, fields, control)
 
     def _send(self, url: str, host: _Host, fields: dict[str, str], control: Control) -> Answer:
         idle = self._claim(host.route)
@@ -339,9 +341,7 @@ class _Host:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
         merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        # requests looks at no address with a port.
-        is_direct = urllib.request.proxy_bypass_environment(place)  # type: ignore[attr-defined]
-        self.proxies: dict[str, str] = {} if is_direct else dict(merged["proxies"])
+        self.proxies: dict[str, str] = {} if proxies.is_bypassed(place) else dict(merged["proxies"])
         proxy: str = requests.utils.select_proxy(url, self.proxies) or ""
         if proxy and "://" not in proxy:  # which `requests` takes, too
             proxy = f"http://{proxy}"
@@ -399,10 +399,10 @@ def _ssl_context() -> ssl.SSLContext:
     # Older Pythons set it: a cut connection would look like an end.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if bundle:
-        _load_bundle(context, bundle)
-        return context
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if bundle := os.environ.get(variable):
+            _load_bundle(context, bundle, variable)
+            return context
     portable.load_certificates(context)
     if not _has_default_certificates(context):
         for path in filter(os.path.isfile, SYSTEM_BUNDLES):
@@ -412,19 +412,26 @@ def _ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _load_bundle(context: ssl.SSLContext, bundle: str) -> None:
+def _load_bundle(context: ssl.SSLContext, bundle: str, variable: str) -> None:
     try:
         is_folder = os.path.isdir(bundle)
         context.load_verify_locations(**{"capath" if is_folder else "cafile": bundle})
     except (OSError, ssl.SSLError) as error:
-        raise TransferError("The certificate bundle that REQUESTS_CA_BUNDLE names cannot be read") from error
+        raise TransferError(f"The certificate bundle that {variable} names cannot be read") from error
+    if is_folder and not _has_certificates(bundle):
+        raise TransferError(
+            f"The folder that {variable} names has no certificates that can be used (see “openssl rehash”)"
+        )
 
 
 def _has_default_certificates(context: ssl.SSLContext) -> bool:
-    """OpenSSL reads a folder at need, and only what stands there under its hash (openssl-rehash)."""
     folder = ssl.get_default_verify_paths().capath
-    hashed = os.path.join(glob.escape(folder), _HASHED) if folder else ""
-    return bool(context.get_ca_certs() or glob.glob(hashed))
+    return bool(context.get_ca_certs() or (folder and _has_certificates(folder)))
+
+
+def _has_certificates(folder: str) -> bool:
+    """OpenSSL reads a folder at need, and only what stands there under its hash (openssl-rehash)."""
+    return bool(glob.glob(os.path.join(glob.escape(folder), _HASHED)))
 
 
 _HASHED = "[0-9a-f]" * 8 + ".[0-9]*"
@@ -435,6 +442,9 @@ _BODILESS = frozenset((http.client.SWITCHING_PROTOCOLS, http.client.NO_CONTENT, 
 
 class _Message(http.client.HTTPMessage):
     """Header fields as the standard library parses them, which takes them for those of a mail."""
+
+    is_torn = False
+    """Whether some of the lines were no fields: one may have been the body's length."""
 
     def get_content_type(self) -> str:
         """Of what follows the fields, by which it would take that apart: nothing does."""
@@ -448,7 +458,8 @@ def _read_fields(file: Any) -> _Message:
     """Header fields up to the empty line, parsed by the standard library.
 
     A lone CR counts as a space, and a space before a colon as none (RFC 9112, 2.2 and 5.1): else they
-    would end the fields early, and the body's length be lost. Raises HTTPException: cut, or far too many.
+    would end the fields early, and the body's length be lost. Lines that are no fields are passed over, as
+    browsers do. Raises HTTPException: cut, or far too many.
     """
     lines, left = [], HEAD_SIZE
     while (line := file.readline(left + 1)).strip(b"\r\n"):
@@ -457,14 +468,23 @@ def _read_fields(file: Any) -> _Message:
     if left < 0 or not line.endswith(b"\n"):
         raise http.client.HTTPException("a head that is cut or too long")
     text = _LONE_CR.sub(" ", b"".join(lines).decode("latin-1"))
-    if " :" in text:
+    if " :" in text or "\t:" in text:
         text = _LATE_COLON.sub(r"\1:", text)
+    message = _parsed(text)
+    if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in message.defects):
+        message = _parsed(_NO_FIELD.sub("", text))
+        message.is_torn = True
+    return message
+
+
+def _parsed(text: str) -> _Message:
     message: _Message = Parser(_class=_Message).parsestr(text)
     return message
 
 
 _LONE_CR = re.compile(r"\r(?!\n)")
-_LATE_COLON = re.compile(r"(?m)^([!-9;-~]+) +:")
+_LATE_COLON = re.compile(r"(?m)^([!-9;-~]+)[ \t]+:")
+_NO_FIELD = re.compile(r"(?m)^(?![!-9;-~]*:|[ \t]).*\n")
 
 
 class _Response(http.client.HTTPResponse):
@@ -473,6 +493,7 @@ class _Response(http.client.HTTPResponse):
     Skips every informational answer; the standard library skips only 100 (RFC 9110, section 15.2).
     """
 
+    headers: _Message
     fields: Headers
 
     def begin(self) -> None:
@@ -488,13 +509,12 @@ class _Response(http.client.HTTPResponse):
         self.headers.defects.clear()  # urllib3 would log what is odd about the headers, with the whole URL
 
     def _is_readable(self) -> bool:
-        """Whether no line ended the headers early, and the body's framing is one that we know."""
-        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
-            return False
+        """Whether the body's framing is one that we know."""
         self.fields = Headers(self.headers.raw_items())
         is_known = self._takes_coding() and self._takes_length()
         self.will_close = self._closes()
-        return is_known
+        is_framed = self.chunked or self.length is not None
+        return is_known and (is_framed or not self.headers.is_torn)
 
     def _takes_coding(self) -> bool:
         """Go by the transfer coding. Servers behind servers say "chunked" twice of what was done once.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from . import retry
@@ -36,6 +39,29 @@ def checked(proxy: str) -> str:
             f"The proxy {shown} is a SOCKS proxy, which Blender cannot use. Set an HTTP proxy, or none"
         )
     return shown
+
+
+def is_bypassed(place: str) -> bool:
+    """Whether ``no_proxy`` names a host and port, or a network of any kind, as for curl.
+
+    `requests` looks at no address with a port, and at networks of IPv4 alone.
+    """
+    exempt = re.split(r"[\s,]+", urllib.request.getproxies_environment().get("no", ""))
+    networks = [word for word in exempt if "/" in word]
+    is_named = urllib.request.proxy_bypass_environment(place)  # type: ignore[attr-defined]
+    return bool(is_named or (networks and _lies_in(urlsplit(f"//{place}").hostname or "", networks)))
+
+
+def _lies_in(host: str, networks: Iterable[str]) -> bool:
+    from ipaddress import ip_address, ip_network  # for few computers
+
+    with suppress(ValueError):
+        address = ip_address(host)
+        for network in networks:
+            with suppress(ValueError):
+                if address in ip_network(network, strict=False):
+                    return True
+    return False
 
 
 def unreached(shown: str, *, is_late: bool, is_new: bool) -> TransferError:

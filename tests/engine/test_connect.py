@@ -169,11 +169,26 @@ def test_without_the_authority_nothing_is_fetched(fetch: Fetcher, tls_server: Se
     assert tls_server.requests == []
 
 
-def test_a_bundle_that_is_not_there_is_named(
-    fetch: Fetcher, tls_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+@pytest.mark.parametrize(
+    ("bundle", "what"),
+    [
+        ("none.pem", "The certificate bundle that {} names cannot be read"),
+        (".", "The folder that {} names has no certificates that can be used"),
+    ],
+)
+def test_a_bundle_that_holds_nothing_is_named(
+    fetch: Fetcher,
+    tls_server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    bundle: str,
+    what: str,
 ) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
-    assert "REQUESTS_CA_BUNDLE" in failed(fetch(tls_server.url("/a.bin"), tmp_path))
+    monkeypatch.setenv(variable, str(tmp_path / bundle))
+    assert failed(fetch(tls_server.url("/a.bin"), tmp_path)).startswith(what.format(variable))
+    assert tls_server.connections.accepted == 0
 
 
 def test_where_the_default_paths_hold_nothing_the_system_bundle_is_used(
@@ -257,6 +272,30 @@ def test_hosts_without_proxy(
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", without.format(host=host, HOST=host.upper(), port=server.port))
         assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+
+
+@pytest.mark.parametrize(
+    ("host", "network", "is_direct"),
+    [
+        ("127.0.0.1", "127.0.0.0/8", True),
+        ("127.0.0.1", "0.0.0.0/0", True),
+        ("127.0.0.1", "10.0.0.0/8,127.0.0.1/32", True),
+        ("127.0.0.1", "128.0.0.0/8", False),
+        ("127.0.0.1", "::/0 127.0.0.0/8/8 x/y", False),
+        ("[::1]", "::1/128", True),
+        ("[::1]", "fd00::/8, ::/64", True),
+        ("[::1]", "fd00::/8,127.0.0.0/8", False),
+        ("files.example", "::/0,0.0.0.0/0", False),
+    ],
+)
+def test_networks_without_proxy(
+    monkeypatch: pytest.MonkeyPatch, host: str, network: str, is_direct: bool
+) -> None:
+    monkeypatch.setenv("all_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", network)
+    adapter = connect._Adapter(connect.Environment())
+    known = connect._Host(adapter, f"http://{host}:8000/", {}, is_mirror=False)
+    assert known.proxy == ("" if is_direct else "proxy.example:3128")
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -795,6 +834,21 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
     url = server.add("/last.bin", first(1, cut_before_headers), body=DATA)
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     assert server.connections.accepted == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_kept_connection_that_the_server_has_waited_too_long_for_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, tmp_path: Path, times: int
+) -> None:
+    monkeypatch.setattr(retry, "TRIES", 1)
+    finished(fetch(server.add("/1.bin", body=DATA), tmp_path))
+    url = server.add("/2.bin", first(times, status(408, {"Connection": "close"})), body=DATA)
+    ended = fetch(url, tmp_path)
+    assert server.connections.accepted == 2
+    if times == 1:
+        assert finished(ended).read_bytes() == DATA
+    else:  # over a new one it is the server's trouble
+        assert "(408)" in failed(ended)
 
 
 @pytest.mark.parametrize("way", ["server", "proxy", "tunnel"])
