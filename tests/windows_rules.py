@@ -2,7 +2,8 @@
 
 Who has a file open keeps it from being renamed, replaced and deleted, also another process. A rename
 never replaces. There are no hard links. A lock is on one byte, and nobody may read or write that byte. Names
-that Windows does not take are refused. `transfer.portable` believes that it is on Windows as to files.
+that Windows does not take are refused. A file that was written to is dated when it is closed.
+`transfer.portable` believes that it is on Windows as to files.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from descriptors import children
 from rules import is_safe
 
 LOCKED_BYTE = 1 << 62
+LATER = 10_000_000  # nanoseconds from the last write to the close
 _SET_LOCK = getattr(fcntl, "F_OFD_SETLK", 37)
 
 
@@ -70,6 +72,7 @@ def tell_portable(change: Callable[[Any, str, Any], object], portable: Any) -> N
 
     def write(fd: int, data: Any, offset: int) -> int:
         assert offset + len(data) <= LOCKED_BYTE
+        _written.add(fd)
         count: int = pwrite(fd, data, offset)
         return count
 
@@ -108,8 +111,23 @@ def _refuse(change: Callable[[Any, str, Any], object]) -> None:
     change(os, "rename", rename_on_windows)
     change(os, "replace", replace_on_windows)
     change(os, "link", link)
+    change(os, "close", _dating(os.close))
     for name in ("unlink", "remove"):
         change(os, name, _deleting(getattr(os, name)))
+
+
+_written: set[int] = set()  # descriptors
+
+
+def _dating(close: Callable[[int], None]) -> Callable[[int], None]:
+    def close_on_windows(fd: int) -> None:
+        if fd in _written:
+            _written.remove(fd)
+            status = os.fstat(fd)
+            os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns + LATER))
+        close(fd)
+
+    return close_on_windows
 
 
 def _deleting(unlink: Callable[..., None]) -> Callable[..., None]:

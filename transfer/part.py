@@ -300,8 +300,8 @@ class File:
             os.ftruncate(self.fd, 0)
 
     def look(self) -> Mark:
-        """What it looks like."""
-        status = os.fstat(self.fd)
+        """What it looks like, open or under its name. Raises OSError."""
+        status = os.fstat(self._fd) if self.is_open else os.lstat(self.place)
         return *portable.identity(status), status.st_size, status.st_mtime_ns
 
     def delete(self) -> None:
@@ -455,6 +455,13 @@ class Part:
                     self.received = Received()
                     self.received = self._sidecar.read(self.file.place, self.file.size, of_any=True)
         self._unlock()
+        self._look_closed()
+
+    def _look_closed(self) -> None:
+        """Windows dates a file that was written to as it is closed."""
+        if self._mark and not portable.moves_open_files:
+            with suppress(OSError):
+                self._mark = self.file.look()
 
     def close(self) -> None:
         """Close it, and keep what was received for another process. Raises nothing.
@@ -720,9 +727,8 @@ class Part:
 
         Raises TransferError, OSError; then nothing stands under a final name.
         """
-        if mtime is not None:
-            with suppress(OSError, OverflowError):  # a date that this file system does not know
-                os.utime(self.file.fd if os.utime in os.supports_fd else self.file.place, (mtime, mtime))
+        if portable.moves_open_files:
+            _date(self.file.fd, mtime)
         self._sync(portable.sync_file)
         self._check_place()
         with self._let_go():
@@ -731,6 +737,8 @@ class Part:
             except FileNotFoundError as error:
                 _tell_of_scanners(self.file.folder, error)
         if path:
+            if not portable.moves_open_files:
+                _date(path, mtime)  # as it was closed it got another one
             if self.file.standing is not Standing.NAMELESS:
                 with suppress(OSError):  # the file is there, whatever stands in the way of tidying up
                     disk.remove(_sidecar(self.file.place))
@@ -750,6 +758,7 @@ class Part:
         self.file.take_name()
         self._mark = self.file.look()
         self.file.close()  # whatever that says: all was made durable just before
+        self._look_closed()
         try:
             yield
         finally:
@@ -760,6 +769,13 @@ class Part:
                         self._mark = ()
                     else:
                         self._unlock()
+
+
+def _date(file: int | str, mtime: float | None) -> None:
+    """Give it the time of its server, if there is one that this file system knows."""
+    if mtime is not None:
+        with suppress(OSError, OverflowError):
+            os.utime(file, (mtime, mtime))
 
 
 def _locked(path: str) -> int:

@@ -806,7 +806,8 @@ def test_a_published_file_has_the_time_of_its_server_if_the_system_knows_it(
     before = part.path.stat().st_mtime
     path = part.publish("b.bin", IfExists.RENAME, mtime=mtime, placed=told.append)
     assert told == [path]
-    assert os.stat(path or "").st_mtime == (mtime if mtime == 1_600_000_000.0 else before)
+    found = os.stat(path or "").st_mtime
+    assert found == mtime if mtime == 1_600_000_000.0 else found >= before
     assert not part.file.is_open
 
 
