@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 
 SLACK = 1.25  # times the time-out: what waits in its socket for so long ends first, and says for what
 AT_ONCE = 2  # workers that are started before it is known whether more than one is of use
+AT_A_LOOK = 4  # that come at most with a look: each waits for Python's lock, and a window may wait with it
 SOON = 0.002  # seconds in which nothing moved, after which a worker waits for somebody,
 HELD_UP = 0.1  # and one that has its turn, for a disk: no file takes so long to compute
 LOOK = 0.005  # seconds until it is seen whether more workers are of use, then twice as many each time
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
-DISK_PATIENCE = 20.0  # likewise for a disk: one that is only slow has answered by then
 
 
 class Worker(threading.Thread):
@@ -66,8 +66,6 @@ class Worker(threading.Thread):
         self.waker = Waker()
         self.turn = Turn()
         self.abandoned = False
-        self.stuck: Transfer | Look | None = None
-        """What it was abandoned with, on a disk that did not answer; nobody else can release that."""
         self._client: Client | None = None
         self._host = host
 
@@ -89,8 +87,6 @@ class Worker(threading.Thread):
             if self._client:
                 self._client.close()
                 self._host.connections.end(self._client)
-            if self.stuck:
-                self.stuck.close()
             self._host.leave(self)
 
     def _run(self, transfer: Transfer | Look, buffer: memoryview) -> Outcome | None:
@@ -306,7 +302,7 @@ class ThreadHost(Sharing):
                     self._supervise(worker.control, now)
             for uid in self._taken:
                 report.progress[uid] = self._transfers[uid].progress(now)
-            self._bring_in(now, self.connections.limit)
+            self._bring_in(now, AT_A_LOOK)
             self._send_help(now)
         for worker in left:  # not under the lock: they may want it for their last step
             worker.join()
@@ -365,34 +361,29 @@ class ThreadHost(Sharing):
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss()
-        began = time.monotonic() if forced else math.inf
+        deadline = time.monotonic() + (LOOKUP_PATIENCE if forced else math.inf)
         with self._changed:
             workers = list(self._workers)
         for worker in workers:
-            self._join_or_abandon(worker, began)
-        self._clerk.join(DISK_PATIENCE if forced else None)
+            self._join_or_abandon(worker, deadline)
+        self._clerk.join()
         return self.poll()
 
-    def _join_or_abandon(self, worker: Worker, began: float) -> None:
+    def _join_or_abandon(self, worker: Worker, deadline: float) -> None:
         while worker.is_alive() and not worker.abandoned:
             worker.join(POLL / 5)
             if control := worker.control:
                 control.insist()
-            if time.monotonic() - began > (LOOKUP_PATIENCE if worker.is_in_lookup else DISK_PATIENCE):
+            if time.monotonic() > deadline:
                 self._abandon(worker)
 
     def _abandon(self, worker: Worker) -> None:
-        """Leave a worker where nothing can interrupt it; it releases what it has when it wakes, at most."""
+        """Leave a worker to the name look-up that nothing can interrupt; it touches nothing when it wakes."""
         with self._changed:
-            if not worker.control:
+            if not (worker.is_in_lookup and worker.control):
                 return
             worker.abandoned = True
             self._workers.discard(worker)
-            if not worker.is_in_lookup:
-                worker.stuck = self._transfers.pop(worker.uid, None)
-                if entry := self._taken.get(worker.uid):
-                    self._end(entry, Halted())
-                return
             transfer = self._transfers[worker.uid]
             if transfer.decline(worker.control):
                 return  # others have it, who may be writing: the last of them ends it
@@ -402,14 +393,9 @@ class ThreadHost(Sharing):
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
+        self._clerk.finish()
         for transfer in self._transfers.values():
-            self._clerk.defer(transfer.close)
-        if forced:  # its disk may not answer
-            self._clerk.catch_up()
-            self._clerk.leave()
-            self._clerk.join(DISK_PATIENCE)
-        else:
-            self._clerk.finish()
+            transfer.close()
         return report
 
     # -- The workers' side.

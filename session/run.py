@@ -16,8 +16,9 @@ from .settings import connections, is_rendering, settings, wants_process
 
 TICK = 0.025  # seconds; Blender's idle loop adds up to 5 ms
 HASTY_TICK = 0.005  # likewise, while somebody waits for workers to let go
-STARTS = 2  # downloads that are handed over in a tick, beside those that follow on ended ones: a thread that
-# starts has to come by Python's lock, which one that imports `requests` holds for 5 ms at a time
+AHEAD = 200  # downloads that a host has beyond those that its connections serve: small files end by the
+# hundred until a child hears of the next ones
+HASTE = 1.0  # seconds at most in which a new run is ticked hastily, until its first download has begun
 IN_A_TICK = 500  # links that become rows in each tick, where thousands were added: some 2 ms
 GRACE = 0.03  # seconds that are waited at most for workers that were let go of: most need 5 ms
 LOOK = 0.001  # seconds between two looks whether they are gone
@@ -35,8 +36,8 @@ class Run:
         self._submitted: set[int] = set()
         self._started: set[int] = set()
         self._stopping: set[int] = set()
-        self._ahead = 0
-        self._looked = time.monotonic()
+        self._has_begun = False
+        self._began = self._looked = time.monotonic()
         self._is_leaving = False
         self.is_interrupted = False
         """Whether it is closed for a moment, so that Blender can autosave, and shall start again."""
@@ -45,6 +46,7 @@ class Run:
         self._stack.callback(self._leave_queue)
         self._ticking = _Timers(window)
         self._stack.callback(self._ticking.stop)
+        self._ticking.hasten(True)
         queue.run = self
         queue.tally.began = queue.tally.began or self.beat
 
@@ -101,7 +103,8 @@ class Run:
         self._feed()
         if not self._submitted:
             return self._leave(now)
-        self._ticking.hasten(bool(self._stopping))
+        is_new = not self._has_begun and now - self._began < HASTE
+        self._ticking.hasten(is_new or bool(self._stopping))
         self._queue.keep(now)
         return True
 
@@ -129,26 +132,24 @@ class Run:
         return not self.is_closed
 
     def _take(self, report: Report, now: float) -> None:
-        ended = 0
         for event in report.events:
             match event:
                 case Started(uid=uid):
+                    self._has_begun = True
                     self._started.add(uid)
                     self._queue.started(uid)
                 case Ended(uid=uid, outcome=outcome):
-                    ended += 1
                     self._submitted.discard(uid)
                     self._started.discard(uid)
                     self._stopping.discard(uid)
                     self._queue.ended(uid, outcome)
-        self._ahead = 2 * ended  # small files end faster than we tick
         for uid, progress in report.progress.items():
             self._queue.progressed(uid, progress, now - self._looked)
         self._looked = now
 
     def _feed(self) -> None:
         """Keep the workers busy until the next tick."""
-        room = min(connections() - len(self._submitted), STARTS) + self._ahead
+        room = connections() + AHEAD - len(self._submitted)
         if room <= 0 or self._is_leaving or not self._queue.rows.is_waiting:
             return
         waiting = (row for row in self._queue.rows.queued() if row.uid not in self._submitted)

@@ -33,8 +33,7 @@ def register(*, process: bool = False) -> None:
 
 
 def unregister() -> None:
-    """End all downloads: no thread, child, timer or name is left. Main thread; waits two seconds at most,
-    or twenty for a disk that does not answer.
+    """End all downloads: no thread, child, timer or name is left. Main thread; waits two seconds at most.
 
     No callback is called any more. What was received is kept, and used the next time.
     """

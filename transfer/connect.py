@@ -229,14 +229,10 @@ def _is_spoilt(connection: _AsWritten) -> bool:
 
 
 def _request(url: str, fields: Mapping[str, str]) -> requests.PreparedRequest:
-    """For the libraries: without user and password, which they would take for a part of a cookie's server."""
     request = requests.PreparedRequest()
-    request.method, request.url, request.hooks = "GET", re.sub(_LOGIN, r"\1", url), {}
+    request.method, request.url, request.hooks = "GET", url, {}
     request.headers = requests.structures.CaseInsensitiveDict(fields)
     return request
-
-
-_LOGIN = r"\A(https?://)[^/]*@"
 
 
 def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:
@@ -345,11 +341,10 @@ class _Host:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
         merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        known = {} if proxies.is_bypassed(place) else merged["proxies"]
-        proxy: str = requests.utils.select_proxy(url, known) or ""
-        if proxy and "://" not in proxy:  # which curl takes, and `requests` where there is no password
+        self.proxies: dict[str, str] = {} if proxies.is_bypassed(place) else dict(merged["proxies"])
+        proxy: str = requests.utils.select_proxy(url, self.proxies) or ""
+        if proxy and "://" not in proxy:  # which `requests` takes, too
             proxy = f"http://{proxy}"
-        self.proxies = {parts.scheme: proxy} if proxy else {}
         self.proxy = proxies.checked(proxy) if proxy else ""
         """What the proxy for it is called, if there is one."""
         self.is_new = True

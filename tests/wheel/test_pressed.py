@@ -37,6 +37,7 @@ FILES = 20
 ROUND = 30  # presses after which all comes to rest, and is looked at
 MIB = 1 << 20
 DEADLINE = 60.0  # seconds, only so that what hangs fails
+SMALL = 60  # files, many more than connections
 UNDER_WAY = ("QUEUED", "RUNNING")
 _MEANT = {
     "pause": ("",),
@@ -295,3 +296,14 @@ def test_whatever_is_pressed_the_list_stays_right(hand: Hand) -> None:
         if number % ROUND == 0:
             hand.rest()
     hand.rest()
+
+
+@pytest.mark.parametrize("hand", [("AUTOMATIC", 1), ("PROCESS", 1)], indirect=True, ids=str)
+def test_small_files_go_on_while_nobody_ticks(hand: Hand, server: Server) -> None:
+    place = "/small.bin"
+    server.add(place, body=b"small")
+    links, _ = hand._names.parse_links(" ".join(f"{server.url(place)}?{number}" for number in range(SMALL)))
+    hand.session.add(links, directory=str(hand.folder), when_done="NOTHING")
+    hand.until(lambda: set(hand.statuses()) != {"QUEUED"})
+    server.wait_requests(place, SMALL)
+    hand.until(lambda: set(hand.statuses()) == {"FINISHED"} and not hand.session.run)
