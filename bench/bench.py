@@ -40,6 +40,7 @@ BARS = {  # which file here measures it
     "P13": "render",
     "P14": "frugal",
     "limit": "limit",
+    "invoked": "invoked",
     "P3L": "lines",
     "lines": "lines",
 }

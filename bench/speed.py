@@ -57,12 +57,17 @@ WORKS = {
 def rows(bench: Bench, bar: str) -> list[Row]:
     """One bar's lines."""
     with bench.folder(bar) as folder, Site(folder / "site").open() as site:
-        work = WORKS[bar]
-        site.make(work.files)
-        if bar == "P6":
-            with open(site.www / work.files[0].name, "rb") as file:
-                work = replace(work, digest=hashlib.file_digest(file, "sha256").hexdigest())
-        return compare(bench, work, site, folder)
+        return compare(bench, prepared(bar, site), site, folder)
+
+
+def prepared(bar: str, site: Site) -> Work:
+    """A bar's work, whose files are there."""
+    work = WORKS[bar]
+    site.make(work.files)
+    if bar != "P6":
+        return work
+    with open(site.www / work.files[0].name, "rb") as file:
+        return replace(work, digest=hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def compare(
@@ -73,10 +78,10 @@ def compare(
         measures: dict[str, Callable[[], float]] = {}
         for name, tree in bench.trees.items():
             seat = stack.enter_context(_ready(tree, folder / f"profile-{name}", site, within))
-            measures[name] = _checked(work, site, folder / f"{name}-out", _ours(work, site, seat))
+            measures[name] = checked(work, site, folder / f"{name}-out", _ours(work, site, seat))
         for name in filter(is_here, work.at_most):
             peer = PEERS[name]
-            measures[name] = _checked(
+            measures[name] = checked(
                 work, site, folder / f"{name.split()[0]}-out", lambda out, p=peer: p(work, site, out, within)
             )
         times = in_turn(measures, rounds or bench.rounds)
@@ -91,12 +96,16 @@ def _ready(tree: Path, profile: Path, site: Site, within: Sequence[str]) -> Iter
 
 
 def _ours(work: Work, site: Site, seat: Seat) -> Callable[[Path], float]:
+    return lambda out: float(seat.ask("download", links(work, site), str(out), work.limit))
+
+
+def links(work: Work, site: Site) -> str:
+    """What a person would paste."""
     digest = f"#sha256={work.digest}" if work.digest else ""
-    urls = "\n".join(url + digest for url in work.urls(site))
-    return lambda out: float(seat.ask("download", urls, str(out), work.limit))
+    return "\n".join(url + digest for url in work.urls(site))
 
 
-def _checked(work: Work, site: Site, out: Path, measure: Callable[[Path], float]) -> Callable[[], float]:
+def checked(work: Work, site: Site, out: Path, measure: Callable[[Path], float]) -> Callable[[], float]:
     """The measure in a folder of its own, which has every byte afterwards and is gone then."""
 
     def run() -> float:
