@@ -605,9 +605,11 @@ class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
         from .session.unpacking import ImportProblem
 
         try:
-            current().imports.import_now(row)
+            where = current().imports.import_now(row)
         except ImportProblem as problem:
             raise job.TransferError(f"{row.name}: {problem}") from problem
+        if where:
+            self.report({"INFO"}, f"{row.name}: {where}")
         current().mirror.flush()
 
 

@@ -117,10 +117,11 @@ def _extension(path: str) -> str:
 # -- Importing.
 
 
-def bring_in(path: str, collection: Any, *, link: bool = False) -> None:
+def bring_in(path: str, collection: Any, *, link: bool = False) -> str:
     """Import a file that is no archive, into a collection and at the 3D cursor, as one undo step.
 
-    Window, area and region are the context's. What a failure left half made is taken away.
+    Window, area and region are the context's. What a failure left half made is taken away. Returns where it
+    is, where no view shows it; else nothing.
 
     :raises ImportProblem: it cannot be read, or has nothing in it.
     """
@@ -128,12 +129,14 @@ def bring_in(path: str, collection: Any, *, link: bool = False) -> None:
     try:
         with _active(collection):
             _bring_in(path, collection, link=link)
-        _place(_fresh(before), collection)
+        _place(fresh := _fresh(before), collection)
+        where = _unseen(fresh)
     except Exception:
         bpy.data.batch_remove(_fresh(before))
         raise
     if bpy.ops.ed.undo_push.poll():
         bpy.ops.ed.undo_push(message=f"Import {os.path.basename(path)}")
+    return where
 
 
 def _bring_in(path: str, collection: Any, *, link: bool) -> None:
@@ -146,6 +149,15 @@ def _bring_in(path: str, collection: Any, *, link: bool) -> None:
         _run(operator, path)
     else:
         raise ImportProblem(no_importer(path))
+
+
+def _unseen(fresh: list[Any]) -> str:
+    """Where an image, a world or a material is: a person who sees nothing new would import it again."""
+    if any(isinstance(data, bpy.types.Object) for data in fresh):
+        return ""
+    if any(data == bpy.context.scene.world for data in fresh):
+        return "It is the scene's World now, which rendered views show"
+    return "It is in the .blend file now: choose it where you need it, since nothing uses it yet"
 
 
 def _data() -> dict[int, Any]:

@@ -105,8 +105,8 @@ class Importing:
             self._say(row, ELSEWHERE)
         return collection
 
-    def import_now(self, row: Download) -> None:
-        """The user's click: import a row's file, or begin to unpack it.
+    def import_now(self, row: Download) -> str:
+        """The user's click: import a row's file, or begin to unpack it. Returns what `bring_in` does.
 
         :raises ImportProblem: why that cannot be, in a sentence.
         """
@@ -125,8 +125,10 @@ class Importing:
         self._add(pending)
         if not pending.steps or bpy.app.background:
             self._pending.remove(pending)
-            self._import(pending)
+            where = self._import(pending)
             self._say(row, "")
+            return where
+        return ""
 
     def _add(self, pending: Pending) -> None:
         self._pending.append(pending)
@@ -232,7 +234,7 @@ class Importing:
             self._import(pending)
             self._say(pending.row, "")
 
-    def _import(self, pending: Pending) -> None:
+    def _import(self, pending: Pending) -> str:
         chosen = preferences()
         link = chosen is not None and chosen.append_or_link == "LINK"
         try:
@@ -240,7 +242,7 @@ class Importing:
                 pending.path = path or pending.path
             _check_there(pending.path)
             with _place(pending.collection or 0) as collection:
-                importers.bring_in(pending.path, collection, link=link)
+                return importers.bring_in(pending.path, collection, link=link)
         except ImportProblem:
             raise
         except Exception as error:  # of an importer, which may be anybody's

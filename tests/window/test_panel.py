@@ -839,6 +839,7 @@ def test_an_image_is_imported_by_the_button_of_its_row(b: Blender, server: Serve
     wait_statuses(b, "FINISHED")
     press(b, "downloads.import_file")
     b.wait("any(image.name == 'moss.png' for image in bpy.data.images)")
+    wait_until(lambda: "moss.png: It is in the .blend file now" in b.console, what=lambda: b.console)
 
 
 # Taking rows out of the list.
