@@ -49,6 +49,8 @@ _WORD = (  # a host, if it is one, its port, and a slash
     r"(?::(\d{1,5})(?![\w:]|\.\w))?(/?)"
 )
 _HAS_HOST = r"(?i)[\w-][:/]|www\."  # what a scheme and a `_WORD` have, and seldom a text's other words
+_AT_HOME = r"(?i)(?:[\w-]+|[\d.]+|[\w.-]+\.local(?:host)?)(?![\w.-])"
+"""Hosts that seldom have a certificate: browsers, too, ask them by plain http where nothing is said."""
 _IN_LINK = r"[\w%~+.,;:@!$&'()*=/?#\[\]-]"
 _OF_LINK = r"[./?&=%]\w"  # seldom in a word
 _SIGNATURE = r"(?m)^-- ?$"  # before whatever somebody's mails all end with (RFC 3676, section 4.3)
@@ -100,7 +102,7 @@ def find_links(text: str) -> list[str]:
                     links and start > signed and re.fullmatch(_HOME, link)
                 ):
                     continue
-                link = link if "://" in link[:8] else HTTPS + link.lstrip("/")
+                link = link if "://" in link[:8] else _with_scheme(link.lstrip("/"))
                 if re.match(_WITH_HOST, link):  # whatever was cut off
                     links[link] = None
     return list(links)
@@ -202,6 +204,10 @@ def _end(text: str, before: int, start: int, stop: int) -> int:
     ):
         stop -= 1
     return stop
+
+
+def _with_scheme(host: str) -> str:
+    return f"http://{host}" if re.match(_AT_HOME, host) else HTTPS + host
 
 
 def _until(text: str, mark: str, start: int, stop: int) -> int:

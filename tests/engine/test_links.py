@@ -205,11 +205,15 @@ def test_where_a_link_ends(text: str, wanted: list[str]) -> None:
         ("See example.org/rock.zip.", ["https://example.org/rock.zip"]),
         ("(www.example.org)", ["https://www.example.org"]),
         ("WWW.Example.org/a?b=c#d, ok", ["https://WWW.Example.org/a?b=c#d"]),
-        ("nas.local:8080.", ["https://nas.local:8080"]),
-        ("localhost:8000/rock.zip", ["https://localhost:8000/rock.zip"]),
-        ("nas:8080/rock.zip", ["https://nas:8080/rock.zip"]),
-        ("192.168.0.5/rock.zip", ["https://192.168.0.5/rock.zip"]),
-        ("192.168.0.5:8000", ["https://192.168.0.5:8000"]),
+        ("nas.local:8080.", ["http://nas.local:8080"]),
+        ("NAS.local/rock.zip local.example/a.localhost.example/b", [
+            "http://NAS.local/rock.zip", "https://local.example/a.localhost.example/b"
+        ]),
+        ("10.example/a.zip", ["https://10.example/a.zip"]),
+        ("localhost:8000/rock.zip", ["http://localhost:8000/rock.zip"]),
+        ("nas:8080/rock.zip", ["http://nas:8080/rock.zip"]),
+        ("192.168.0.5/rock.zip", ["http://192.168.0.5/rock.zip"]),
+        ("192.168.0.5:8000", ["http://192.168.0.5:8000"]),
         ("bücher.example/ü.zip", ["https://bücher.example/ü.zip"]),
         ('<script src="//cdn.example.org/a.zip">', ["https://cdn.example.org/a.zip"]),
         ("[url=example.org/rock.zip]rock[/url]", ["https://example.org/rock.zip"]),
@@ -220,7 +224,7 @@ def test_where_a_link_ends(text: str, wanted: list[str]) -> None:
         ("<https://example.org/rock.zip|example.org/rock.zip>", ["https://example.org/rock.zip"]),
     ],
 )
-def test_what_looks_like_a_host_gets_https(text: str, wanted: list[str]) -> None:
+def test_what_looks_like_a_host_gets_https_and_one_at_home_http(text: str, wanted: list[str]) -> None:
     assert links.find_links(text) == wanted
 
 
