@@ -16,13 +16,18 @@ import bpy
 
 
 class Lazy:
-    """Stands for a module of ours until it is used; `Lazy(".words", __package__).size` imports it."""
+    """Stands for a module of ours until it is used; `Lazy(".words", __package__).size` imports it.
+
+    It is kept: an operator can outlive its add-on, and once that is uninstalled nothing can be imported.
+    """
 
     def __init__(self, name: str, package: str | None) -> None:
         self._name = importlib.util.resolve_name(name, package)
+        self._module: Any = None
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(importlib.import_module(self._name), attribute)
+        self._module = self._module or importlib.import_module(self._name)
+        return getattr(self._module, attribute)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from blender import Blender, BlenderError, wait_until
-from downloading import HOSTS, MODULE, OVERLAP, Downloads
+from blender import Blender, BlenderError, BlenderFactory, wait_until
+from downloading import HOSTS, MODULE, OVERLAP, Downloads, wait_no_timer
 from server import Gate, Server, after, cut_after, pattern, stall_after, status
 
 SIZE = 200_000  # bytes of a file
@@ -165,6 +165,11 @@ def test_a_finished_row_has_no_link_to_replace(downloads: Downloads, server: Ser
 # The list on disk.
 
 
+UNINSTALL = """
+number = [repo.module for repo in bpy.context.preferences.extensions.repos].index("user_default")
+with in_view3d():
+    bpy.ops.extensions.package_uninstall(repo_index=number, pkg_id="background_downloads")
+"""
 REINSTALL = """
 with in_view3d():
     result = bpy.ops.extensions.package_install_files(
@@ -210,6 +215,24 @@ def test_the_extension_is_updated_during_a_run_and_again_while_a_row_is_paused(
         assert d.b.eval("session().rows.at(0).url") == url
     assert "/background_downloads/" not in d.b.console  # no trace of ours
     check_resumes(d, server, gate)
+
+
+def test_the_extension_is_uninstalled_during_a_run_and_installed_again(
+    blender_factory: BlenderFactory, server: Server, extension_zip: Path, tmp_path: Path
+) -> None:
+    """Its operator lives until the next event, when nothing of the extension can be imported any more."""
+    b = blender_factory(online=True)
+    d = Downloads(b, tmp_path / "files", "threads")
+    _, gate = start_held(d, server)
+    b.run(UNINSTALL)
+    b.wait("not hasattr(bpy.types, 'DOWNLOADS_OT_start')")
+    wait_no_timer(b)
+    b.run(REINSTALL.format(repo="user_default", path=str(extension_zip)))
+    gate.open()
+    d = Downloads(b, d.folder, d.host)
+    d.start(server.url(OLD))
+    d.wait_over("FINISHED")
+    assert "Traceback" not in b.console
 
 
 def test_during_a_run_another_repositorys_copy_takes_over_until_it_is_disabled(
