@@ -248,12 +248,19 @@ def item(layout: Any, context: Any, data: Any, item: Any, index: int, list_id: s
     column = line.column(align=True)
     is_active = index == data.active_index
     column.alert = row.status is Status.FAILED and not is_active  # red on blue, or red and white
-    column.label(text=row.name, icon=words.file_icon(row.name), translate=False)
+    around = (current().rows.at(place) for place in (index - 1, index + 1))
+    name = _told_apart(view, row.name, *(other.name for other in around if other))
+    column.label(text=name, icon=words.file_icon(row.name), translate=False)
     low = column.row(align=True)
     low.scale_y = LOW
     _draw_second(low, view, row, is_active)
     operator, icon = _next_step(row)
     line.operator(operator, text="", icon=icon, emboss=False).uid = row.uid
+
+
+@lru_cache(maxsize=64)  # more than are shown
+def _told_apart(view: _View, name: str, *others: str) -> str:
+    return words.told_apart(name, others, view.width - LABEL_ICON * view.scale, view.measure)
 
 
 def _popover_width(context: Any) -> float:

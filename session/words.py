@@ -24,6 +24,8 @@ Measure = Callable[[str], float]
 STALLED = 3.0  # seconds without a byte after which a body counts as stalled
 GUESSED = 10  # times as many files as those whose size is known may be thought to be as large
 FILLED = 0.7  # of the room for a text that is cut between two words, at least
+SEEN = 0.45  # of the room: what Blender, which cuts in the middle, shows of each end of a text
+HEAD = 4  # characters of a name that are shown at least before what tells it from others
 MEASURED = 2.0  # seconds after which a speed is worth telling
 # Seconds up to which a length of time is told in a unit, the unit's seconds, and its name.
 LENGTHS = (
@@ -283,6 +285,28 @@ def clipped(text: str, width: float, measure: Measure) -> str:
     if between > 0 and measure(f"{text[:between]}…") >= width * FILLED:
         end = between
     return f"{text[:end].rstrip(' ,:')}…"
+
+
+def told_apart(name: str, others: Iterable[str], width: float, measure: Measure) -> str:
+    """A name, or where it has no room that of it in which it differs from its neighbours'.
+
+    Blender cuts in the middle, which is where files of one set differ.
+    """
+    if measure(name) <= width:
+        return name
+    alike = max((_alike(name, other) for other in others), default=0)
+    begin = len(re.sub(r"[^\W_]{1,8}\Z", "", name[:alike]))  # of the word, or number, in which they differ
+    if min(measure(name[: alike + 1]), measure(name[begin:])) <= width * SEEN:
+        return name
+    rest = f"…{name[begin:]}"
+    head = max(HEAD, _fits(name[:begin], width, measure, rest))
+    return clipped(f"{name[:head]}{rest}", width, measure)
+
+
+def _alike(text: str, other: str) -> int:
+    """How many characters two texts begin with in common."""
+    pairs = enumerate(zip(text, other, strict=False))
+    return next((place for place, (one, two) in pairs if one != two), min(len(text), len(other)))
 
 
 def fitting(texts: Iterable[str], width: float, measure: Measure) -> str:

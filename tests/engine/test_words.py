@@ -338,6 +338,34 @@ def test_a_text_is_cut_between_words_or_in_one_where_much_room_would_be_left() -
     assert words.clipped("unbreakable", 5, len) == "unbr…"
 
 
+WALL = "Castle_Wall_Stone_{}_Albedo_8k.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "shown"),
+    [
+        (WALL.format("003"), [WALL.format("002"), WALL.format("004")], "Castl…003_Albedo_8k.png"),
+        (WALL.format("003b"), [WALL.format("003a")], "Cast…003b_Albedo_8k.png"),
+        (f"Castle{'x' * 40}1{'y' * 40}", [f"Castle{'x' * 40}2"], f"Cast…{'x' * 8}1{'y' * 8}…"),
+        ("rock.png", ["rock.jpg"], "rock.png"),
+        (WALL.format("003"), [], WALL.format("003")),
+        (WALL.format("003"), [WALL.format("003")], WALL.format("003")),
+        (WALL.format("003"), ["Tower_Wall_Stone_003_Albedo_8k.png"], WALL.format("003")),
+        (WALL.format("003"), [WALL.format("003").replace("8k", "4k")], WALL.format("003")),
+    ],
+)
+def test_what_tells_a_long_name_from_its_neighbours_is_seen(
+    name: str, others: list[str], shown: str
+) -> None:
+    assert words.told_apart(name, others, 23, len) == shown
+
+
+@given(st.text(), st.lists(st.text()), st.integers(-5, 30))
+def test_a_name_that_is_told_apart_fits_or_is_whole(name: str, others: list[str], width: int) -> None:
+    shown = words.told_apart(name, others, width, len)
+    assert shown == name or len(shown) <= max(width, 1)
+
+
 @given(st.text(), st.integers(1, 30))
 def test_wrapped_lines_fit_and_lose_nothing(text: str, width: int) -> None:
     lines = words.wrapped(text, width, len)
