@@ -8,6 +8,7 @@ it serves. Nothing of urllib3 is patched: its pools take other connection classe
 
 from __future__ import annotations
 
+import errno
 import glob
 import http.client
 import logging
@@ -771,6 +772,13 @@ class _ForbiddenError(OSError):
     """This computer itself does not let us connect."""
 
 
+class _UnreachableError(OSError):
+    """No network leads there."""
+
+
+_UNREACHABLE = (errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH)
+
+
 class _Race:
     """Connects to several addresses at once, started one after the other."""
 
@@ -791,6 +799,8 @@ class _Race:
                 return sock
         if isinstance(self._error, PermissionError):
             raise _ForbiddenError from self._error
+        if self._error.errno in _UNREACHABLE:
+            raise _UnreachableError from self._error
         raise OSError from self._error  # whose number urllib3 may take for a request that has gone out
 
     def _start(self, address: Any) -> None:
@@ -939,6 +949,7 @@ _FINAL: tuple[tuple[type[BaseException], str], ...] = (
 _PASSING: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "The {server} cannot be found. Check the link and the network"),
     (_ForbiddenError, "This computer does not let Blender connect to {host}. Check its firewall"),
+    (_UnreachableError, "The {server} cannot be reached. Check the network"),
     (ConnectionRefusedError, "The {server} refuses connections"),
     (ssl.SSLError, f"A secure connection to {{host}} could not be made. {retry.LATER}"),
     (http.client.RemoteDisconnected, "The {server} closed the connection without an answer"),

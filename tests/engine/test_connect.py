@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import socket
 import ssl
@@ -577,6 +578,23 @@ def test_a_name_that_cannot_be_found(
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert words in failed(fetch("http://files.example/a.bin?token=t0ken", tmp_path))
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize("number", [errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_without_a_network_it_is_what_is_to_be_checked(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    class Unplugged(socket.socket):
+        def connect(self, address: Any) -> None:
+            raise OSError(number, "no way")
+
+    url = server.add("/a.bin", body=DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(connect.socket, "socket", Unplugged)
+        sentence = failed(fetch(url, tmp_path))
+    assert sentence == "The server 127.0.0.1 cannot be reached. Tried 5 times. Check the network"
+    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays")
