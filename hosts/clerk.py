@@ -93,11 +93,11 @@ class Clerk:
         """Whether its thread has ended."""
         return not (self._thread and self._thread.is_alive())
 
-    def join(self) -> None:
-        """After `leave`: wait until its thread has ended."""
+    def join(self, most: float | None = None) -> None:
+        """After `leave`: wait until its thread has ended, so many seconds at most; then it is left behind."""
         thread = self._thread
         if thread:
-            thread.join()
+            thread.join(most)
             self._thread = None
 
     def _run(self) -> None:

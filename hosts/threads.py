@@ -48,6 +48,7 @@ SOON = 0.002  # seconds in which nothing moved, after which a worker waits for s
 HELD_UP = 0.1  # and one that has its turn, for a disk: no file takes so long to compute
 LOOK = 0.005  # seconds until it is seen whether more workers are of use, then twice as many each time
 LOOKUP_PATIENCE = 2.0  # seconds that a forced close waits for the system's name look-up
+DISK_PATIENCE = 20.0  # likewise for a disk: one that is only slow has answered by then
 
 
 class Worker(threading.Thread):
@@ -66,6 +67,8 @@ class Worker(threading.Thread):
         self.waker = Waker()
         self.turn = Turn()
         self.abandoned = False
+        self.stuck: Transfer | Look | None = None
+        """What it was abandoned with, on a disk that did not answer; nobody else can release that."""
         self._client: Client | None = None
         self._host = host
 
@@ -87,6 +90,8 @@ class Worker(threading.Thread):
             if self._client:
                 self._client.close()
                 self._host.connections.end(self._client)
+            if self.stuck:
+                self.stuck.close()
             self._host.leave(self)
 
     def _run(self, transfer: Transfer | Look, buffer: memoryview) -> Outcome | None:
@@ -361,29 +366,34 @@ class ThreadHost(Sharing):
 
     def close(self, *, forced: bool = False, keep: bool = False) -> Report:
         self.dismiss()
-        deadline = time.monotonic() + (LOOKUP_PATIENCE if forced else math.inf)
+        began = time.monotonic() if forced else math.inf
         with self._changed:
             workers = list(self._workers)
         for worker in workers:
-            self._join_or_abandon(worker, deadline)
-        self._clerk.join()
+            self._join_or_abandon(worker, began)
+        self._clerk.join(DISK_PATIENCE if forced else None)
         return self.poll()
 
-    def _join_or_abandon(self, worker: Worker, deadline: float) -> None:
+    def _join_or_abandon(self, worker: Worker, began: float) -> None:
         while worker.is_alive() and not worker.abandoned:
             worker.join(POLL / 5)
             if control := worker.control:
                 control.insist()
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > (LOOKUP_PATIENCE if worker.is_in_lookup else DISK_PATIENCE):
                 self._abandon(worker)
 
     def _abandon(self, worker: Worker) -> None:
-        """Leave a worker to the name look-up that nothing can interrupt; it touches nothing when it wakes."""
+        """Leave a worker where nothing can interrupt it; it releases what it has when it wakes, at most."""
         with self._changed:
-            if not (worker.is_in_lookup and worker.control):
+            if not worker.control:
                 return
             worker.abandoned = True
             self._workers.discard(worker)
+            if not worker.is_in_lookup:
+                worker.stuck = self._transfers.pop(worker.uid, None)
+                if entry := self._taken.get(worker.uid):
+                    self._end(entry, Halted())
+                return
             transfer = self._transfers[worker.uid]
             if transfer.decline(worker.control):
                 return  # others have it, who may be writing: the last of them ends it
@@ -393,9 +403,14 @@ class ThreadHost(Sharing):
 
     def shut(self, *, forced: bool = False) -> Report:
         report = self.close(forced=forced)
-        self._clerk.finish()
         for transfer in self._transfers.values():
-            transfer.close()
+            self._clerk.defer(transfer.close)
+        if forced:  # its disk may not answer
+            self._clerk.catch_up()
+            self._clerk.leave()
+            self._clerk.join(DISK_PATIENCE)
+        else:
+            self._clerk.finish()
         return report
 
     # -- The workers' side.

@@ -33,7 +33,8 @@ def register(*, process: bool = False) -> None:
 
 
 def unregister() -> None:
-    """End all downloads: no thread, child, timer or name is left. Main thread; waits two seconds at most.
+    """End all downloads: no thread, child, timer or name is left. Main thread; waits two seconds at most,
+    or twenty for a disk that does not answer.
 
     No callback is called any more. What was received is kept, and used the next time.
     """

@@ -234,6 +234,57 @@ def test_a_drive_that_does_not_answer_holds_up_no_other_folder(
         assert finished(thread_driver.outcome(each)).read_bytes() == DATA
 
 
+def test_a_drive_that_does_not_answer_holds_up_no_end_that_is_forced(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker is left behind, and releases what it has once the drive is back."""
+    prepare, asked, answers = disk.prepare_folder, threading.Event(), threading.Event()
+
+    def prepare_late(directory: str) -> None:
+        asked.set()
+        answers.wait(DEADLINE)
+        prepare(directory)
+
+    monkeypatch.setattr(disk, "prepare_folder", prepare_late)
+    monkeypatch.setattr(host_threads, "DISK_PATIENCE", 0.0)
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    thread_driver.submit(job)
+    assert asked.wait(DEADLINE)
+    (stuck,) = [thread for thread in threading.enumerate() if thread.name == "downloads-1"]
+    thread_driver.shut()
+    assert isinstance(thread_driver.outcome(job), Halted)
+    assert not answers.is_set()
+    answers.set()
+    stuck.join(DEADLINE)
+    assert not stuck.is_alive()
+
+
+def test_a_drive_that_does_not_answer_holds_up_no_end_by_what_was_stopped(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, answers = server.gate(), threading.Event()
+    job = new_job(server.add("/a.bin", stall_after(100_000, body), body=DATA), tmp_path)
+    thread_driver.submit(job)
+    thread_driver.until_received(job, 100_000)
+    thread_driver.stop(job)
+    sync = part.portable.sync_data
+
+    def sync_late(fd: int) -> None:
+        answers.wait(DEADLINE)
+        sync(fd)
+
+    monkeypatch.setattr(part.portable, "sync_data", sync_late)
+    monkeypatch.setattr(host_threads, "DISK_PATIENCE", 0.0)
+    thread_driver.shut()
+    assert not answers.is_set()
+    stuck = [thread for thread in threading.enumerate() if thread.name == "downloads-0"]
+    answers.set()
+    for thread in stuck:
+        thread.join(DEADLINE)
+    assert len(list(tmp_path.glob("*.json"))) == 1
+    body.open()
+
+
 def test_forgetting_does_not_wait_for_the_disk(
     thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
