@@ -37,6 +37,7 @@ space = Lazy(".transfer.space", __package__)
 texts = Lazy(".session.links", __package__)
 watch = Lazy(".session.watch", __package__)
 words = Lazy(".session.words", __package__)
+workers = Lazy(".workers", __package__)
 
 NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
@@ -241,7 +242,7 @@ class _Acting:
         try:
             self.act(context)
         except job.TransferError as error:
-            self.report({self.complaint}, str(error))
+            self.report({self.complaint}, words.readable(str(error)))
             return {"CANCELLED"}
         return {"FINISHED"}
 
@@ -589,9 +590,12 @@ class DOWNLOADS_OT_open_folder(_OnOne, bpy.types.Operator):
     def act_on(self, context: Any, row: "Download") -> None:
         folder = os.path.dirname(row.filepath) or row.directory
         where = words.readable(folder)
-        if not os.path.isdir(folder):
+        is_there, has_file = workers.answer_of(
+            folder, lambda path: (os.path.isdir(path), os.path.exists(row.filepath))
+        )
+        if not is_there:
             raise job.TransferError(f"The folder “{where}” is not there any more")
-        if not desktop.show(row.filepath, folder):
+        if not desktop.show(row.filepath if has_file else "", folder):
             raise job.TransferError(f"Blender found no file manager. The file is in “{where}”")
 
 

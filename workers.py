@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .hosts.process import ProcessHost
     from .hosts.record import Download
     from .hosts.room import share
-    from .hosts.survey import Found, Survey, look_into
+    from .hosts.survey import Found, Survey, answer_of, ask, is_silent, look_into, silence
     from .hosts.threads import ThreadHost
     from .hosts.vocabulary import Ended, Host, Report, Started
     from .hosts.yielding import YieldingHost
@@ -34,15 +34,19 @@ __all__ = [
     "Survey",
     "ThreadHost",
     "YieldingHost",
+    "answer_of",
+    "ask",
+    "is_silent",
     "look_into",
     "share",
+    "silence",
 ]
 
 _ROOMS = {
     "process": ("ProcessHost",),
     "record": ("Download",),
     "room": ("share",),
-    "survey": ("Found", "Survey", "look_into"),
+    "survey": ("Found", "Survey", "answer_of", "ask", "is_silent", "look_into", "silence"),
     "threads": ("ThreadHost",),
     "vocabulary": ("Ended", "Host", "Report", "Started"),
     "yielding": ("YieldingHost",),

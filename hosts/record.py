@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
-from ..transfer import names, portable
+from ..transfer import names
 from ..transfer.job import Digest, IfExists, Progress
 from .status import Status
 
@@ -97,7 +96,3 @@ class Download:
         if not self.is_unfinished:
             return 1.0
         return min(1.0, self.received / self.size) if self.size else 0.0
-
-    def has_file(self, name: str) -> bool:
-        """Whether there is something of this name in its folder."""
-        return os.path.lexists(os.path.join(portable.reach(self.directory), name))

@@ -10,13 +10,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from ..transfer import lists, names, part, portable
 from ..transfer.job import Entry, Failed, Halted, IfExists, Job, Phase, Seen
 from ..transfer.space import amount
-from ..workers import Ended, Host, Report, Status, ThreadHost
+from ..workers import Ended, Host, Report, Status, ThreadHost, ask, is_silent, silence
 from . import words
 from .rows import Rows
 from .words import readable
@@ -29,6 +30,7 @@ PARTS = 100  # of a list, at most
 NAMED = 3  # files that are named where there are more than a handful
 WORTH_TELLING = 0.01  # of what is free: what others will take of it
 LOOKED_FOR = 1000  # names at most that the disk is asked about
+FOLDERS = 100  # at most, of what others will take
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +109,8 @@ class Ahead:
         """Where they are to go; empty where that is no folder."""
         self.problem = ""
         """What is wrong with the folder, in a sentence."""
+        self.silence = ""
+        """The same where it has not answered yet."""
         self.free: int | None = None
         """Bytes on its disk, where known."""
         self.claimed = 0
@@ -211,7 +215,7 @@ class Ahead:
         return parts
 
     def poll(self) -> bool:
-        """Hear what was found out; whether something changed that people see."""
+        """Hear what was found out; whether people see something new of that, or the folder answers by now."""
         before = [_visible(file) for file in self.files]
         if self._is_held or not self._asked:
             self._dismiss()
@@ -220,7 +224,8 @@ class Ahead:
         for host in [host for host in self._leaving if host.is_quiet()]:
             self._leaving.remove(host)
             host.shut(forced=True)
-        return before != [_visible(file) for file in self.files]
+        has_woken = bool(self.silence) and not is_silent(self.folder)
+        return has_woken or before != [_visible(file) for file in self.files]
 
     def _hear(self, report: Report) -> None:
         for uid, progress in report.progress.items():
@@ -279,27 +284,23 @@ class Ahead:
     def weigh(self, folder: str, if_exists: IfExists, problem: str = "") -> None:
         """Look at the folder: what is there, what is to come, and how much room there is."""
         self.folder, self.problem, self.if_exists = folder, problem, if_exists
-        disk = _disk(folder) if folder else None
+        files = [*self.files, *self.listed][:LOOKED_FOR]
+        places = [os.path.normpath(os.path.join(folder, file.subfolder)) if folder else "" for file in files]
+        sought = [(place, file.name, file.link.url) for place, file in zip(places, files, strict=True)]
+        found = ask(partial(_look, sought), [folder] if folder else [])
+        self.silence = silence(readable(folder)) if folder and not found else ""
+        disk, there = found.get(folder, (None, [(False, 0)] * len(files)))
         self.free, self.claimed = (disk.free, _claimed(self._rows, disk.device)) if disk else (None, 0)
         takers: set[str] = set()
-        queued: dict[str, set[str]] = {}
-        for number, file in enumerate([*self.files, *self.listed][:LOOKED_FOR]):
-            place = os.path.normpath(os.path.join(folder, file.subfolder)) if folder else ""
-            if place not in queued:
-                queued[place] = self._queued(place)
+        queued = {place: self._queued(place) for place in set(places)}
+        for number, (file, place) in enumerate(zip(files, places, strict=True)):
+            file.is_there, file.received = there[number]
             file.is_queued = file.link.url in queued[place]
-            self._weigh(file, place)
             self._name(file, place, takers, is_told=number < len(self.files) <= HANDFUL)
 
     def _queued(self, folder: str) -> set[str]:
         """The links that the list fetches into a folder, now or soon."""
         return {row.url for row in self._rows.within(folder) if row.status in _UNDER_WAY}
-
-    def _weigh(self, file: File, folder: str) -> None:
-        """Look for a file, and for what was received of it; no folder: there is nothing."""
-        file.is_there = bool(folder) and _is_there(folder, file.name)
-        old = part.leftover(folder, names.part_name(file.link.url, folder)) if folder else None
-        file.received = old.received if old else 0
 
     def _name(self, file: File, folder: str, takers: set[str], *, is_told: bool) -> None:
         """Tell a name that is taken, on the disk or by one before, and what becomes of the file then.
@@ -492,16 +493,25 @@ def _disk(folder: str) -> _Disk | None:
         return None
 
 
+Place = tuple[str, str, str]
+"""A folder, the name of a file in it, and its link."""
+
+
+def _look(places: Iterable[Place], folder: str) -> tuple[_Disk | None, list[tuple[bool, int]]]:
+    """The disk of a folder; of each file in or below it whether it is there, and what was received of it."""
+    return _disk(folder), [(_is_there(place, name), _received(place, url)) for place, name, url in places]
+
+
+def _received(folder: str, url: str) -> int:
+    old = part.leftover(folder, names.part_name(url, folder))
+    return old.received if old else 0
+
+
 def _claimed(rows: Rows, device: int) -> int:
     """Bytes that downloads which run and wait will take of a disk, as far as their sizes are known."""
-    devices: dict[str, int] = {}
-    total = 0
+    takers: dict[str, int] = {}
     for row in (*rows.running.values(), *rows.queued()):
-        if not row.size or (row.directory not in devices and len(devices) >= LOOKED_FOR):
-            continue
-        if row.directory not in devices:
-            disk = _disk(row.directory)
-            devices[row.directory] = disk.device if disk else -1
-        if devices[row.directory] == device:
-            total += max(0, row.size - row.received)
-    return total
+        if row.size:
+            takers[row.directory] = takers.get(row.directory, 0) + max(0, row.size - row.received)
+    disks = ask(_disk, list(takers)[:FOLDERS])
+    return sum(takers[folder] for folder, disk in disks.items() if disk and disk.device == device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 
@@ -10,11 +9,11 @@ from ..transfer import portable
 
 
 def show(filepath: str, folder: str) -> bool:
-    """Open the folder, the file selected where it is there and the system can. Does not wait.
+    """Open the folder, the file selected where one is named and the system can. Does not wait.
 
     False: this system has nothing to show a folder with.
     """
-    command = portable.file_manager(filepath if os.path.exists(filepath) else "", folder)
+    command = portable.file_manager(filepath, folder)
     if isinstance(command, list) and not shutil.which(command[0]):
         return False
     null = subprocess.DEVNULL

@@ -149,8 +149,8 @@ def _draw_file(column: Any, file: File) -> None:
 
 
 def _draw_room(column: Any, ahead: Ahead) -> None:
-    if ahead.problem:
-        _text(column, ahead.problem, icon="ERROR")
+    if trouble := ahead.problem or ahead.silence:
+        _text(column, trouble, icon="ERROR")
         return
     if ahead.is_too_much:
         column.alert = True

@@ -537,8 +537,10 @@ def _draw_leftovers(layout: Any) -> None:
     if found:
         size = space.amount(sum(each.size for each in found))
         box.operator("downloads.delete_leftovers", text=f"Delete All {len(found):,}, {size}...", icon="TRASH")
-    else:
+    elif not current().silent:
         box.label(text="None found")
+    for folder in current().silent[:LEFTOVERS]:
+        box.label(text=f"{words.readable(folder)} does not answer", icon="ERROR", translate=False)
 
 
 def _automatic() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from ..transfer.job import TransferError
+from ..workers import ask
 from . import settings
 from .enabling import Lazy
 
@@ -24,19 +25,27 @@ catalogs = Lazy(".catalogs", __package__)
 SOON = 0.5  # seconds: files that arrive together are looked at together
 
 
+_fresh: set[str] = set()  # folders into which something came that may hold assets
+
+
 def arrived(path: str) -> None:
     """A file, or a folder of them, is there; where it brings assets to a library, browsers show them soon."""
-    may_hold_assets = path.lower().endswith(".blend") or os.path.isdir(path)
-    if bpy.app.background or not may_hold_assets or not _is_in_library(path):
+    if bpy.app.background or not (path.lower().endswith(".blend") or os.path.isdir(path)):
         return
+    _fresh.add(os.path.dirname(path))
     if not bpy.app.timers.is_registered(refresh):
         bpy.app.timers.register(refresh, first_interval=SOON, persistent=True)
 
 
-def _is_in_library(path: str) -> bool:
-    """Whether a path lies in an asset library, by whichever name."""
-    libraries = bpy.context.preferences.filepaths.asset_libraries
-    return any(library.path and _is_below(path, library.path) for library in libraries)
+def _are_in_libraries(folders: set[str]) -> bool:
+    """Whether one of them lies in an asset library that answers, by whichever name."""
+    known = {library.path for library in bpy.context.preferences.filepaths.asset_libraries if library.path}
+    real = ask(os.path.realpath, folders | known)
+    return any(
+        _is_below(real.get(folder, folder), real[library])
+        for folder in folders
+        for library in known & real.keys()
+    )
 
 
 def library_meant(directory: str) -> str:
@@ -85,13 +94,13 @@ def _blend_files(path: str) -> list[str]:
 
 
 def catalogs_of(directory: str) -> dict[str, Catalog]:
-    """The catalogs of the asset library that a folder is in, by their paths. Reads a file; raises nothing."""
+    """The catalogs of the asset library that a folder is in, by their paths; none if its disk is silent."""
     library = library_folder(directory)
-    return catalogs.of(library) if library else {}
+    return ask(catalogs.of, [library]).get(library, {}) if library else {}
 
 
 def offered(directory: str) -> Iterable[str]:
-    """The catalogs for what a field says of a folder. Reads a file; raises nothing."""
+    """The catalogs for what a field says of a folder. Raises nothing."""
     with suppress(TransferError):  # it says no folder
         return catalogs_of(settings.folder(directory))
     return ()
@@ -111,16 +120,17 @@ def library_folder(directory: str) -> str:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    folder = os.path.realpath(folder)
     try:
-        return os.path.commonpath((os.path.realpath(path), folder)) == folder
+        return os.path.commonpath((path, folder)) == folder
     except ValueError:  # another drive
         return False
 
 
 def refresh() -> None:
-    """Have every open asset browser look at its library again."""
-    for window, area in _browsers():
+    """Have every open asset browser look at its library again, if something came into one."""
+    browsers, folders = list(_browsers()), set(_fresh)
+    _fresh.clear()
+    for window, area in browsers if browsers and _are_in_libraries(folders) else ():
         region = next(region for region in area.regions if region.type == "WINDOW")
         with bpy.context.temp_override(window=window, area=area, region=region):
             if bpy.ops.asset.library_refresh.poll():

@@ -11,14 +11,13 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from ..transfer import names, portable
 from ..transfer.digest import LENGTHS, parse_fragment
 from ..transfer.job import Digest, IfExists, Progress, TransferError
 from ..transfer.part import LARGEST_FILE, Leftover, is_part_name, tails
-from ..workers import Download, Status
+from ..workers import Download, Status, ask
 from .words import readable
 
 VERSION = 1
@@ -83,11 +82,11 @@ def encode_row(row: Download) -> str:
 _to_line = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def decode_list(data: bytes, done: Mapping[Any, str] = MappingProxyType({})) -> Iterator[Download | None]:
+def decode_list(data: bytes, done: Collection[Any] = ()) -> Iterator[Download | None]:
     """The unfinished rows of a list, one after the other; None for a line that cannot be read.
 
     Rows have no uid yet; those that ran or waited are PAUSED, and those that were `done` since it was
-    written, and whose file is there, are left out. Raises ValueError: it is not a list of this version.
+    written, by their uids, are left out. Raises ValueError: it is not a list of this version.
     """
     head, *lines = data.split(b"\n")
     if not isinstance(about := _parsed(head), dict) or about.get("version") != VERSION:
@@ -95,11 +94,11 @@ def decode_list(data: bytes, done: Mapping[Any, str] = MappingProxyType({})) -> 
     for line in filter(None, lines):
         try:
             values = _DEFAULTS | _parsed(line)
-            row, file = _row(values), done.get(values.get("uid"))
+            row, is_done = _row(values), values.get("uid") in done
         except (ValueError, TypeError, KeyError, TransferError):
             yield None
         else:
-            if row.is_unfinished and not (file and os.path.lexists(portable.reach(file))):
+            if row.is_unfinished and not is_done:
                 yield row
 
 
@@ -197,24 +196,24 @@ def with_parts(rows: Collection[Download]) -> Iterable[Download]:
     if len(rows) < MANY:
         return rows
     try:
-        lying = {directory: tails(directory) for directory in {row.directory for row in rows}}
+        lying = ask(tails, {row.directory for row in rows})
     except OSError:  # nobody knows
         return rows
-    return [row for row in rows if row.partial or _is_among(row, lying[row.directory])]
+    return [row for row in rows if row.partial or _is_among(row, lying.get(row.directory))]
 
 
-def _is_among(row: Download, tails: Collection[str]) -> bool:
-    return bool(tails) and names.part_tail(row.url, row.directory) in tails
+def _is_among(row: Download, tails: Collection[str] | None) -> bool:
+    """None: nobody knows."""
+    return tails is None or (bool(tails) and names.part_tail(row.url, row.directory) in tails)
 
 
 def claimed(rows: Iterable[Download], known: Mapping[str, str]) -> Iterator[tuple[Place, Download]]:
     """The places that rows stand for; the real paths of some folders are `known`."""
-    folders = dict(known)
+    rows = list(rows)
+    folders = ask(os.path.realpath, {row.directory for row in rows} - known.keys()) | dict(known)
     for row in rows:
-        if row.directory not in folders:
-            folders[row.directory] = os.path.realpath(row.directory)
         for name in part_names(row):
-            yield (folders[row.directory], name), row
+            yield (folders.get(row.directory, row.directory), name), row
 
 
 def row_of(leftover: Leftover, directory: str) -> Download:

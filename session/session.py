@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from itertools import filterfalse, islice
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,7 +17,7 @@ from ..transfer import names, portable
 from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, leftover, move_leftover
-from ..workers import Download, Found, Host, Status, Survey, look_into
+from ..workers import Download, Found, Host, Status, Survey, answer_of, ask, is_silent, look_into
 from . import records
 from .adopting import adopt
 from .intake import AT_ONCE, Batch, Finder, Intake
@@ -49,10 +48,13 @@ class Session(Queue):
         """Links that were added and are not in the list yet."""
         self.leftovers: list[records.Lying] | None = None
         """The partial files that no list has, once somebody looked for them."""
+        self.silent: list[str] = []
+        """The folders that did not answer then."""
         self.coming: Generator[float, None, None] = (pause for pause in ())
         """Has rows come of lists that others have left, some at a time: in how many seconds the next may."""
         self._is_begun = False
-        self._doomed: list[tuple[str, str]] = []  # folders and partial files that a worker had open yet
+        # Folders and partial files that are to go, and whether a worker of ours may have them open yet.
+        self._doomed: dict[tuple[str, str], bool] = {}
         self._ahead: Ahead | None = None
         self._importing: Importing | None = None
 
@@ -167,7 +169,7 @@ class Session(Queue):
         self.store.folders.use(directory, urls)
         if self._doomed:
             wanted = names.parts_among((name for _, name in self._doomed), urls, directory)
-            self._doomed = [place for place in self._doomed if place[1] not in wanted]
+            self._doomed = {place: waits for place, waits in self._doomed.items() if place[1] not in wanted}
 
     def _activate(self, rows: list[Download]) -> None:
         """Have the first one that will be in the list be the active one there."""
@@ -205,31 +207,54 @@ class Session(Queue):
             self.mirror.reorder()
 
     def dropped(self, rows: Collection[Download], *, delete: bool) -> None:
-        for row in records.with_parts(rows):
-            if delete:
-                self._delete_parts(row)
-            elif row.is_unfinished:
-                self.store.folders.remove(row.directory, filter(row.has_file, records.part_names(row)))
+        if delete:
+            self._delete_parts(records.with_parts(rows))
+        else:
+            self._leave_parts(records.with_parts([row for row in rows if row.is_unfinished]))
         for row in rows:
             self.store.forget(row.uid)
 
-    def _delete_parts(self, row: Download) -> None:
-        if not row.is_cut:
-            self._delete(row, row.part)
-        self._discard_earlier(row)
+    def _leave_parts(self, rows: Iterable[Download]) -> None:
+        """What they received stays, and does not come back by itself."""
+        named: dict[str, list[str]] = {}
+        for row in rows:
+            named.setdefault(row.directory, []).extend(records.part_names(row))
+        there = ask(lambda folder: _lying(folder, named[folder]), named)
+        for folder, sought in named.items():
+            self.store.folders.remove(folder, there.get(folder, sought))
 
-    def _delete(self, row: Download, name: str) -> None:
-        """Delete a partial file; soon, if a worker of ours is closing it yet, as none is that failed."""
-        discard_leftover(row.directory, name)
-        if self.run and row.status is not Status.FAILED and row.has_file(name):
-            self._doomed.append((row.directory, name))
+    def _delete_parts(self, rows: Iterable[Download]) -> None:
+        for row in rows:
+            if not row.is_cut:
+                self._doom(row, row.part)
+            self._discard_earlier(row)
+        self._delete_doomed()
+        for directory, name in self._doomed:
+            if is_silent(directory):  # perhaps until Blender ends
+                self.store.folders.remove(directory, [name])
+
+    def _doom(self, row: Download, name: str) -> None:
+        """Have a partial file deleted, also if a worker of ours is closing it yet, as none is that failed."""
+        self._doomed[row.directory, name] = self.run is not None and row.status is not Status.FAILED
 
     def _delete_doomed(self) -> None:
         """Once more; after a run no worker of ours has any of them."""
-        for directory, name in self._doomed:
-            discard_leftover(directory, name)
-        there = [place for place in self._doomed if os.path.lexists(portable.reach(os.path.join(*place)))]
-        self._doomed = there if self.run else []
+        if not self._doomed:  # nearly always
+            return
+        left = ask(self._delete_in, {directory for directory, _ in self._doomed})
+        self._doomed = {
+            (directory, name): waits
+            for (directory, name), waits in self._doomed.items()
+            if directory not in left or (waits and self.run and name in left[directory])
+        }
+
+    def _delete_in(self, folder: str) -> list[str]:
+        """Delete what is to go there. Returns what is there yet. Any thread."""
+        doomed = [name for directory, name in list(self._doomed) if directory == folder]
+        for name in doomed:
+            if (folder, name) in self._doomed:  # the disk may have been silent for long
+                discard_leftover(folder, name)
+        return _lying(folder, doomed)
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
         """The other rows that have something left to do in a row's folder."""
@@ -244,9 +269,9 @@ class Session(Queue):
         return any(name in records.part_names(other) for other in self._others_beside(row))
 
     def _discard_earlier(self, row: Download) -> None:
-        """Delete the partial file of an earlier link that this row could not make use of."""
+        """The partial file of an earlier link, that this row could not make use of, is to go."""
         if row.partial and not self._is_shared(row, row.partial):
-            self._delete(row, row.partial)
+            self._doom(row, row.partial)
         row.partial = ""
 
     def flush(self) -> None:
@@ -331,21 +356,26 @@ class Session(Queue):
             self.put(row, Status.QUEUED)
 
     def _relink(self, row: Download, link: names.Link) -> None:
-        old = row.part
-        if not row.is_cut and old != row.partial and row.has_file(old):
-            self._go_on_with_more(row, old)
+        if not row.is_cut and row.part != row.partial:
+            self._go_on_with_more(row)
         row.url, row.digest, row.is_cut, row.missed = link.url, link.digest, False, 0
         row.error = row.note = ""
         self._use(row.directory, [link.url])
         self.changed(row)
 
-    def _go_on_with_more(self, row: Download, old: str) -> None:
+    def _go_on_with_more(self, row: Download) -> None:
         """Of the partial files of two links that a row has had: the last one may have led to another file."""
-        earlier = row.partial
-        if earlier and _received(row, earlier) > _received(row, old):
-            old, row.partial = earlier, old
-        self._discard_earlier(row)
-        row.partial = old
+        there = _received(row)
+        if there is None:
+            row.partial = row.partial or row.part
+        elif row.part in there:
+            more, less = row.part, row.partial
+            if less in there and there[less] > there[more]:
+                more, less = less, more
+            row.partial = less
+            self._discard_earlier(row)
+            self._delete_doomed()
+            row.partial = more
 
     def change_folder(self, row: Download, directory: str) -> None:
         """Have a row that failed go on in another folder, with what was received if that can move there.
@@ -357,16 +387,16 @@ class Session(Queue):
             raise TransferError("Only a download that failed can go into another folder")
         if any(other.url == row.url and other is not row for other in self._unfinished(directory)):
             raise TransferError("This link is in the list for that folder already")
-        prepare_folder(directory)
-        if _is_same(row.directory, directory):
+        answer_of(directory, prepare_folder)
+        there = _received(row)
+        if there is not None and _is_same(row.directory, directory):
             self.queue(row)
             return
-        there = [name for name in records.part_names(row) if row.has_file(name)]
-        there.sort(key=partial(_received, row), reverse=True)
-        moved = next((name for name in there if move_leftover(row.directory, directory, name)), "")
+        fullest = sorted(there, key=there.__getitem__, reverse=True) if there else []
+        moved = next((name for name in fullest if move_leftover(row.directory, directory, name)), "")
         if self.host:  # after that: it would open the file again, to make all of it durable
             self.host.forget(row.uid)
-        self.store.folders.remove(row.directory, there)
+        self.store.folders.remove(row.directory, records.part_names(row) if there is None else there)
         self._use(directory, [row.url])
         self.rows.change_folder(row, directory)
         row.partial = moved
@@ -404,7 +434,7 @@ class Session(Queue):
             outcome = Halted()
         elif isinstance(outcome, Failed) and row.mirrors and intent == Intent(Status.QUEUED):
             outcome = self._turned(row, outcome)
-        if row.partial and not row.has_file(row.partial):
+        if row.partial and (there := _received(row)) is not None and row.partial not in there:
             row.partial = ""  # it was taken over
         super().concluded(row, outcome, intent)
         if isinstance(outcome, Halted):
@@ -419,6 +449,7 @@ class Session(Queue):
         if not row.is_unfinished:
             self.imports.finished(row)
             self._discard_earlier(row)
+            self._delete_doomed()
 
     def _turned(self, row: Download, outcome: Failed) -> Outcome:
         """Turn to the next place that has a row's file: Failed once none is left, at the first one again."""
@@ -443,8 +474,7 @@ class Session(Queue):
     def keep(self, now: float) -> None:
         self.store.flush(now, self.host)
         self.etags.flush(now)
-        if self._doomed:
-            self._delete_doomed()
+        self._delete_doomed()
 
     def rest(self, now: float) -> None:
         self.take_in(AT_ONCE)
@@ -452,6 +482,7 @@ class Session(Queue):
             self.mirror.flush()
         self.store.flush(now, None)
         self.etags.flush(now)
+        self._delete_doomed()
 
     def let_be(self, why: str) -> None:
         self.interrupted(Status.PAUSED)
@@ -503,7 +534,7 @@ class Session(Queue):
                 self._take_up(some)
                 yield 0.0
             if known == {}:
-                self._find_lost(known, {folder: look_into(folder) for folder in folders})
+                self._find_lost(known, ask(look_into, folders))
             self.store.settle(time.monotonic())
             used = [*folders, *(known or ()), *(row.directory for row in self.rows)]
         if self.store.has_gaps:
@@ -525,8 +556,11 @@ class Session(Queue):
         self._take_up(self.store.find_lost(self.rows, known, found))
 
     def look_for_leftovers(self) -> None:
-        """Look into the used folders, of which one may be slow."""
-        self.leftovers = self.store.leftovers(self.rows)
+        """Look into the used folders."""
+        with self.store.folders.held() as known:
+            found = ask(look_into, known or ())
+        self.silent = [folder for folder in known or () if folder not in found]
+        self.leftovers = self.store.leftovers(self.rows, found)
 
     def discard_leftovers(self, *leftovers: records.Lying) -> None:
         """Delete partial files that no list has, unless somebody has them open."""
@@ -571,10 +605,21 @@ class Session(Queue):
             self._importing.close()
 
 
-def _received(row: Download, name: str) -> int:
-    """The bytes in a partial file of a row."""
-    left = leftover(row.directory, name)
-    return left.received if left else 0
+def _lying(folder: str, sought: Iterable[str]) -> list[str]:
+    """Those that are there."""
+    there = portable.reach(folder)
+    return [name for name in sought if os.path.lexists(os.path.join(there, name))]
+
+
+def _received(row: Download) -> dict[str, int] | None:
+    """The bytes in each partial file of a row that is there; None: its folder does not answer."""
+    own = records.part_names(row)
+
+    def look(folder: str) -> dict[str, int]:
+        left = {name: leftover(folder, name) for name in _lying(folder, own)}
+        return {name: found.received if found else 0 for name, found in left.items()}
+
+    return ask(look, [row.directory]).get(row.directory)
 
 
 def _is_same(directory: str, other: str) -> bool:

@@ -24,7 +24,7 @@ from typing import Any
 from ..transfer import names, part, portable
 from ..transfer.disk import PRIVATE, may_be_right, noted, read_regular, write_atomically
 from ..transfer.job import Have
-from ..workers import Download, Found, Host, Status, look_into
+from ..workers import Download, Found, Host, Status, ask
 from . import records
 from .home import user_folder
 
@@ -277,7 +277,8 @@ class Store:
                 return
         bad = 0
         try:
-            for row in records.decode_list(read_regular(path, LIST_SIZE), noted(path.with_suffix(".done"))):
+            done = _in_place(noted(path.with_suffix(".done")))
+            for row in records.decode_list(read_regular(path, LIST_SIZE), done):
                 if row:
                     yield row
                 else:
@@ -335,10 +336,8 @@ class Store:
                 lost.pop((places.get(directory, directory), name), None)
         return [records.row_of(left, to) for to, left in lost.values() if part.is_free(to, left.name)]
 
-    def leftovers(self, rows: Iterable[Download]) -> list[records.Lying]:
-        """The partial files in used folders that no list has any more, the largest first."""
-        with self.folders.held() as known:
-            found = {folder: look_into(folder) for folder in known or ()}
+    def leftovers(self, rows: Iterable[Download], found: Mapping[str, Found]) -> list[records.Lying]:
+        """Of the partial files that were `found` those that no list has any more, the largest first."""
         lost, listed = _lying_about(found), [*rows, *self._rows_of_others()]
         for place, _ in records.claimed((row for row in listed if row.is_unfinished), {}):
             lost.pop(place, None)
@@ -354,6 +353,19 @@ class Store:
                 with contextlib.suppress(OSError, ValueError):
                     rows += filter(None, records.decode_list(read_regular(path, LIST_SIZE)))
         return rows
+
+
+def _in_place(finished: Mapping[int, str]) -> set[int]:
+    """The downloads of which the file is there, or a folder that does not answer may have it; by uid."""
+    within: dict[str, dict[int, str]] = {}
+    for uid, file in finished.items():
+        within.setdefault(os.path.dirname(file), {})[uid] = file
+
+    def look(folder: str) -> set[int]:
+        return {uid for uid, file in within[folder].items() if os.path.lexists(portable.reach(file))}
+
+    there = ask(look, within)
+    return {uid for folder, files in within.items() for uid in there.get(folder, files)}
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -966,6 +966,11 @@ def test_a_disk_that_is_really_full(
 # -- What lies about.
 
 
+def leftovers(store: Store, *rows: Download) -> list[records.Lying]:
+    with store.folders.held() as known:
+        return store.leftovers(list(rows), {folder: look_into(folder) for folder in known or ()})
+
+
 def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
     new_store: Callable[[], Store], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -976,7 +981,7 @@ def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
     keep(other, row(directory=str(folder), url="https://files.example/of-another.bin"))
     later = time.time() + 2 * 86400
     monkeypatch.setattr(store_module, "time", types.SimpleNamespace(time=lambda: later))
-    (lying,) = store.leftovers([row(directory=str(folder), url=URL)])
+    (lying,) = leftovers(store, row(directory=str(folder), url=URL))
     assert (lying.title, lying.name, lying.directory) == ("removed.blend", removed, str(folder))
     assert lying.size >= 4_000
     assert round(lying.age / 86400) == 2
@@ -990,7 +995,7 @@ def test_what_is_in_anothers_list_is_no_leftover_for_one_that_keeps_none(
     leave_part(folder, URL)
     keep(other, row(directory=str(folder), url=URL))
     other.folders.save()
-    assert store_module.Store().leftovers([]) == []
+    assert leftovers(store_module.Store()) == []
     other.forget(1)
     other.save()
-    assert len(store_module.Store().leftovers([])) == 1
+    assert len(leftovers(store_module.Store())) == 1

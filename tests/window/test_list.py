@@ -390,6 +390,45 @@ def test_folders_that_do_not_answer_after_a_kill_hold_up_neither_the_list_nor_a_
     downloads.wait_over()
 
 
+SILENCE = """
+import threading
+answers = threading.Event()
+asking = {name: getattr(os, name) for name in ("stat", "lstat", "scandir", "open")}
+
+def silence(name):
+    def asks(path, *more, **named):
+        if str(path).startswith(SILENT):
+            answers.wait()
+        return asking[name](path, *more, **named)
+    setattr(os, name, asks)
+
+for name in asking:
+    silence(name)
+"""
+
+
+def test_a_folder_that_does_not_answer_holds_up_no_click(downloads: Downloads, server: Server) -> None:
+    """What was to be done there is done once it answers."""
+    start_held(downloads, server)
+    downloads.act("pause")
+    downloads.wait_over("PAUSED")
+    downloads.b.run(f"SILENT = {str(downloads.folder)!r}\n{SILENCE}")
+    try:
+        with pytest.raises(BlenderError, match="does not answer"):
+            downloads.act("open_folder", index=0)
+        downloads.act("find_leftovers")
+        assert downloads.b.eval("session().silent") == [str(downloads.folder)]
+        downloads.b.run(f"part('session.dialog').show([], {str(downloads.folder)!r}, 'RENAME')")
+        assert "does not answer" in downloads.b.eval("session().ahead.silence")
+        downloads.act("remove", index=0, delete_partial=True)
+        assert downloads.rows() == []
+        assert list(downloads.folder.glob("*.part"))
+    finally:
+        downloads.b.run("answers.set()\nfor name, real in asking.items(): setattr(os, name, real)")
+    wait_until(lambda: not list(downloads.folder.iterdir()), what="what was to go")
+    downloads.b.wait("not [each for each in threading.enumerate() if each.name == 'downloads-disk']")
+
+
 def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
     mortal_blender: Callable[..., Blender], server: Server, tmp_path: Path
 ) -> None:

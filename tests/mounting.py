@@ -84,6 +84,33 @@ class Mount:
             os.close(fd)
 
 
+class Silent:
+    """A drive that does not answer, as a network's that went away: whoever asks it waits till it is `off`."""
+
+    def __init__(self, place: Path) -> None:
+        _be_private()
+        self.place = place
+        try:
+            self._server = os.open("/dev/fuse", os.O_RDWR)  # and nobody serves
+        except OSError as error:
+            pytest.skip(f"no file system of one's own to be had here ({error.strerror})")
+        options = f"fd={self._server},rootmode=40000,user_id=0,group_id=0"
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"silent", os.fsencode(place), b"fuse", 0, options.encode()):
+            os.close(self._server)
+            pytest.skip(f"no drive that is silent to be had here ({os.strerror(ctypes.get_errno())})")
+
+    @property
+    def is_on(self) -> bool:
+        return self._server >= 0
+
+    def off(self) -> None:
+        """It is gone: whoever waits for it hears so."""
+        os.close(self._server)
+        self._server = -1
+        subprocess.run([shutil.which("umount", path=SYSTEM) or "umount", "-l", self.place], check=True)
+
+
 class Mounter:
     """Mounts what a test asks for, and unmounts it at the end."""
 
