@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .workers import Download
 
 cli = Lazy(".session.cli", __package__)
-desktop = Lazy(".session.desktop", __package__)
 dialog = Lazy(".session.dialog", __package__)
 drawing = Lazy(".session.drawing", __package__)
 fetching = Lazy(".session.fetching", __package__)
@@ -31,6 +30,7 @@ libraries = Lazy(".session.libraries", __package__)
 names = Lazy(".transfer.names", __package__)
 online = Lazy(".session.online", __package__)
 popup = Lazy(".session.popup", __package__)
+portable = Lazy(".transfer.portable", __package__)
 queue = Lazy(".session.queue", __package__)
 settings = Lazy(".session.settings", __package__)
 space = Lazy(".transfer.space", __package__)
@@ -39,7 +39,6 @@ watch = Lazy(".session.watch", __package__)
 words = Lazy(".session.words", __package__)
 workers = Lazy(".workers", __package__)
 
-NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
 TAB_INTERVAL = 0.1  # seconds until a sidebar that was opened is drawn
 DIALOG_WIDTH = 500  # pixels at a resolution scale of 1
 CONFIRM_WIDTH = 320  # likewise
@@ -98,7 +97,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
 
     def _look(self) -> None:
         """Ask servers what the links are of; nothing waits for their answers."""
-        dialog.show(links_of(self.urls)[0], self.directory, self.if_exists)
+        dialog.show(texts.parse(self.urls)[0], self.directory, self.if_exists)
 
     def check(self, context: Any) -> bool:
         """A field of the dialog was changed."""
@@ -157,14 +156,14 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
         if words := [] if self._has_dialog else texts.plain_links(self.urls):
             session.intake.add(intake.Batch(words, directory, options))
             return
-        links, problems = links_of(self.urls)
+        links, problems = texts.parse(self.urls)
         session.intake.complain(problems)
         batches, known = {"": links}, {}
         if self._has_dialog:  # what was chosen from lists comes in the place of those, each in its folder
             dialog.choose(session.ahead)
             batches, known = session.ahead.batches(links), session.ahead.known()
             if not batches and not problems:
-                session.intake.complain([NONE_CHOSEN if session.ahead.listed else texts.NOT_FOUND])
+                session.intake.complain([dialog.NONE_CHOSEN if session.ahead.listed else texts.NOT_FOUND])
         for subfolder, batch in batches.items():
             where = os.path.normpath(os.path.join(directory, subfolder))
             session.intake.add(intake.Batch(batch, where, options, known))
@@ -172,7 +171,7 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
     def ticked(self) -> None:
         """Say what could not be added, once it is known of all."""
         if problems := current().intake.problems():
-            self.report({"WARNING"}, _shortened(problems))
+            self.report({"WARNING"}, intake.shortened(problems))
 
     def over(self, tally: "Tally") -> None:
         current().mirror.flush()
@@ -205,21 +204,6 @@ class DOWNLOADS_OT_start(modal.Modal, bpy.types.Operator):
             "when_done": self.when_done,
             "catalog": self.catalog,
         }
-
-
-def _shortened(problems: list[str]) -> str:
-    """The first one, and how many more there are: a start has one report."""
-    more = len(problems) - 1
-    if not more:
-        return problems[0]
-    count = words.counted(more, "more link", "more links")
-    return f"{problems[0].rstrip('.')}. {count} cannot be used either"
-
-
-def links_of(text: str) -> "tuple[list[Link], list[str]]":
-    """The links of what a person wrote, pasted or dropped, and a sentence for each that cannot be used."""
-    found = texts.find_links(text)
-    return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [texts.NOT_FOUND])
 
 
 # -- What most operators have in common.
@@ -437,7 +421,7 @@ class DOWNLOADS_OT_replace_link(_OnOne, _Restarts, _Asking, bpy.types.Operator):
 
     def _link(self) -> "Link":
         """The one link that was given. Raises TransferError."""
-        links, problems = links_of(self.url)
+        links, problems = texts.parse(self.url)
         if problems:
             raise job.TransferError(problems[0])
         if len(links) != 1:
@@ -595,7 +579,7 @@ class DOWNLOADS_OT_open_folder(_OnOne, bpy.types.Operator):
         )
         if not is_there:
             raise job.TransferError(f"The folder “{where}” is not there any more")
-        if not desktop.show(row.filepath if has_file else "", folder):
+        if not portable.show(row.filepath if has_file else "", folder):
             raise job.TransferError(f"Blender found no file manager. The file is in “{where}”")
 
 
@@ -823,20 +807,6 @@ class DOWNLOADS_OT_delete_leftovers(_Asking, bpy.types.Operator):
         return [each for each in found if self.name in ("", each.name)]
 
 
-class DOWNLOADS_UL_listed(bpy.types.UIList):
-    """The files that a list names, each with a box to tick"""
-
-    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
-        line = layout.row()
-        line.use_property_split = False  # as the dialog around it has it
-        line.prop(item, "is_chosen", text="")
-        name = line.row()
-        name.label(text=item.name, icon=words.file_icon(item.name), translate=False)
-        said = line.row()
-        said.alignment = "RIGHT"
-        said.label(text=item.facts, translate=False)
-
-
 class DOWNLOADS_OT_choose_listed(_Acting, bpy.types.Operator):
     """Choose all files of the list, or none"""
 
@@ -870,42 +840,14 @@ class DOWNLOADS_OT_paste(_Acting, bpy.types.Operator):
         state.urls = texts.add_links(state.urls, copied)
 
 
-_with_dialogs = modal.Lingering(
-    DOWNLOADS_OT_start,
-    DOWNLOADS_OT_replace_link,
-    DOWNLOADS_OT_remove,
-    DOWNLOADS_OT_remove_all,
-    DOWNLOADS_OT_add_token,
-    DOWNLOADS_OT_cancel,
-    DOWNLOADS_OT_change_folder,
-    DOWNLOADS_OT_delete_leftovers,
-)
-_CLASSES = (
-    DOWNLOADS_OT_pause,
-    DOWNLOADS_OT_resume,
-    DOWNLOADS_OT_retry,
-    DOWNLOADS_OT_clear,
-    DOWNLOADS_OT_move,
-    DOWNLOADS_OT_open_folder,
-    DOWNLOADS_OT_import_file,
-    DOWNLOADS_OT_add_links,
-    DOWNLOADS_FH_links,
-    DOWNLOADS_OT_open_list,
-    DOWNLOADS_FH_list,
-    DOWNLOADS_OT_copy_path,
-    DOWNLOADS_OT_copy_message,
-    DOWNLOADS_OT_show_list,
-    DOWNLOADS_OT_remove_token,
-    DOWNLOADS_OT_find_leftovers,
-    DOWNLOADS_OT_paste,
-    DOWNLOADS_OT_choose_listed,
-    DOWNLOADS_UL_listed,
-)
+_CLASSES = [cls for name, cls in dict(globals()).items() if name.startswith("DOWNLOADS_")]
+_WITH_DIALOGS = [cls for cls in _CLASSES if issubclass(cls, (_Asking, DOWNLOADS_OT_change_folder))]
+_with_dialogs = modal.Lingering(DOWNLOADS_OT_start, *_WITH_DIALOGS)
 
 
 def register(enabled: "Registered") -> None:
     """Register the operators."""
     _with_dialogs.register(enabled)
-    enabled.classes(*_CLASSES)
+    enabled.classes(*(cls for cls in _CLASSES if cls not in (DOWNLOADS_OT_start, *_WITH_DIALOGS)))
     command = bpy.utils.register_cli_command("downloads", lambda arguments: cli.run(arguments))  # imports it
     enabled.undo(bpy.utils.unregister_cli_command, command)

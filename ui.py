@@ -14,6 +14,7 @@ from .session.enabling import Lazy
 if TYPE_CHECKING:
     from .session.enabling import Registered
 
+dialog = Lazy(".session.dialog", __package__)
 drawing = Lazy(".session.drawing", __package__)
 settings = Lazy(".session.settings", __package__)
 
@@ -54,6 +55,13 @@ class DOWNLOADS_UL_items(bpy.types.UIList):
         flags = current().mirror.shown(data.show, self.filter_name)
         is_true = len(flags) == len(getattr(data, property))  # else all are shown, or rows have no item yet
         return flags if is_true else [], []
+
+
+class DOWNLOADS_UL_listed(bpy.types.UIList):
+    """The files that a list names, each with a box to tick"""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index):
+        dialog.listed(layout, item)
 
 
 class DOWNLOADS_MT_folders(bpy.types.Menu):
@@ -153,6 +161,7 @@ class DOWNLOADS_preferences(bpy.types.AddonPreferences):
 
 CLASSES = (
     DOWNLOADS_UL_items,
+    DOWNLOADS_UL_listed,
     DOWNLOADS_MT_folders,
     DOWNLOADS_MT_specials,
     DOWNLOADS_PT_panel,

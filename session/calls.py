@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import bpy
 
@@ -19,36 +19,29 @@ log = logging.getLogger(__name__)
 PACE = 0.05  # seconds between two calls
 
 
-class Caller(Protocol):
-    """Somebody who has something to tell."""
-
-    def tell(self) -> None:
-        """Call what is to be called."""
-
-
 class Calls:
     """What is to be told, soon; nothing once it is closed."""
 
     def __init__(self) -> None:
-        self._pending: dict[Caller, None] = {}
+        self._pending: dict[Callable[[], None], None] = {}
         self.is_closed = False
         """Whether nobody is called any more."""
         self._timer = self._look  # one object, by which Blender knows it
 
-    def post(self, caller: Caller) -> None:
-        """Have it tell, however often it is posted until then."""
-        if self.is_closed or caller in self._pending:
+    def post(self, tell: Callable[[], None]) -> None:
+        """Have it called, once however often it is posted until then."""
+        if self.is_closed or tell in self._pending:
             return
-        self._pending[caller] = None
+        self._pending[tell] = None
         if not bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.register(self._timer, first_interval=PACE, persistent=True)
 
     def _look(self) -> float | None:
-        for caller in list(self._pending):  # each may close us, render, or open a file with other windows
+        for tell in list(self._pending):  # each may close us, render, or open a file with other windows
             if self.is_closed or is_rendering():
                 break
-            self._pending.pop(caller, None)
-            _have_tell(caller)
+            self._pending.pop(tell, None)
+            _call(tell)
         return PACE if self._pending else None
 
     def close(self) -> None:
@@ -59,13 +52,13 @@ class Calls:
             bpy.app.timers.unregister(self._timer)
 
 
-def _have_tell(caller: Caller) -> None:
-    """In the first window, if that can be had; what goes wrong is no other caller's."""
+def _call(tell: Callable[[], None]) -> None:
+    """In the first window, if that can be had; what goes wrong is nobody else's."""
     try:
         with ExitStack() as stack:
             with suppress(Exception):  # a timer has no window, which many operators want
                 stack.enter_context(_in_window())
-            caller.tell()
+            tell()
     except Exception:
         log.exception("A call back of the downloads met something unforeseen")
 

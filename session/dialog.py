@@ -19,6 +19,7 @@ from .words import readable
 
 LOOK = 0.1  # seconds between two looks at what servers have said
 LINE = 76  # characters that a line of the dialog has room for
+NONE_CHOSEN = "No file of the list was chosen. Open the list again, and tick those that you want"
 NAME = 0.6  # the part of a line that a name takes
 
 
@@ -130,6 +131,14 @@ def _draw_listed(layout: Any, ahead: Ahead, state: Any) -> None:
         line.operator("downloads.choose_listed", text=name).is_chosen = what
 
 
+def listed(layout: Any, item: Any) -> None:
+    """One of them, with a box to tick."""
+    line = layout.row()
+    line.use_property_split = False  # as the dialog around it has it
+    line.prop(item, "is_chosen", text="")
+    _draw_facts(line, item.name, item.facts)
+
+
 def _draw_files(column: Any, ahead: Ahead) -> None:
     if len(ahead.files) > HANDFUL:
         _text(column, ahead.summary)
@@ -139,13 +148,16 @@ def _draw_files(column: Any, ahead: Ahead) -> None:
 
 
 def _draw_file(column: Any, file: File) -> None:
-    line = column.split(factor=NAME)
-    line.label(text=readable(file.name), icon=words.file_icon(file.name), translate=False)
-    said = line.row()
-    said.alignment = "RIGHT"
-    said.label(text=facts(file), translate=False)
+    _draw_facts(column.split(factor=NAME), file.name, facts(file))
     _text(column, file.remark, icon="INFO")
     _text(column, file.error, icon="ERROR")
+
+
+def _draw_facts(line: Any, name: str, said: str) -> None:
+    line.row().label(text=readable(name), icon=words.file_icon(name), translate=False)
+    right = line.row()
+    right.alignment = "RIGHT"
+    right.label(text=said, translate=False)
 
 
 def _draw_room(column: Any, ahead: Ahead) -> None:

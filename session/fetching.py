@@ -126,7 +126,7 @@ class Handle:
         if self._is_kept:
             for row in self._unfinished():
                 self._queue.listen(row, self)
-            self._queue.calls.post(self)
+            self._queue.calls.post(self.tell)
 
     def _take(self, rows: list[Download]) -> None:
         self._rows = {row.url: row for row in rows}
@@ -156,13 +156,13 @@ class Handle:
         """See `Listener`."""
         if row.status in ENDED:
             self._left.pop(row.uid, None)
-        self._queue.calls.post(self)
+        self._queue.calls.post(self.tell)
 
     def gone(self, row: Download) -> None:
         """See `Listener`; without having ended it counts as cancelled."""
         if url := self._left.pop(row.uid, None):
             self._rows[url] = replace(row, status=Status.CANCELLED)
-        self._queue.calls.post(self)
+        self._queue.calls.post(self.tell)
 
     def tell(self) -> None:
         """Call what its owner gave."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..transfer import names
 from ..workers import Download, Status
+from .words import counted
 
 if TYPE_CHECKING:
     from .ahead import File
@@ -90,6 +91,15 @@ class Intake:
             return []
         told, self._problems = self._problems, []
         return told
+
+
+def shortened(problems: list[str]) -> str:
+    """The first one, and how many more there are: a start has one report."""
+    more = len(problems) - 1
+    if not more:
+        return problems[0]
+    count = counted(more, "more link", "more links")
+    return f"{problems[0].rstrip('.')}. {count} cannot be used either"
 
 
 def failures(rows: Iterable[Download]) -> list[str]:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-from ..transfer import lists
+from ..transfer import lists, names
 from ..transfer.job import TransferError
 
 NOT_FOUND = "No link found. Copy a link that begins with https://"
@@ -77,6 +77,12 @@ _BARE = (
 """A link between white space with nothing that may be a sentence's, a list's or a language's around it."""
 _PLAIN = r"(?:https?://[a-z0-9.-]++(?::\d++)?/[\w./%=&~?+#-]*+(?<![.?&])(?:\s++|\Z))++"
 """Nothing but such links, of letters that need no look at each: most of ten thousand are."""
+
+
+def parse(text: str) -> tuple[list[names.Link], list[str]]:
+    """The links of what a person wrote, pasted or dropped, and a sentence for each that cannot be used."""
+    found = find_links(text)
+    return names.parse_links("\n".join(found)) if found or not text.strip() else ([], [NOT_FOUND])
 
 
 def find_links(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What `window_manager.downloads` is: the list as scripts read it, and the panel's fields."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import bpy
@@ -57,29 +58,19 @@ def _row(item: Any) -> Any:
     return session and session.rows.find(item.uid)
 
 
-def _url(item: Any) -> str:
-    row = _row(item)
-    return names.shown(row.url) if row else ""
+def _getter(read: Callable[[Any], Any], default: Any) -> Callable[[Any], Any]:
+    """What a property of an item is: what it reads of the row."""
+    return lambda item: read(row) if (row := _row(item)) else default
 
 
 def _text(name: str) -> Any:
     """What a text of a row says. Blender 5 crashes over one that is no Unicode, as a path need not be."""
-
-    def get(item: Any) -> str:
-        row = _row(item)
-        return getattr(row, name).encode("utf-8", "replace").decode() if row else ""
-
-    return get
+    return _getter(lambda row: getattr(row, name).encode("utf-8", "replace").decode(), "")
 
 
-def _status(item: Any) -> int:
-    row = _row(item)
-    return STATUSES.index(row.status) if row else 0
-
-
-def _progress(item: Any) -> float:
-    row = _row(item)
-    return row.fraction if row else 0.0
+_url = _getter(lambda row: names.shown(row.url), "")
+_status = _getter(lambda row: STATUSES.index(row.status), 0)
+_progress = _getter(lambda row: row.fraction, 0.0)
 
 
 class DOWNLOADS_PG_item(bpy.types.PropertyGroup):

@@ -13,6 +13,7 @@ import pathlib
 import platform
 import re
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -513,8 +514,24 @@ else:
     _USER_DIRS_SIZE = 1 << 16  # characters; what is longer was not written by a desktop
 
 
-def file_manager(filepath: str, folder: str) -> list[str] | str:
-    """The command that opens a folder, and selects the file in it if one is named."""
+def show(filepath: str, folder: str) -> bool:
+    """Open a folder in the file manager, the file selected if one is named and the system can. Does not wait.
+
+    False: this system has nothing to show a folder with.
+    """
+    command = _file_manager(filepath, folder)
+    if isinstance(command, list) and not shutil.which(command[0]):
+        return False
+    null = subprocess.DEVNULL
+    try:
+        subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    except OSError:
+        return False
+    return True
+
+
+def _file_manager(filepath: str, folder: str) -> list[str] | str:
+    """The command for it."""
     if sys.platform == "win32":  # its own quoting: the comma belongs to the switch
         # Named whole: Windows would look for it in Blender's working folder first.
         explorer = os.path.join(os.environ.get("SYSTEMROOT", "C:\\Windows"), "explorer.exe")
