@@ -342,10 +342,11 @@ class _Host:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
         merged = requests.Session().merge_environment_settings(url, {}, None, None, None)
-        self.proxies: dict[str, str] = {} if proxies.is_bypassed(place) else dict(merged["proxies"])
-        proxy: str = requests.utils.select_proxy(url, self.proxies) or ""
-        if proxy and "://" not in proxy:  # which `requests` takes, too
+        known = {} if proxies.is_bypassed(place) else merged["proxies"]
+        proxy: str = requests.utils.select_proxy(url, known) or ""
+        if proxy and "://" not in proxy:  # which curl takes, and `requests` where there is no password
             proxy = f"http://{proxy}"
+        self.proxies = {parts.scheme: proxy} if proxy else {}
         self.proxy = proxies.checked(proxy) if proxy else ""
         """What the proxy for it is called, if there is one."""
         self.is_new = True

@@ -244,6 +244,7 @@ def test_a_proxy_from_the_environment(
         assert server.requests[0].headers["Proxy-Authorization"] is None
 
 
+@pytest.mark.parametrize("start", ["http://", ""], ids=["whole", "without a scheme"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
     ("written", "sent"),
@@ -255,10 +256,16 @@ def test_a_proxy_from_the_environment(
     ],
 )
 def test_a_proxy_gets_user_and_password_as_a_server_would(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, written: str, sent: bytes
+    fetch: Fetcher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    start: str,
+    scheme: str,
+    written: str,
+    sent: bytes,
 ) -> None:
     with Proxy(connect_status=403) as proxy:
-        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("://", f"://{written}@"))
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("http://", f"{start}{written}@"))
         failed(fetch(f"{scheme}://nowhere.invalid/a.bin", tmp_path))
         assert proxy.requests[0].headers["Proxy-Authorization"] == f"Basic {b64encode(sent).decode()}"
 
