@@ -230,10 +230,14 @@ def _is_spoilt(connection: _AsWritten) -> bool:
 
 
 def _request(url: str, fields: Mapping[str, str]) -> requests.PreparedRequest:
+    """For the libraries: without user and password, which they would take for a part of a cookie's server."""
     request = requests.PreparedRequest()
-    request.method, request.url, request.hooks = "GET", url, {}
+    request.method, request.url, request.hooks = "GET", re.sub(_LOGIN, r"\1", url), {}
     request.headers = requests.structures.CaseInsensitiveDict(fields)
     return request
+
+
+_LOGIN = r"\A(https?://)[^/]*@"
 
 
 def _cookie(jar: RequestsCookieJar, request: requests.PreparedRequest) -> str:

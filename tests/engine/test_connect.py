@@ -928,6 +928,16 @@ def test_a_cookie_goes_back_to_a_server_that_names_itself_and_has_no_dot(
     assert [request.headers["Cookie"] for request in server.requests] == [None, "seen=1", None]
 
 
+def test_a_cookie_is_of_its_server_whoever_asks(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+    with Server() as other:  # of the same name: cookies know no ports (RFC 6265, section 8.5)
+        target = other.add("/b.bin", body=DATA)
+        cookies = [("Set-Cookie", "a=1; Path=/; Domain=127.0.0.1"), ("Set-Cookie", "b=2; Path=/")]
+        server.add("/a.bin", status(302, [("Location", target), *cookies]))
+        assert finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path)).read_bytes() == DATA
+        assert other.requests[0].headers["Cookie"] == "a=1; b=2"
+        assert other.requests[0].headers["Authorization"] is None
+
+
 def test_one_that_was_asked_to_stop_just_before_leaves_no_connection_open(
     fetch: Fetcher, server: Server, tmp_path: Path
 ) -> None:
