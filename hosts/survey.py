@@ -24,7 +24,7 @@ from .vocabulary import POLL
 
 # Seconds that whoever clicked waits. Below Python 3.12 a thread that works beside Blender may crash it:
 # there a disk that merely sleeps is waited for, and a thread is left behind only where one is gone.
-MOMENT = 0.25 if sys.version_info >= (3, 12) else 10.0
+MOMENT = 0.5 if sys.version_info >= (3, 12) else 10.0
 SLOW = 3.0  # likewise, at most, for a folder that was slow the last time
 PATIENCE = 30.0  # seconds until those that have not answered a child are given up
 
