@@ -138,6 +138,7 @@ WINE: dict[str, tuple[str, ...]] = {
     ),
     "Wine cannot reset a connection: it shuts each down before it closes it": (
         "tests/test_server.py::test_reset_after*",
+        "tests/engine/test_connect.py::test_a_connection_that_is_reset_as_soon_as_it_is_made?99?",
         "tests/engine/test_faults.py::*-reset before the headers, always?",
         "tests/engine/test_faults.py::*-a handshake reset?",
         "tests/engine/test_faults.py::*-resets at once?",
