@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20  # bytes; one for each worker. Smaller ones cost more of a processor, larger ones no less
 NEIGHBOUR_LOOK = 0.02  # seconds between two looks at how another worker gets on
+KEPT = "Kept the file that was there already"
 
 
 class _AskAgain(Exception):
@@ -616,7 +617,7 @@ def _already_there(job: Job, name: str) -> Skipped | None:
         return None
     path = portable.reach(os.path.join(job.directory, name))
     is_there = os.path.lexists(path) and not os.path.isdir(path)
-    return _skipped(job, name, "Already there") if is_there else None
+    return _skipped(job, name, KEPT) if is_there else None
 
 
 def _conditions(job: Job, name: str) -> dict[str, str]:
@@ -673,7 +674,7 @@ def _published(job: Job, part: Part, name: str, note: str, control: Control) -> 
         path = part.publish(name, job.if_exists, mtime=mtime, placed=done, wait=control.sleep)
     if not path:
         part.discard()
-        return _skipped(job, name, "")
+        return _skipped(job, name, KEPT)
     have = None
     if is_update:
         status = os.stat(portable.reach(path))

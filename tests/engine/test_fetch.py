@@ -706,7 +706,9 @@ def test_overwrite_keeps_the_old_file_until_the_new_one_is_whole(
 def test_skip_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("old")
     url = server.add("/a.bin", body=DATA)
-    assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "a.bin"
+    outcome = fetch(url, tmp_path, if_exists=IfExists.SKIP)
+    assert skipped(outcome) == tmp_path / "a.bin"
+    assert "Kept the file that was there already" in str(outcome)
     assert server.requests == []
 
 
@@ -729,7 +731,9 @@ def test_skip_where_the_name_was_taken_meanwhile(fetch: Fetcher, server: Server,
         exchange.go_on()
 
     url = server.add("/a.bin", take, body=DATA)
-    assert skipped(fetch(url, tmp_path, if_exists=IfExists.SKIP)) == tmp_path / "a.bin"
+    outcome = fetch(url, tmp_path, if_exists=IfExists.SKIP)
+    assert skipped(outcome) == tmp_path / "a.bin"
+    assert "Kept the file" in str(outcome)
     assert (tmp_path / "a.bin").read_text() == "mine"
     assert names(tmp_path) == ["a.bin"]
 
