@@ -466,6 +466,27 @@ def test_what_was_only_let_go_of_is_made_durable_when_it_is_closed(part: Part, t
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
+def test_what_a_disk_says_only_as_a_file_is_closed_is_heard(
+    part: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a server does on which it lies: nobody knows which of the bytes are lost."""
+    _fill(part, 1000)
+    part.checkpoint()
+    _fill(part, 2000)
+    close = os.close
+
+    def fail_at_the_end(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail_at_the_end)
+        part.release()
+    assert not part.memory.mark
+    assert not part.open()
+    assert part.received.ranges.as_list() == [[0, 1000]]
+
+
 @pytest.mark.parametrize(("size", "mtime"), [(500, 1e9), (1500, 1e9), (1000, 1e9), (1000, 4e9), (500, 4e9)])
 def test_what_somebody_touched_while_it_was_let_go_of_is_not_as_it_was_left(
     part: Part, size: int, mtime: float
