@@ -57,10 +57,9 @@ class Redraws:
         now = time.monotonic()
         if is_asked:
             self._asked_at = now
-        pause = REDRAWS if is_asked else self._pause(now)
-        if is_rendering():
-            pause = RENDER_REDRAWS
-        is_due = now - self._drawn_at >= pause
+        is_due = now - self._drawn_at >= (REDRAWS if is_asked else self._pause(now))
+        if is_due and is_rendering():  # to ask takes as long as all else here
+            is_due = now - self._drawn_at >= RENDER_REDRAWS
         self._draw_pace(now, is_due=is_due)  # together with the list: one redraw is cheaper than two
         if not is_due:
             return False

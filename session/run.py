@@ -149,7 +149,7 @@ class Run:
 
     def _feed(self) -> None:
         """Keep the workers busy until the next tick."""
-        room = connections() + AHEAD - len(self._submitted)
+        room = self.host.settings.connections + AHEAD - len(self._submitted)
         if room <= 0 or self._is_leaving or not self._queue.rows.is_waiting:
             return
         waiting = (row for row in self._queue.rows.queued() if row.uid not in self._submitted)
