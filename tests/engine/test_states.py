@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("no_delays")
 DATA, OTHER = pattern(300_000), pattern(300_000, seed=1)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 KEPT = 200_000
+ALIKE = DATA[:KEPT] + OTHER[KEPT:]
 ETAG = '"1"'
 CUT = first(1, cut_after(KEPT))
 
@@ -85,6 +86,11 @@ ALONE_WITH: dict[str, tuple[tuple[Any, ...], str | None, set[Step]]] = {
     ),
     "has another one without If-Range": (
         (CUT, after(1, drops_range_when_if_range, when(is_bare, ignore_range)), changed(2, body=OTHER)),
+        None,
+        {(RANGE, BARE), (BARE, WHOLE), (WHOLE, RANGE)},
+    ),
+    "has one that begins alike without If-Range": (
+        (CUT, after(1, drops_range_when_if_range, when(is_bare, ignore_range)), changed(2, body=ALIKE)),
         None,
         {(RANGE, BARE), (BARE, RANGE)},
     ),
