@@ -16,7 +16,7 @@ _UNKNOWN, _DISK, _CONSOLE, _PIPE = range(4)  # kinds of handles; sockets are pip
 _NAMES = {_CONSOLE: "device", _PIPE: "pipe or socket"}
 _INVALID = ctypes.c_void_p(-1).value
 _PATH_SIZE = 1024  # characters
-_SYSTEMS_OWN = frozenset(("conhost.exe",))  # what Windows starts beside a child of ours, by itself
+_SYSTEMS_OWN = frozenset(("conhost.exe", "explorer.exe"))  # what Windows, and Wine, start by themselves
 
 _SYNCHRONIZE, _SUSPEND_RESUME, _QUERY = 0x00100000, 0x0800, 0x1000  # rights to a process
 
