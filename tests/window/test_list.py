@@ -392,12 +392,13 @@ def test_folders_that_do_not_answer_after_a_kill_hold_up_neither_the_list_nor_a_
 
 SILENCE = """
 import threading
-answers = threading.Event()
-asking = {name: getattr(os, name) for name in ("stat", "lstat", "scandir", "open")}
+answers, waiting = threading.Event(), []
+asking = {name: getattr(os, name) for name in ("stat", "lstat", "scandir", "open", "access")}
 
 def silence(name):
     def asks(path, *more, **named):
         if str(path).startswith(SILENT):
+            waiting.append(name)
             answers.wait()
         return asking[name](path, *more, **named)
     setattr(os, name, asks)
@@ -427,6 +428,27 @@ def test_a_folder_that_does_not_answer_holds_up_no_click(downloads: Downloads, s
         downloads.b.run("answers.set()\nfor name, real in asking.items(): setattr(os, name, real)")
     wait_until(lambda: not list(downloads.folder.iterdir()), what="what was to go")
     downloads.b.wait("not [each for each in threading.enumerate() if each.name == 'downloads-disk']")
+
+
+def test_a_folder_that_does_not_answer_holds_up_no_disabling(downloads: Downloads, server: Server) -> None:
+    """Nor a start; its worker is left behind, and ends once the folder answers."""
+    downloads.b.run(f"SILENT = {str(downloads.folder)!r}\n{SILENCE}")
+    downloads.b.run("threads = part('hosts.threads'); patience = threads.DISK_PATIENCE")
+    downloads.b.run("threads.DISK_PATIENCE = 0.1")
+    ours = "[each.name for each in threading.enumerate() if each.name.startswith('downloads-')]"
+    try:
+        downloads.start(server.add("/a.bin", body=BODY))
+        downloads.b.wait("waiting")
+        downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_disable(module={MODULE!r})")
+        assert len(downloads.b.eval(ours)) == 1
+    finally:
+        downloads.b.run("answers.set()\nfor name, real in asking.items(): setattr(os, name, real)")
+        downloads.b.run("threads.DISK_PATIENCE = patience")
+    downloads.b.wait(f"not {ours}")
+    downloads.b.run(f"with in_view3d(): bpy.ops.preferences.addon_enable(module={MODULE!r})")
+    downloads.wait("PAUSED")
+    downloads.act("resume")
+    downloads.wait_over("FINISHED")
 
 
 def test_a_lost_list_is_found_again_in_the_folders_that_were_used(
