@@ -43,6 +43,7 @@ class Modal:
         with context.temp_override(window=window):  # the timer ticks only where the handler is
             self._run = run.Run(queue, window)
             context.window_manager.modal_handler_add(self)
+        self._run.begin()
         return {"RUNNING_MODAL"}
 
     def modal(self, context: Any, event: Any) -> set[str]:

@@ -50,6 +50,12 @@ class Run:
         queue.run = self
         queue.tally.began = queue.tally.began or self.beat
 
+    def begin(self) -> None:
+        """Have the first workers start, since Blender may draw for long before the first tick."""
+        self._queue.hold(is_rendering())
+        self._feed()
+        self._take(self.host.poll(), time.monotonic())
+
     def has(self, uid: int) -> bool:
         """Whether the row was handed to a worker."""
         return uid in self._submitted
