@@ -144,8 +144,9 @@ class Importing:
             path = yield from self._unpack(path)
         if row.catalog:
             yield from self._catalogue(row, path)
-        libraries.arrived(path)
-        yield importers.pick(path) if os.path.isdir(path) else path
+        is_folder = path != row.filepath  # what was unpacked
+        libraries.arrived(path, is_folder=is_folder)
+        yield importers.pick(path) if is_folder else path
 
     def _unpack(self, path: str) -> Generator[str, None, str]:
         """Once, however often it is imported. Returns the folder."""

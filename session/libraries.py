@@ -28,9 +28,9 @@ SOON = 0.5  # seconds: files that arrive together are looked at together
 _fresh: set[str] = set()  # folders into which something came that may hold assets
 
 
-def arrived(path: str) -> None:
+def arrived(path: str, *, is_folder: bool = False) -> None:
     """A file, or a folder of them, is there; where it brings assets to a library, browsers show them soon."""
-    if bpy.app.background or not (path.lower().endswith(".blend") or os.path.isdir(path)):
+    if bpy.app.background or not (is_folder or path.lower().endswith(".blend")):
         return
     _fresh.add(os.path.dirname(path))
     if not bpy.app.timers.is_registered(refresh):
