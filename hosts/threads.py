@@ -87,12 +87,13 @@ class Worker(threading.Thread):
                 self._host.put(self, self._run(transfer, buffer))
         finally:
             self.turn.give()
-            if self._client:
-                self._client.close()
-                self._host.connections.end(self._client)
-            if self.stuck:
-                self.stuck.close()
-            self._host.leave(self)
+            with ExitStack() as ends:  # all of them, whatever one raises
+                ends.callback(self._host.leave, self)
+                if self.stuck:
+                    ends.callback(self.stuck.close)
+                if self._client:
+                    ends.callback(self._host.connections.end, self._client)
+                    ends.callback(self._client.close)
 
     def _run(self, transfer: Transfer | Look, buffer: memoryview) -> Outcome | None:
         """How the transfer ended; None: others go on with it."""

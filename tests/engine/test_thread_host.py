@@ -27,7 +27,7 @@ from server import Server, after, first, pattern, stall_after, stall_before_head
 
 from background_downloads.hosts import threads as host_threads
 from background_downloads.hosts.clerk import Clerk
-from background_downloads.transfer import asking, disk, part
+from background_downloads.transfer import asking, connect, disk, part
 from background_downloads.transfer.fetch import Transfer
 from background_downloads.workers import Host, ThreadHost
 
@@ -86,6 +86,23 @@ def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
     assert "t0ken" not in caplog.text
     assert "s3cret" not in caplog.text
     assert finished(thread_driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
+
+
+def test_a_worker_whose_connection_cannot_be_closed_leaves_all_the_same(
+    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = connect.Client.close
+
+    def fail(client: connect.Client) -> None:
+        close(client)
+        raise OSError
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    monkeypatch.setattr(connect.Client, "close", fail)
+    assert finished(thread_driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
+    thread_driver.host.dismiss()
+    thread_driver.until(thread_driver.host.is_quiet, "no worker is left")
+    assert not thread_driver.host.used()
 
 
 def test_a_worker_that_dies_ends_its_download(
