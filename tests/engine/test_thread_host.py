@@ -88,7 +88,7 @@ def test_a_defect_of_ours_fails_its_download_and_is_told_without_secrets(
     assert finished(thread_driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
 
 
-def test_a_worker_whose_connection_cannot_be_closed_leaves_all_the_same(
+def test_a_worker_that_dies_and_cannot_close_its_connection_ends_its_download(
     thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close = connect.Client.close
@@ -97,12 +97,15 @@ def test_a_worker_whose_connection_cannot_be_closed_leaves_all_the_same(
         close(client)
         raise OSError
 
-    monkeypatch.setattr(threading, "excepthook", lambda args: None)
-    monkeypatch.setattr(connect.Client, "close", fail)
-    assert finished(thread_driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
-    thread_driver.host.dismiss()
-    thread_driver.until(thread_driver.host.is_quiet, "no worker is left")
-    assert not thread_driver.host.used()
+    def die(*args: Any) -> None:
+        raise KeyError
+
+    job = new_job(server.add("/a.bin", body=DATA), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "excepthook", lambda args: None)
+        patch.setattr(connect.Client, "close", fail)
+        patch.setattr(ThreadHost, "put", die)
+        assert "unforeseen" in failed(thread_driver.run(job))
 
 
 def test_a_worker_that_dies_ends_its_download(
