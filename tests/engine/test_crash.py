@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,8 @@ def small_steps(no_delays: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", CHECKPOINT)
     monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 3600.0)
     monkeypatch.setattr(fetch_module, "OVERLAP", OVERLAP)
+    tell = threading.excepthook
+    monkeypatch.setattr(threading, "excepthook", lambda args: args.exc_type is Died or tell(args))
 
 
 @dataclass(kw_only=True)

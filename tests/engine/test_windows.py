@@ -32,7 +32,6 @@ from driving import (
     new_job,
     opened,
     part_of,
-    record,
     sidecar,
     skipped,
 )
@@ -49,8 +48,8 @@ from server import (
     unreachable_port,
 )
 
-from background_downloads.session import records
 from background_downloads.session import rows as rows_module
+from background_downloads.session import store
 from background_downloads.session.unpacking import ImportProblem, unpack
 from background_downloads.transfer import connect, portable
 from background_downloads.transfer import part as part_module
@@ -382,7 +381,6 @@ def test_a_path_of_more_than_260_characters(driver: Driver, server: Server, tmp_
     assert str(path) == os.path.join(folder, "n" * 100 + ".bin")
     assert names(Path(portable.reach(str(folder)))) == [path.name]
     assert Path(portable.reach(str(path))).read_bytes() == DATA
-    assert Download(uid=1, url=url, directory=str(folder)).has_file(path.name)
 
 
 @pytest.fixture
@@ -392,12 +390,6 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(portable, "reach", lambda path: str(path).replace(far, near))
     monkeypatch.setattr(portable, "plain", lambda path: path.replace(near, far))
     return far
-
-
-def test_a_row_looks_into_its_folder_as_windows_reaches_it(far: str, tmp_path: Path) -> None:
-    (tmp_path / "a.bin").touch()
-    row = Download(uid=1, url=URL, directory=far)
-    assert [row.has_file(name) for name in ("a.bin", "b.bin")] == [True, False]
 
 
 def test_an_archive_is_unpacked_however_deep(far: str, tmp_path: Path) -> None:
@@ -414,8 +406,7 @@ def test_a_file_that_a_killed_blender_has_finished_is_not_fetched_again_however_
 ) -> None:
     if is_there:
         (tmp_path / "a.bin").write_bytes(DATA)
-    listed = records.encode_list([records.encode_row(record(url=URL, directory=far, name="a.bin"))])
-    assert len(list(records.decode_list(listed, {1: os.path.join(far, "a.bin")}))) == (not is_there)
+    assert store._in_place({1: os.path.join(far, "a.bin")}) == ({1} if is_there else set())
 
 
 @pytest.mark.parametrize("length", [259, 260])

@@ -90,6 +90,16 @@ def rows(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return List(extension.package, folder)
 
 
+def test_a_rows_partial_file_is_looked_for_as_windows_reaches_its_folder(
+    rows: List, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, far = rows.leave_part(), "/far"
+    portable = importlib.import_module(f"{rows.package}.transfer.portable")
+    monkeypatch.setattr(portable, "reach", lambda path: str(path).replace(far, str(rows.folder)))
+    look = importlib.import_module(f"{rows.package}.session.session")._lying
+    assert look(far, [part, "b.bin.part"]) == [part]
+
+
 def test_who_adds_to_many_folders_walks_over_the_list_no_more_often(
     rows: List, monkeypatch: pytest.MonkeyPatch
 ) -> None:
