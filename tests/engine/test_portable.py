@@ -274,10 +274,12 @@ def test_who_waits_in_a_connection_is_free_when_it_is_interrupted(
 
 @on_windows
 @pytest.mark.parametrize("filepath", ["C:\\a b, c.bin", ""])
-def test_the_file_manager_is_windows_own(filepath: str) -> None:
+def test_the_file_manager_is_windows_own(filepath: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no program of that name beside the .blend file."""
-    command = portable.file_manager(filepath, "C:\\")
-    assert isinstance(command, str)
+    commands: list[str] = []
+    monkeypatch.setattr(portable.subprocess, "Popen", lambda command, **options: commands.append(command))
+    assert portable.show(filepath, "C:\\")
+    (command,) = commands
     assert os.path.samefile(command.split('"')[1], Path(os.environ["SYSTEMROOT"], "explorer.exe"))
 
 
