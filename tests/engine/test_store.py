@@ -999,3 +999,14 @@ def test_what_is_in_anothers_list_is_no_leftover_for_one_that_keeps_none(
     other.forget(1)
     other.save()
     assert len(leftovers(store_module.Store())) == 1
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_file_that_a_killed_blender_has_finished_is_found_as_windows_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    far = os.path.abspath("far")
+    monkeypatch.setattr(store_module.portable, "reach", lambda path: str(path).replace(far, str(tmp_path)))
+    if is_there:
+        (tmp_path / "a.bin").touch()
+    assert store_module._in_place({1: os.path.join(far, "a.bin")}) == ({1} if is_there else set())

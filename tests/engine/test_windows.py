@@ -49,7 +49,6 @@ from server import (
 )
 
 from background_downloads.session import rows as rows_module
-from background_downloads.session import store
 from background_downloads.session.unpacking import ImportProblem, unpack
 from background_downloads.transfer import connect, portable
 from background_downloads.transfer import part as part_module
@@ -398,15 +397,6 @@ def test_an_archive_is_unpacked_however_deep(far: str, tmp_path: Path) -> None:
     *_, folder = unpack(os.path.join(far, "rocks.zip"))
     assert folder == os.path.join(far, "rocks")
     assert (tmp_path / "rocks" / "textures" / "wood.png").read_bytes() == DATA
-
-
-@pytest.mark.parametrize("is_there", [True, False])
-def test_a_file_that_a_killed_blender_has_finished_is_not_fetched_again_however_deep(
-    far: str, tmp_path: Path, is_there: bool
-) -> None:
-    if is_there:
-        (tmp_path / "a.bin").write_bytes(DATA)
-    assert store._in_place({1: os.path.join(far, "a.bin")}) == ({1} if is_there else set())
 
 
 @pytest.mark.parametrize("length", [259, 260])
