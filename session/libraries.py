@@ -24,7 +24,6 @@ catalogs = Lazy(".catalogs", __package__)
 
 SOON = 0.5  # seconds: files that arrive together are looked at together
 
-
 _fresh: set[str] = set()  # folders into which something came that may hold assets
 
 

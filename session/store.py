@@ -244,7 +244,7 @@ class Store:
         if self._path:
             if not self._is_changed:
                 with contextlib.suppress(OSError):
-                    self._path.with_suffix(".done").unlink(missing_ok=True)
+                    os.unlink(self.done)
             is_kept = self._lines or self.has_gaps
             _unlock(self._lock, None if is_kept else self._path.with_suffix(".lock"))
         for _, lock in self._adopted:  # ours could not be written: the next Blender finds them
@@ -264,7 +264,7 @@ class Store:
         for path in _newest_first(self._path.parent):
             yield from self._adopt(path)
         with contextlib.suppress(OSError):  # of an earlier process: its numbers mean other rows from now on
-            self._path.with_suffix(".done").unlink(missing_ok=True)
+            os.unlink(self.done)
         self._tidy(self._path.parent)
 
     def _adopt(self, path: Path) -> Iterator[Download]:
