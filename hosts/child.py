@@ -10,19 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from ..transfer import portable
 from ..transfer.fetch import log_defect
-from .messages import (
-    Answer,
-    Command,
-    Dismiss,
-    Forget,
-    GoBy,
-    HangUp,
-    Leave,
-    Look,
-    Stop,
-    Store,
-    Submit,
-)
+from .messages import Answer, Command, Dismiss, Forget, GoBy, HangUp, Leave, Look, Stop, Store, Submit
 from .threads import ThreadHost
 from .vocabulary import POLL, Report
 
@@ -100,9 +88,7 @@ class _Server:
             case Store():
                 self._gather(command)
             case GoBy(settings=now):
-                self._host.change(
-                    connections=now.connections, speed_limit=now.speed_limit, tokens=now.tokens
-                )
+                self._host.change(connections=now.connections, speed_limit=now.speed_limit, tokens=now.tokens)
             case Dismiss():
                 self._host.dismiss()
             case Leave():

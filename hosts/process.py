@@ -17,17 +17,7 @@ from ..transfer.fetch import Carried
 from ..transfer.job import Failed, Finished, Halted, Job, Outcome, Settings
 from .clerk import write_private
 from .ledger import Entry, Ledger
-from .messages import (
-    Command,
-    Dismiss,
-    Forget,
-    GoBy,
-    HangUp,
-    Stop,
-    Store,
-    Submit,
-    weight,
-)
+from .messages import Command, Dismiss, Forget, GoBy, HangUp, Stop, Store, Submit, weight
 from .room import Sharing
 from .spawn import ChildProcess, Stage
 from .threads import LOOKUP_PATIENCE

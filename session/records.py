@@ -226,10 +226,7 @@ def row_of(leftover: Leftover, directory: str) -> Download:
         digest=leftover.digest,
         status=Status.FAILED if leftover.is_cut else Status.PAUSED,
         error=LINK_LOST if leftover.is_cut else "",
-        progress=Progress(
-            received=leftover.received,
-            size=leftover.size,
-        ),
+        progress=Progress(received=leftover.received, size=leftover.size),
         partial=leftover.name if leftover.is_cut or leftover.name != own else "",
         is_cut=leftover.is_cut,
     )

@@ -133,13 +133,7 @@ class Session(Queue):
         return rows
 
     def _made(
-        self,
-        links: Iterable[names.Link],
-        old_of: Finder,
-        directory: str,
-        options: Options,
-        *,
-        may_wait: bool,
+        self, links: Iterable[names.Link], old_of: Finder, directory: str, options: Options, *, may_wait: bool
     ) -> list[Download]:
         rows, old_rows = [], []
         for link in links:

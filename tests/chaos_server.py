@@ -7,13 +7,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from faults import (
-    FAULTS,
-    leftovers,
-    only_part,
-    redirect_to_itself,
-    several_ranges,
-)
+from faults import FAULTS, leftovers, only_part, redirect_to_itself, several_ranges
 from server import (
     Behaviour,
     Exchange,

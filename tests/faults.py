@@ -601,9 +601,7 @@ class _Nobody(Staged):
         super().mend(*behaviours, body=body)
 
 
-def nobody(
-    make_port: Callable[[], contextlib.AbstractContextManager[int]],
-) -> Callable[[Lab, Fault], Staged]:
+def nobody(make_port: Callable[[], contextlib.AbstractContextManager[int]]) -> Callable[[Lab, Fault], Staged]:
     def stage(lab: Lab, fault: Fault) -> Staged:
         closed = lab.enter(contextlib.ExitStack())
         return _Nobody(lab, closed, closed.enter_context(make_port()), fault)
@@ -929,25 +927,7 @@ def _statuses() -> Iterator[Fault]:
     """Answers that bring no file."""
     for code in (204, 400, 401, 403, 404, 407, 410, 451):
         yield fails(f"status {code}", error(code), status(code))
-    for code in (
-        205,
-        207,
-        300,
-        304,
-        305,
-        402,
-        405,
-        406,
-        409,
-        413,
-        418,
-        421,
-        501,
-        505,
-        507,
-        511,
-        526,
-    ):
+    for code in (205, 207, 300, 304, 305, 402, 405, 406, 409, 413, 418, 421, 501, 505, 507, 511, 526):
         yield fails(f"status {code}", error(code), status(code))
     for code in (202, 408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 530, 599, 600, 999):
         yield from both(f"status {code}", error(code) + TRIED, status(code))
@@ -1172,10 +1152,7 @@ def _limits() -> Iterator[Fault]:
         yield whole(f"Retry-After that is {name}", fail_times(2, 503, {"Retry-After": wait}))
     yield whole("Retry-After by a clock that is ahead", first(2, clock_ahead))
     yield whole("Retry-After of a second", fail_times(1, 429, {"Retry-After": "1"}))
-    for name, wait, span in (
-        ("an hour", "3600", "1 hour"),
-        ("many digits", "9" * 30, "366 days"),
-    ):
+    for name, wait, span in (("an hour", "3600", "1 hour"), ("many digits", "9" * 30, "366 days")):
         asks = f"The server asks to wait {span}. Try again later"
         yield fails(f"Retry-After of {name}", asks, status(503, {"Retry-After": wait}))
     century = re.compile(r"The server asks to wait 366 days\. Try again later")

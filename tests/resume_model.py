@@ -137,12 +137,7 @@ class Client:
 
     def _is_wrong(self, state: State) -> bool:
         """Whether it is whole, and has another digest than was expected."""
-        return (
-            state.is_whole
-            and self._world.digest
-            and self.has(Rule.DIGEST)
-            and state.kept != VERSIONS[0]
-        )
+        return state.is_whole and self._world.digest and self.has(Rule.DIGEST) and state.kept != VERSIONS[0]
 
     # -- One life.
 

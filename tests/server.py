@@ -280,7 +280,6 @@ def _ready(socks: Iterable[socket.socket], timeout: float | None = None) -> list
 
 
 if sys.platform == "win32":
-
     _kernel = ctypes.WinDLL("kernel32")
 
     def _shut_down(sock: socket.socket) -> None:
@@ -1893,9 +1892,7 @@ def _write_leaf(
 
     key = ec.generate_private_key(ec.SECP256R1())
     secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     certificate = _certificate(names[0], key, names=names, issuer=issuer, issuer_key=issuer_key, days=days)
     path.write_bytes(secret + certificate)

@@ -83,9 +83,7 @@ WINDOWS: dict[str, tuple[str, ...]] = {
     "The disk that dies has Linux' calls; where Linux plays Windows, it dies at those of Windows": (
         "tests/engine/test_crash.py::*",
     ),
-    "Windows mounts nothing for a test": (
-        "tests/engine/test_store.py::test_a_disk_that_is_really_full",
-    ),
+    "Windows mounts nothing for a test": ("tests/engine/test_store.py::test_a_disk_that_is_really_full",),
 }
 
 WINE: dict[str, tuple[str, ...]] = {

@@ -93,9 +93,7 @@ class Look:
             content.judge(b"<html>", name, head.content_type, asked=names.extension_in(self.job.url))
         return Seen(name=name, size=None if is_encoded else head.size, content_type=head.content_type)
 
-    def _listing(
-        self, seen: Seen, head: Head, answer: Answer, control: Control, buffer: memoryview
-    ) -> Seen:
+    def _listing(self, seen: Seen, head: Head, answer: Answer, control: Control, buffer: memoryview) -> Seen:
         """With what it lists. Raises TransferError where it is no list; a text may be anything."""
         try:
             listing = lists.read(self._read(answer, control, buffer), head.url)

@@ -238,9 +238,7 @@ def _seems_part(head: Head, asked: Asked, known: Received) -> bool:
     return all(a == b for a, b in pairs) and (bool(pairs) or is_as_long)
 
 
-def _is_of_known(
-    head: Head, asked: Asked, known: Received, size: int | None, has_digest: bool
-) -> bool:
+def _is_of_known(head: Head, asked: Asked, known: Received, size: int | None, has_digest: bool) -> bool:
     """Whether nothing says that it is of another version of the file, and something that it is not."""
     old, new, overlaps = known.validator, head.validator, asked.new_from > (asked.start or 0)
     facts = [(known.size, size), *zip(old.pair, new.pair, strict=True)]

@@ -692,9 +692,7 @@ def _note_done(job: Job, path: str) -> None:
 # -- Requests and answers.
 
 
-def _range(
-    segment: Segment, received: Received, *, with_if_range: bool
-) -> tuple[Asked, dict[str, str]]:
+def _range(segment: Segment, received: Received, *, with_if_range: bool) -> tuple[Asked, dict[str, str]]:
     """Ask for a segment, which begins a little earlier where the disk holds that."""
     is_last, new_from = segment.end in (None, received.size), segment.offset
     segment.offset -= min(OVERLAP if is_last else OVERLAP - JOINT, received.ranges.before(new_from))

@@ -361,4 +361,3 @@ def _read_links(text: str, url: str, listing: Listing) -> bool:
         path = names.from_url(link.url) or names.FALLBACK
         listing.add(partial(Entry, url=link.url, path=path, digest=link.digest))
     return bool(links)
-

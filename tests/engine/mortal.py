@@ -95,10 +95,7 @@ class Disk:
 
     @contextmanager
     def powered(
-        self,
-        *,
-        dies_at: int = 0,
-        error: Callable[[int, str], OSError | None] = lambda count, name: None,
+        self, *, dies_at: int = 0, error: Callable[[int, str], OSError | None] = lambda count, name: None
     ) -> Iterator[None]:
         """Have the engine's calls go through here; it dies at one, counted from 1, or answers with errors."""
         self.count, self.log, self._dies_at, self._error, self._is_dead = 0, [], dies_at, error, False

@@ -19,17 +19,7 @@ from typing import Any
 import pytest
 from driving import Clock, Driver, Halted, Phase, Settings, failed, finished, names, new_job, part_of
 from leaks import children, describe, descriptors, freeze, kill, thaw, wait_gone
-from server import (
-    DEADLINE,
-    Gate,
-    Server,
-    after,
-    first,
-    pattern,
-    stall_after,
-    stall_before_headers,
-    status,
-)
+from server import DEADLINE, Gate, Server, after, first, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.hosts import process, spawn
 from background_downloads.transfer import portable

@@ -227,9 +227,7 @@ def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mount
     assert [name for name in names(disk.place) if ".part" in name] == []
 
 
-def test_a_folder_that_somebody_deletes_is_made_anew(
-    driver: Driver, server: Server, tmp_path: Path
-) -> None:
+def test_a_folder_that_somebody_deletes_is_made_anew(driver: Driver, server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)

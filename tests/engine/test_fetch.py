@@ -606,8 +606,7 @@ def test_a_partial_file_that_somebody_touched(
 
 
 @pytest.mark.parametrize(
-    "sidecar",
-    [b"", b"[]", b"{}", b"[" * 100_000, b"\xff", b"null", b'{"version": 1}', b"x" * (2 << 20)],
+    "sidecar", [b"", b"[]", b"{}", b"[" * 100_000, b"\xff", b"null", b'{"version": 1}', b"x" * (2 << 20)]
 )
 def test_a_sidecar_that_is_none_counts_for_nothing(
     fetch: Fetcher, server: Server, tmp_path: Path, sidecar: bytes

@@ -203,10 +203,7 @@ def test_what_a_metalink_cannot_give_is_said_and_spoils_no_other(file: str) -> N
 
 @pytest.mark.parametrize(
     "text",
-    [
-        '<!DOCTYPE m [<!ENTITY a "b">]>' + METALINK.format("").partition("?>")[2],
-        METALINK.format("<file"),
-    ],
+    ['<!DOCTYPE m [<!ENTITY a "b">]>' + METALINK.format("").partition("?>")[2], METALINK.format("<file")],
 )
 def test_a_metalink_that_is_a_bomb_or_damaged_is_refused(text: str) -> None:
     with pytest.raises(NoListError):

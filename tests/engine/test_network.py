@@ -14,16 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from driving import Driver, Fetcher, Halted, IfExists, Settings, failed, finished, names, new_job, skipped
-from server import (
-    Certificates,
-    Proxy,
-    Server,
-    drip,
-    first,
-    pattern,
-    stall_after,
-    unreachable_port,
-)
+from server import Certificates, Proxy, Server, drip, first, pattern, stall_after, unreachable_port
 from services import Nginx, Squid, find, has_ipv6, htpasswd, private_folder
 
 from background_downloads.transfer import connect

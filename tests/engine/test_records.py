@@ -221,10 +221,7 @@ def test_rows_stand_for_their_files_whatever_the_folder_is_called(tmp_path: Path
     real.mkdir()
     link.symlink_to(real)
     claimed = dict(records.claimed([row(directory=str(link), partial=OLD_PART)], {}))
-    assert set(claimed) == {
-        (str(real), names.part_name(URL, str(link))),
-        (str(real), OLD_PART),
-    }
+    assert set(claimed) == {(str(real), names.part_name(URL, str(link))), (str(real), OLD_PART)}
 
 
 # Folders.

@@ -701,9 +701,7 @@ def cut_before_the_last_chunk(exchange: Exchange) -> None:
     exchange.cut()
 
 
-def test_where_all_is_there_only_its_end_is_asked_for(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_where_all_is_there_only_its_end_is_asked_for(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     url = server.add("/a.bin", first(1, cut_before_the_last_chunk), body=DATA)
     assert finished(fetch(url, tmp_path)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={len(DATA) - OVERLAP}-"]

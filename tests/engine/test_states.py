@@ -134,10 +134,7 @@ BESIDE: dict[str, tuple[Any, set[Step]]] = {
         on_range(status(410)),
         {(ONE, SEVERAL), (SEVERAL, PROVEN), (PROVEN, ALONE), (RANGE, WHOLE), (WHOLE, RANGE)},
     ),
-    "has another file then": (
-        changed(2, body=OTHER),
-        {(ONE, SEVERAL), (SEVERAL, PROVEN), (PROVEN, ONE)},
-    ),
+    "has another file then": (changed(2, body=OTHER), {(ONE, SEVERAL), (SEVERAL, PROVEN), (PROVEN, ONE)}),
 }
 
 

@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 from driving import Driver, Fetcher, IfExists, Settings, finished, new_job, skipped
-from server import (
-    Certificates,
-    Exchange,
-    Server,
-    add_headers,
-    basic_auth,
-    changed,
-    pattern,
-    redirect,
-)
+from server import Certificates, Exchange, Server, add_headers, basic_auth, changed, pattern, redirect
 from services import StudioMirror, find, private_folder
 
 from background_downloads.transfer.job import Finished

@@ -12,18 +12,7 @@ import pytest
 from driving import Driver, Fetcher, Finished, Settings, failed, finished, names, new_job
 from hypothesis import given
 from hypothesis import strategies as st
-from server import (
-    Garbled,
-    Response,
-    Server,
-    after,
-    alters,
-    cut_after,
-    drip,
-    first,
-    pattern,
-    status,
-)
+from server import Garbled, Response, Server, after, alters, cut_after, drip, first, pattern, status
 
 from background_downloads.transfer import digest
 from background_downloads.transfer.connect import Headers

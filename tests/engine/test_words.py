@@ -354,9 +354,7 @@ WALL = "Castle_Wall_Stone_{}_Albedo_8k.png"
         (WALL.format("003"), [WALL.format("003").replace("8k", "4k")], WALL.format("003")),
     ],
 )
-def test_what_tells_a_long_name_from_its_neighbours_is_seen(
-    name: str, others: list[str], shown: str
-) -> None:
+def test_what_tells_a_long_name_from_its_neighbours_is_seen(name: str, others: list[str], shown: str) -> None:
     assert words.told_apart(name, others, 23, len) == shown
 
 

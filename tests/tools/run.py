@@ -168,9 +168,7 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _open_window(
-    blender: Blender, task_file: Path, task: Task, environment: dict[str, str]
-) -> int:
+def _open_window(blender: Blender, task_file: Path, task: Task, environment: dict[str, str]) -> int:
     say(f"Opening {blender.name} with a profile of its own. Click Download in the sidebar's Downloads tab.")
     script = TOOLS / "inside" / "window.py"
     command = [str(blender.program), "--python", str(script), "--", str(task_file)]

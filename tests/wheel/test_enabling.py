@@ -199,15 +199,7 @@ assert bpy.ops.downloads.start.get_rna_type()
 print("OURS", sorted(name.removeprefix(package) for name in sys.modules if name.startswith(package)))
 print("OTHERS", sorted({name.partition(".")[0] for name in set(sys.modules) - before} - {"bl_ext"}))
 """
-OURS = [
-    "",
-    ".operators",
-    ".session",
-    ".session.enabling",
-    ".session.modal",
-    ".session.state",
-    ".ui",
-]
+OURS = ["", ".operators", ".session", ".session.enabling", ".session.modal", ".session.state", ".ui"]
 HEAVY = {"asyncio", "email", "http", "json", "logging", "multiprocessing", "requests", "socket", "ssl"}
 HEAVY |= {"subprocess", "tomllib", "traceback", "urllib", "urllib3"}
 

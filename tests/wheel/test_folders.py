@@ -179,9 +179,7 @@ def test_escapes_in_a_file_link_may_be_no_utf_8_and_those_in_a_path_are_its_own(
     assert folder(f"{tmp_path}/100%25") == f"{tmp_path}/100%25"
 
 
-def test_home_may_be_no_utf_8(
-    extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_home_may_be_no_utf_8(extension: Extension, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / LATIN_1))
     assert settings(extension).folder("~/dl") == str(tmp_path / LATIN_1 / "dl")
 

@@ -17,16 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import pytest
-from server import (
-    Exchange,
-    Generated,
-    Server,
-    cut_after,
-    drip,
-    limit_connections,
-    reset_after,
-    status,
-)
+from server import Exchange, Generated, Server, cut_after, drip, limit_connections, reset_after, status
 
 if TYPE_CHECKING:
     from conftest import Extension

@@ -123,10 +123,7 @@ class Blender:
         return self.start()
 
     def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        error: BaseException | None,
-        _traceback: TracebackType | None,
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
         if error is not None:
             error.add_note(self.last_words)
@@ -567,10 +564,7 @@ def profile_environment(folder: Path) -> dict[str, str]:
 
 
 def run_command(
-    installation: Installation,
-    folder: Path,
-    arguments: Sequence[str | Path],
-    folders: Sequence[Path] = (),
+    installation: Installation, folder: Path, arguments: Sequence[str | Path], folders: Sequence[Path] = ()
 ) -> str:
     """Runs `blender --command …` without a window in this profile; what it wrote."""
     make_profile(folder)

@@ -10,14 +10,7 @@ from pathlib import Path
 
 import pytest
 import roots
-from blender import (
-    PROJECT,
-    Blender,
-    BlenderFactory,
-    build_extension,
-    extension_id,
-    prepare_profile,
-)
+from blender import PROJECT, Blender, BlenderFactory, build_extension, extension_id, prepare_profile
 from downloading import MODULE, wait_open
 from roots import Installation
 

@@ -414,8 +414,7 @@ _ENDS = (
     "for item in state().items: bpy.ops.downloads.cancel(uid=item.uid)",
     "bpy.ops.downloads.pause(); bpy.ops.downloads.cancel()",
     "bpy.ops.downloads.cancel(); bpy.ops.downloads.retry(); bpy.ops.downloads.cancel()",
-    "for uid in [item.uid for item in state().items]:"
-    " bpy.ops.downloads.remove(uid=uid, delete_partial=True)",
+    "for uid in [item.uid for item in state().items]: bpy.ops.downloads.remove(uid=uid, delete_partial=True)",
 )
 
 

@@ -408,7 +408,6 @@ store.folders.save()
 """
 
 
-
 # What is drawn, and who clicks it.
 
 CLICKED = {
@@ -440,9 +439,7 @@ CLICKED = {
     ("_draw_change_folder", "downloads.change_folder"): (
         "clicks::test_a_failed_download_goes_on_in_a_folder_that_is_chosen"
     ),
-    ("_draw_for_active", "operator"): (
-        "clicks::test_the_menu_pauses_resumes_cancels_moves_and_retries_one"
-    ),
+    ("_draw_for_active", "operator"): ("clicks::test_the_menu_pauses_resumes_cancels_moves_and_retries_one"),
     ("_draw_for_active", "downloads.cancel"): (
         "clicks::test_the_menu_pauses_resumes_cancels_moves_and_retries_one"
     ),

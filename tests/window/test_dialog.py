@@ -11,15 +11,7 @@ from typing import Any
 import pytest
 from blender import Blender, BlenderFactory, wait_until
 from downloading import INSIDE, MODULE
-from server import (
-    Gate,
-    Server,
-    add_headers,
-    on_range,
-    pattern,
-    stall_before_headers,
-    status,
-)
+from server import Gate, Server, add_headers, on_range, pattern, stall_before_headers, status
 
 SIZE = 3 << 20  # bytes of a file
 DATA = pattern(SIZE)

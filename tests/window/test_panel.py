@@ -813,9 +813,7 @@ def test_the_path_of_a_finished_file_is_shown_and_copied(b: Blender, server: Ser
     b.wait(f"bpy.context.window_manager.clipboard == {path!r}")
 
 
-def test_a_finished_file_is_selected_where_the_system_can(
-    b: Blender, server: Server, tmp_path: Path
-) -> None:
+def test_a_finished_file_is_selected_where_the_system_can(b: Blender, server: Server, tmp_path: Path) -> None:
     bus, asked = tmp_path / "dbus-send", tmp_path / "asked"
     bus.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > "{asked}~"; mv "{asked}~" "{asked}"\n')
     bus.chmod(0o755)

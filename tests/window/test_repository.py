@@ -58,11 +58,7 @@ def gate(server: Server) -> Gate:
 
 
 def test_added_installed_and_updated_while_a_download_runs(
-    blender_factory: Callable[..., Blender],
-    server: Server,
-    gate: Gate,
-    extension_zip: Path,
-    tmp_path: Path,
+    blender_factory: Callable[..., Blender], server: Server, gate: Gate, extension_zip: Path, tmp_path: Path
 ) -> None:
     b = blender_factory(extension=False, online=True)
     b.run(ADD.format(url=serve(server, extension_zip, tmp_path / "first")))

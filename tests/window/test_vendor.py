@@ -248,9 +248,7 @@ session().tally.began -= 100
     assert [len(server.requests_for(path)) for path in ("/mine.bin", "/other.bin")] == [1, 1]
 
 
-def test_quit_with_both_downloading(
-    both: Blender, ours: Downloads, server: Server, tmp_path: Path
-) -> None:
+def test_quit_with_both_downloading(both: Blender, ours: Downloads, server: Server, tmp_path: Path) -> None:
     begun_in_both(both, ours, server, tmp_path)
     assert both.quit() == 0, both.last_words
     assert list(tmp_path.glob("*.bin")) == []

@@ -47,9 +47,7 @@ def main() -> int:
 def download(task: dict[str, str]) -> str:
     """Why not everything is there, in Blender's words; empty if all is."""
     try:
-        bpy.ops.downloads.start(
-            urls=task["urls"], directory=task["directory"], if_exists=task["if_exists"]
-        )
+        bpy.ops.downloads.start(urls=task["urls"], directory=task["directory"], if_exists=task["if_exists"])
     except RuntimeError as refused:
         return str(refused).strip()
     return ""
