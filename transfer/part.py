@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import digest, disk, names, portable
@@ -354,11 +353,6 @@ class Part:
         self._lost: Exception | None = None  # why bytes that were there may not be, nobody knows which
         self._saving = threading.Lock()  # held by the worker that writes the sidecar
         self._saved = (0, 0.0)  # bytes, and when
-
-    @property
-    def path(self) -> Path:
-        """Where it stands, if it does."""
-        return Path(self.file.place)
 
     # -- Open.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server import DEADLINE, Gate
+from server import DEADLINE, Gate, pattern
 
 from background_downloads.hosts.vocabulary import Event
 from background_downloads.transfer.connect import Client, Environment
@@ -22,7 +22,7 @@ from background_downloads.transfer.job import (
     Failed,
     Finished,
     Halted,
-    IfExists,
+    IfExists,  # noqa: F401  # for the tests
     Job,
     Outcome,
     Phase,
@@ -31,6 +31,7 @@ from background_downloads.transfer.job import (
     Skipped,
     Stopped,
     TransferError,
+    Validator,
 )
 from background_downloads.transfer.part import Part
 from background_downloads.workers import Download, Ended, Host, Started
@@ -68,9 +69,26 @@ def opened(url: str, folder: str, digest: Digest | None, *, earlier: str = "") -
     return part
 
 
+def place(part: Part) -> Path:
+    """Where a partial file stands, if it does."""
+    return Path(part.file.place)
+
+
 def sidecar(part: Part) -> Path:
     """What lies beside a partial file, if it does."""
-    return Path(f"{part.path}.json")
+    return Path(f"{part.file.place}.json")
+
+
+def leave_part(
+    folder: Path, url: str = "https://files.example/a.bin", count: int = 1000, digest: Digest | None = None
+) -> str:
+    """A partial file as a process leaves it, so many bytes of 5000; its name."""
+    folder.mkdir(exist_ok=True)
+    part = opened(url, str(folder), digest)
+    part.write(memoryview(pattern(count)), 0)
+    part.begin(5000, Validator('"1"', ""), is_encoded=False)
+    part.close()
+    return place(part).name
 
 
 class Clock:
@@ -230,30 +248,3 @@ def part_of(folder: Path) -> Path:
     """The one partial file in a folder."""
     (part,) = folder.glob("*.part")
     return part
-
-
-__all__ = [
-    "DEADLINE",
-    "PATIENT",
-    "Digest",
-    "Driver",
-    "Failed",
-    "Fetcher",
-    "Finished",
-    "Halted",
-    "IfExists",
-    "Job",
-    "Outcome",
-    "Phase",
-    "Settings",
-    "Skipped",
-    "Transfer",
-    "TransferError",
-    "failed",
-    "finished",
-    "names",
-    "new_job",
-    "opened",
-    "part_of",
-    "skipped",
-]

@@ -9,38 +9,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import names, opened
+from driving import leave_part, names, opened
 from server import pattern
 
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer import portable
-from background_downloads.transfer.job import Digest, Validator
+from background_downloads.transfer.job import Digest
 
 URL = "http://me:s3cret@files.example/a.bin?token=t0ken"
-
-
-PLAIN_URL = "http://files.example/a.bin"
-
-
-def _left(folder: Path, url: str = PLAIN_URL, digest: Digest | None = None) -> Path:
-    """A partial file as a process leaves it behind."""
-    part = opened(url, str(folder), digest)
-    part.write(memoryview(pattern(1000)), 0)
-    part.begin(5000, Validator('"1"', ""), is_encoded=False)
-    part.close()
-    return part.path
+PLAIN_URL = "https://files.example/a.bin"
 
 
 def test_a_leftover_tells_all_that_its_sidecar_knows(tmp_path: Path) -> None:
     digest = Digest("sha1", "0" * 40)
-    path = _left(tmp_path, digest=digest)
+    name = leave_part(tmp_path, digest=digest)
     assert part_module.leftovers(str(tmp_path)) == [
-        part_module.Leftover(path.name, PLAIN_URL, False, digest, 1000, 5000)
+        part_module.Leftover(name, PLAIN_URL, False, digest, 1000, 5000)
     ]
 
 
 def test_a_leftover_says_that_its_link_was_cut(tmp_path: Path) -> None:
-    _left(tmp_path, URL)
+    leave_part(tmp_path, URL)
     (left,) = part_module.leftovers(str(tmp_path))
     assert (left.url, left.is_cut) == ("http://files.example/a.bin", True)
 
@@ -77,12 +66,12 @@ def test_what_does_not_hold_is_no_leftover(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    HOSTILE[kind](_left(tmp_path))
+    HOSTILE[kind](tmp_path / leave_part(tmp_path))
     assert part_module.leftovers(str(tmp_path)) == []
 
 
 def test_a_leftover_that_is_open_is_not_free_and_not_discarded(tmp_path: Path) -> None:
-    name = _left(tmp_path).name
+    name = leave_part(tmp_path)
     part = opened(PLAIN_URL, str(tmp_path), None)
     assert not part_module.is_free(str(tmp_path), name)
     part_module.discard_leftover(str(tmp_path), name)
@@ -106,7 +95,7 @@ def test_only_a_partial_file_in_the_folder_is_discarded(tmp_path: Path, name: st
 def test_leftovers_are_told_in_the_order_of_their_names_and_so_many_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = sorted(_left(tmp_path, f"http://files.example/{name}.bin").name for name in "cab")
+    found = sorted(leave_part(tmp_path, f"http://files.example/{name}.bin") for name in "cab")
     assert [left.name for left in part_module.leftovers(str(tmp_path))] == found
     monkeypatch.setattr(part_module, "LEFTOVERS", 2)
     assert [left.name for left in part_module.leftovers(str(tmp_path))] == found[:2]
@@ -120,7 +109,7 @@ def test_what_is_not_there_is_not_free(tmp_path: Path) -> None:
 
 def test_a_leftover_that_is_moved_is_gone_on_with_where_it_is_then(tmp_path: Path) -> None:
     here, there = _two_folders(tmp_path)
-    name = _left(here).name
+    name = leave_part(here)
     before = part_module.leftover(str(here), name)
     assert part_module.move_leftover(str(here), str(there), name)
     assert names(here) == []
@@ -137,7 +126,7 @@ def _two_folders(folder: Path) -> tuple[Path, Path]:
 
 def test_a_leftover_that_is_open_is_not_moved(tmp_path: Path) -> None:
     here, there = _two_folders(tmp_path)
-    name = _left(here).name
+    name = leave_part(here)
     part = opened(PLAIN_URL, str(here), None)
     assert not part_module.move_leftover(str(here), str(there), name)
     assert part.file.is_in_place()
@@ -155,7 +144,7 @@ def test_another_file_is_not_moved(tmp_path: Path) -> None:
 
 def test_a_leftover_is_not_moved_over_another(tmp_path: Path) -> None:
     here, there = _two_folders(tmp_path)
-    name = _left(here).name
+    name = leave_part(here)
     (there / name).write_text("of somebody else")
     assert not part_module.move_leftover(str(here), str(there), name)
     assert (there / name).read_text() == "of somebody else"
@@ -167,7 +156,7 @@ def test_a_leftover_that_cannot_be_moved_whole_stays_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     here, there = _two_folders(tmp_path)
-    name = _left(here).name
+    name = leave_part(here)
     replace = portable.replace
 
     def replacing(source: str, target: str) -> None:

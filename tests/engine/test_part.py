@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from driving import DEADLINE, Clock, Fetcher, failed, names, opened, sidecar
+from driving import DEADLINE, Clock, Fetcher, failed, names, opened, place, sidecar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server import Server, cut_after, first, pattern
@@ -125,14 +125,14 @@ def test_one_that_does_not_let_go_is_not_waited_for_for_ever(
 def test_what_is_no_file_is_not_written_to(tmp_path: Path, kind: str) -> None:
     part = Part(URL, str(tmp_path), None)
     if kind == "a folder":
-        part.path.mkdir()
+        place(part).mkdir()
     elif kind == "a pipe":
-        os.mkfifo(part.path)
+        os.mkfifo(place(part))
     else:
-        part.path.symlink_to("elsewhere")
+        place(part).symlink_to("elsewhere")
     with pytest.raises(TransferError, match=r"in the way"):
         part.open()
-    assert names(tmp_path) == [part.path.name]
+    assert names(tmp_path) == [place(part).name]
     assert not part.file.is_open
 
 
@@ -148,7 +148,7 @@ def test_a_partial_file_that_was_published_by_a_process_that_died_is_let_go(tmp_
     """Both names lead to the finished file then: to write it would damage it."""
     part = opened(URL, str(tmp_path), None)
     _fill(part, 1000)
-    os.link(part.path, tmp_path / "a.bin")
+    os.link(place(part), tmp_path / "a.bin")
     part.release()
     again = opened(URL, str(tmp_path), None)
     again.write(memoryview(b"x" * 1000), 0)
@@ -179,11 +179,11 @@ def test_a_file_that_is_published_between_open_and_lock_is_let_go(
 
 
 def test_nothing_is_removed_that_somebody_else_put_there(part: Part) -> None:
-    part.path.unlink()
-    part.path.write_text("of somebody else")
+    place(part).unlink()
+    place(part).write_text("of somebody else")
     sidecar(part).write_text("likewise")
     part.discard()
-    assert part.path.read_text() == "of somebody else"
+    assert place(part).read_text() == "of somebody else"
     assert sidecar(part).exists()
 
 
@@ -200,7 +200,7 @@ def test_modes(tmp_path: Path, mask: int) -> None:
     finally:
         os.umask(old)
     wanted = 0o666 & ~mask
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (part.path, sidecar(part))] == [wanted, wanted]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (place(part), sidecar(part))] == [wanted, wanted]
     path = Path(part.publish("a.bin", IfExists.RENAME) or "")
     assert path
     assert stat.S_IMODE(path.stat().st_mode) == wanted
@@ -222,7 +222,7 @@ def test_a_sidecar_is_read_as_it_was_written(
     tmp_path: Path, spans: list[tuple[int, int]], size: int | None, etag: str, date: str
 ) -> None:
     part = opened(URL, str(tmp_path), None)
-    os.truncate(part.path, 1000)
+    os.truncate(place(part), 1000)
     part.received.ranges = Ranges(spans)
     part.received.size = size
     part.received.validator = Validator(etag, date)
@@ -404,7 +404,7 @@ def test_bytes_are_made_durable_before_the_sidecar_says_that_they_are_there(
 
 def test_a_checkpoint_is_due_by_bytes_and_by_time(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     assert part.checkpoint_in > 0
-    os.truncate(part.path, 64 << 20)
+    os.truncate(place(part), 64 << 20)
     part.received.ranges.add(0, 64 << 20)
     assert part.checkpoint_in == 0
     part.checkpoint()
@@ -461,7 +461,7 @@ def test_closing_keeps_nothing_of_what_came_encoded(part: Part, tmp_path: Path) 
 def test_what_was_only_let_go_of_is_made_durable_when_it_is_closed(part: Part, tmp_path: Path) -> None:
     _fill(part, 1000)
     part.release()
-    assert names(tmp_path) == [part.path.name]
+    assert names(tmp_path) == [place(part).name]
     part.close()
     assert _reopened(tmp_path) == [[0, 1000]]
 
@@ -495,8 +495,8 @@ def test_what_somebody_touched_while_it_was_let_go_of_is_not_as_it_was_left(
     part.release()
     assert part.open()
     part.release()
-    os.truncate(part.path, size)
-    os.utime(part.path, (mtime, mtime))
+    os.truncate(place(part), size)
+    os.utime(place(part), (mtime, mtime))
     assert not part.open()
     assert not part.received.ranges.total()
 
@@ -505,13 +505,13 @@ def test_what_a_link_left_that_died_as_it_gave_its_file_to_another_is_tidied_up(
     old = opened("http://files.example/old.bin", str(tmp_path), None)
     _fill(old, 1000)
     old.close()
-    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    part = opened(URL, str(tmp_path), None, earlier=place(old).name)
     _fill(part, 2000)
     part.close()
     sidecar(old).write_text("left")
-    again = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    again = opened(URL, str(tmp_path), None, earlier=place(old).name)
     assert again.received.ranges.total() == 2000
-    assert names(tmp_path) == sorted([again.path.name, sidecar(again).name])
+    assert names(tmp_path) == sorted([place(again).name, sidecar(again).name])
     again.close()
 
 
@@ -523,8 +523,8 @@ def test_what_another_link_left_stays_as_it_was_until_something_fits_to_it(
     old = opened("http://files.example/old.bin", str(tmp_path), None)
     _fill(old, 1000)
     old.close()
-    before = {path: path.read_bytes() for path in (old.path, sidecar(old))}
-    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    before = {path: path.read_bytes() for path in (place(old), sidecar(old))}
+    part = opened(URL, str(tmp_path), None, earlier=place(old).name)
     assert part.received.ranges.total() == 1000
     if stops != "open":
         part.forget()
@@ -534,10 +534,10 @@ def test_what_another_link_left_stays_as_it_was_until_something_fits_to_it(
         part.close()
     part.release()
     assert {path: path.read_bytes() for path in before} == before
-    assert (part.path == old.path) is (stops == "open")
-    other = opened(f"{URL}?other", str(tmp_path), None, earlier=old.path.name)
+    assert (place(part) == place(old)) is (stops == "open")
+    other = opened(f"{URL}?other", str(tmp_path), None, earlier=place(old).name)
     _fill(other, 1001)
-    assert not old.path.exists()
+    assert not place(old).exists()
     assert not sidecar(old).exists()
     other.discard()
 
@@ -708,7 +708,7 @@ def test_what_is_doubted_leaves_the_digest(tmp_path: Path, fetch: Fetcher, kept:
 
 def test_a_file_that_was_longer_once_ends_where_it_should(part: Part, tmp_path: Path, fetch: Fetcher) -> None:
     _fill(part, 1000)
-    os.truncate(part.path, 5000)
+    os.truncate(place(part), 5000)
     part.received.size = 1000
     assert _holds(part, fetch)
     assert Path(part.publish("b.bin", IfExists.RENAME) or "").read_bytes() == pattern(1000)
@@ -754,7 +754,7 @@ def test_no_more_than_64_mib_can_be_lost() -> None:
 
 
 def _unsaved(part: Part, count: int) -> None:
-    os.truncate(part.path, count)
+    os.truncate(place(part), count)
     part.received.ranges.add(0, count)
 
 
@@ -824,7 +824,7 @@ def test_a_published_file_has_the_time_of_its_server_if_the_system_knows_it(
 ) -> None:
     _fill(part, 1000)
     told: list[str] = []
-    before = part.path.stat().st_mtime
+    before = place(part).stat().st_mtime
     path = part.publish("b.bin", IfExists.RENAME, mtime=mtime, placed=told.append)
     assert told == [path]
     found = os.stat(path or "").st_mtime
@@ -856,7 +856,7 @@ def test_what_is_taken_away_as_it_is_published_is_said(
     _fill(part, 1000)
 
     def scanned(*_: object, **__: object) -> None:
-        part.path.unlink()
+        place(part).unlink()
         if is_moved:
             folder.rename(tmp_path / "moved")
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -887,7 +887,7 @@ def test_when_publishing_fails_nothing_stands_under_the_name(
         patch.setattr(os, "link", fail)
         with pytest.raises(OSError, match="error"):
             part.publish("b.bin", IfExists.RENAME)
-    assert names(tmp_path) == [part.path.name]
+    assert names(tmp_path) == [place(part).name]
     assert part.publish("b.bin", IfExists.RENAME) == str(tmp_path / "b.bin")
 
 
@@ -929,7 +929,7 @@ def test_a_sidecar_that_is_written_just_then_does_not_vouch_for_what_was_cut(
     saver = threading.Thread(target=part.save)
     saver.start()
     assert syncing.wait(DEADLINE)
-    os.truncate(part.path, 0)
+    os.truncate(place(part), 0)
     with pytest.raises(TransferError, match="was cut by something else"):
         part.write(memoryview(b"x"), 1000)
     saver.join()
@@ -977,7 +977,7 @@ def test_what_was_cut_when_all_was_there_is_not_expected_nor_remembered(
     _fill(part, 1000)
     part.received.size = 1000
     part.checkpoint()
-    os.truncate(part.path, 500)
+    os.truncate(place(part), 500)
     with pytest.raises(TransferError, match="cut by something else"):
         part.is_expected(Control(fetch._waker), memoryview(bytearray(10)))
     part.close()
@@ -1000,7 +1000,7 @@ def test_after_the_disk_lost_bytes_only_the_last_checkpoint_counts(
     with pytest.raises(OSError, match="error"):
         part.publish("b.bin", IfExists.RENAME)
     part.close()
-    assert names(tmp_path) == [part.path.name, sidecar(part).name]
+    assert names(tmp_path) == [place(part).name, sidecar(part).name]
     assert _reopened(tmp_path) == [[0, 1000]]
 
 
@@ -1022,9 +1022,9 @@ def test_what_somebody_put_in_place_of_the_partial_file_is_not_published(
     part: Part, tmp_path: Path, is_there: bool
 ) -> None:
     _fill(part, 1000)
-    part.path.unlink()
+    place(part).unlink()
     if is_there:
-        part.path.write_text("evil")
+        place(part).write_text("evil")
     with pytest.raises(TransferError, match="taken away"):
         part.publish("b.bin", IfExists.RENAME)
     assert not (tmp_path / "b.bin").exists()
@@ -1041,7 +1041,7 @@ def test_where_no_open_file_is_renamed_what_is_not_published_is_ours_again_unles
     def taken(*_: object) -> None:
         assert not part.file.is_open
         if is_touched:
-            part.path.write_text("of somebody else")
+            place(part).write_text("of somebody else")
         raise FileExistsError
 
     with monkeypatch.context() as patch:
@@ -1083,7 +1083,7 @@ def test_there_is_no_file_before_something_comes(tmp_path: Path) -> None:
     part.begin(5000, STRONG, is_encoded=False)
     assert names(tmp_path) == []
     part.write(memoryview(pattern(1000)), 4000)  # its end, which is not all of it
-    assert names(tmp_path) == [part.path.name]
+    assert names(tmp_path) == [place(part).name]
     part.discard()
     assert names(tmp_path) == []
 
@@ -1093,7 +1093,7 @@ def test_an_old_sidecar_vouches_for_nothing_of_a_file_that_is_late(tmp_path: Pat
     part = opened(URL, str(tmp_path), None)
     _fill(part, count)
     part.close()
-    part.path.unlink()
+    place(part).unlink()
     part = Part(URL, str(tmp_path), None)
     part.open()
     assert not part.received.ranges.total()
@@ -1215,7 +1215,7 @@ def test_what_came_whole_and_does_not_hold_begins_anew(tmp_path: Path) -> None:
     part.forget()
     part.begin(7000, STRONG, is_encoded=False)
     part.write(memoryview(pattern(6000)), 0)
-    assert names(tmp_path) == [part.path.name]
+    assert names(tmp_path) == [place(part).name]
     part.discard()
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import opened, record
+from driving import leave_part, opened, record
 from rules import TOP
 
 from background_downloads.session import records
 from background_downloads.transfer import names
 from background_downloads.transfer.disk import write_atomically
-from background_downloads.transfer.job import Digest, Have, Validator
+from background_downloads.transfer.job import Digest, Have
 from background_downloads.workers import Download, Found, Status, look_into
 
 Store = Any
@@ -712,15 +712,6 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "files"
     folder.mkdir()
     return folder
-
-
-def leave_part(folder: Path, url: str = URL, count: int = 1000, digest: Digest | None = None) -> str:
-    """A partial file as a process leaves it; its name."""
-    part = opened(url, str(folder), digest)
-    part.write(memoryview(bytes(count)), 0)
-    part.received.size, part.received.validator = 5000, Validator('"1"', "")
-    part.close()
-    return part.path.name
 
 
 def found(store: Store, *have: Download, folders: tuple[Path, ...] = ()) -> list[Download]:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from driving import opened
+from driving import leave_part
 
 from background_downloads.hosts import spawn
 from background_downloads.workers import Found, Survey, look_into
 
-URL = "https://files.example/a.bin"
 SILENT = "silent"
 SOON = 60.0  # seconds, so that what never ends fails
 HANGS = """
@@ -43,14 +42,6 @@ def new_survey() -> Iterator[Callable[..., Survey]]:
     for survey in made:
         survey.close()
         survey._process.wait(SOON)
-
-
-def leave_part(folder: Path) -> str:
-    folder.mkdir()
-    part = opened(URL, str(folder), None)
-    part.write(memoryview(bytes(1000)), 0)
-    part.close()
-    return part.path.name
 
 
 def test_what_lies_in_folders_is_found_as_a_look_into_each_would(

@@ -32,6 +32,7 @@ from driving import (
     new_job,
     opened,
     part_of,
+    place,
     sidecar,
     skipped,
 )
@@ -144,7 +145,7 @@ def test_a_folder_that_windows_protects_is_told_in_a_sentence(
 def test_publishing_waits_for_whoever_looks_at_the_new_file(
     part: Part, tmp_path: Path, if_exists: IfExists
 ) -> None:
-    scanner = part.path.open("rb")
+    scanner = place(part).open("rb")
     waits = []
 
     def wait(seconds: float) -> None:
@@ -204,7 +205,7 @@ def test_who_opens_a_partial_file_as_another_link_takes_it_over_is_told_of(
     old = opened("https://files.example/old.bin", str(tmp_path), None)
     old.write(memoryview(DATA[:1000]), 0)
     old.close()
-    part = opened(URL, str(tmp_path), None, earlier=old.path.name)
+    part = opened(URL, str(tmp_path), None, earlier=place(old).name)
     with monkeypatch.context() as patch:
         patch.setattr(part_module, "_locked", refuse)
         with pytest.raises(OSError, match=os.strerror(errno.EBUSY)):

@@ -48,7 +48,7 @@ class List:
         part.open()
         part.write(memoryview(bytes(count)), 0)
         part.close()
-        return str(part.path.name)
+        return os.path.basename(part.file.place)
 
     def find(self) -> list[Any]:
         """Look into the folder, as after a start without a list."""
