@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import chain, count
 from typing import BinaryIO
 
 from ..transfer import names, portable
@@ -140,8 +141,5 @@ def _rename(unfinished: str, folder: str) -> Iterator[str]:
 
 def _free(folder: str) -> str:
     """The folder's name, with a number where something has that name."""
-    number, name = 0, folder
-    while os.path.lexists(name):
-        number += 1
-        name = f"{folder} ({number})"
-    return name
+    numbered = (f"{folder} ({number})" for number in count(1))
+    return next(name for name in chain([folder], numbered) if not os.path.lexists(name))

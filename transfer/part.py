@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import digest, disk, names, portable
@@ -823,10 +823,8 @@ def _tell_of_scanners(folder: str, error: FileNotFoundError) -> NoReturn:
 def _candidates(target: str, if_exists: IfExists) -> Iterator[str]:
     yield target
     folder, name = os.path.split(target)
-    number = 1
-    while if_exists is IfExists.RENAME:
+    for number in count(1) if if_exists is IfExists.RENAME else ():
         yield os.path.join(folder, names.numbered(name, number))
-        number += 1
 
 
 def _sidecar(part: str) -> str:
