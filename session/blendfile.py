@@ -66,10 +66,9 @@ def set_catalog(path: str, catalog: Catalog) -> Steps:
     with ExitStack() as stack:
         source = stack.enter_context(open(path, "rb"))
         before = os.fstat(source.fileno())
-        is_packed = source.read(len(zstd.MAGIC)) == zstd.MAGIC
-        patches = yield from _patches(_Reader(source, is_packed), catalog)
+        patches = yield from _patches(_Reader(source), catalog)
         stack.callback(_remove, path + SUFFIX)
-        is_new = yield from _write(_Reader(source, is_packed), path + SUFFIX, patches)
+        is_new = yield from _write(_Reader(source), path + SUFFIX, patches)
         if _identity(os.lstat(path)) != _identity(before):
             raise UnreadableError("it was changed meanwhile")
         if not is_new:
@@ -92,12 +91,13 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 class _Reader:
     """Reads a file from its beginning, unpacked, and knows where it is."""
 
-    def __init__(self, file: BinaryIO, is_packed: bool) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         self.place = 0
-        self.is_packed = is_packed
+        self.is_packed = file.read(len(zstd.MAGIC)) == zstd.MAGIC
+        file.seek(0)
         try:
-            self._file = zstd.reader(file) if is_packed else file
+            self._file = zstd.reader(file) if self.is_packed else file
         except ImportError as error:
             raise UnreadableError("it is compressed, and this Blender cannot unpack it") from error
 
@@ -142,8 +142,7 @@ def saved_by(path: str) -> tuple[int, int] | None:
     :raises OSError: what the disk says.
     """
     with open(portable.reach(path), "rb") as file, suppress(UnreadableError):
-        is_packed = file.read(len(zstd.MAGIC)) == zstd.MAGIC
-        if found := re.match(START, _Reader(file, is_packed).some(START_SIZE)):
+        if found := re.match(START, _Reader(file).some(START_SIZE)):
             return divmod(int(found[1]), 100)
     return None
 

@@ -11,11 +11,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..transfer import names
+from ..transfer import lists, names
 from ..transfer.job import IfExists, TransferError
 from . import current, terminal
 from .blocking import download
-from .links import decoded
 from .settings import folder, settings
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def _settings(options: argparse.Namespace) -> Any:
 
 def _read(words: Sequence[str]) -> str:
     """The links as they were given; a dash stands for what is written to the command."""
-    return "\n".join(decoded(sys.stdin.buffer.read()) if word == "-" else word for word in words)
+    return "\n".join(lists.decoded(sys.stdin.buffer.read()) if word == "-" else word for word in words)
 
 
 def _complain(sentence: str) -> int:

@@ -333,7 +333,8 @@ def read_links(path: str) -> str:
     :raises TransferError: it cannot be read.
     """
     data = read(path, FILE_SIZE)
-    return "\n".join(find_links(_from_webloc(data) if path.lower().endswith(".webloc") else decoded(data)))
+    is_webloc = path.lower().endswith(".webloc")
+    return "\n".join(find_links(_from_webloc(data) if is_webloc else lists.decoded(data)))
 
 
 def read(path: str, most: int) -> bytes:
@@ -354,9 +355,3 @@ def _from_webloc(data: bytes) -> str:
         return ""
     link = found.get("URL") if isinstance(found, dict) else None
     return link if isinstance(link, str) else ""
-
-
-def decoded(data: bytes) -> str:
-    """The text of a file; what cannot be read spoils no more than its own word."""
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    return data.decode(encoding, "replace")

@@ -16,7 +16,7 @@ from typing import Any
 from ..transfer import names, portable
 from ..transfer.digest import LENGTHS, parse_fragment
 from ..transfer.job import Digest, IfExists, Progress, TransferError
-from ..transfer.part import LARGEST_FILE, Leftover, is_part_name, tails
+from ..transfer.part import Leftover, byte_count, is_part_name, tails
 from ..workers import Download, Status, ask
 from .words import readable
 
@@ -127,8 +127,8 @@ def _row(values: Any) -> Download:
         status=Status.PAUSED if status in (Status.QUEUED, Status.RUNNING) else status,
         progress=Progress(
             name=names.safe(_text(values["name"])),
-            received=_count(values["received"]),
-            size=None if values["size"] is None else _count(values["size"]),
+            received=byte_count(values["received"]),
+            size=None if values["size"] is None else byte_count(values["size"]),
         ),
         error=readable(_text(values["error"])),
         partial=partial if is_part_name(partial) else "",
@@ -149,12 +149,6 @@ def _is_folder(path: str) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("not a text")
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= LARGEST_FILE:
-        raise ValueError("not a number of bytes")
     return value
 
 

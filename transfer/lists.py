@@ -94,7 +94,7 @@ def read(data: bytes, url: str) -> Listing:
 
     Any thread; no I/O. Raises NoListError, in a sentence, where it is none.
     """
-    text = data.decode(_encoding(data), "replace")
+    text = decoded(data)
     listing = Listing()
     for reader in (_read_json, _read_metalink, _read_checksums, _read_links):
         if reader(text, url, listing):
@@ -104,9 +104,12 @@ def read(data: bytes, url: str) -> Listing:
     return listing
 
 
-def _encoding(data: bytes) -> str:
-    """UTF-8, unless a mark at the beginning says UTF-16, as Windows writes it."""
-    return "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+def decoded(data: bytes) -> str:
+    """The text of a file: UTF-8, unless a mark at its beginning says UTF-16, as Windows writes it.
+
+    What cannot be read spoils no more than its own word.
+    """
+    return data.decode("utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig", "replace")
 
 
 def _entry(url: str, path: str, **more: Any) -> Entry:

@@ -845,8 +845,8 @@ def _parse(about: Any, url: str | None, on_disk: int) -> Received:
         raise ValueError("another download's")
     if len(about["ranges"]) > SIDECAR_RANGES:
         raise ValueError("more ranges than we make")
-    size = None if about["size"] is None else _offset(about["size"])
-    ranges = Ranges((_offset(start), _offset(end)) for start, end in about["ranges"])
+    size = None if about["size"] is None else byte_count(about["size"])
+    ranges = Ranges((byte_count(start), byte_count(end)) for start, end in about["ranges"])
     if ranges.end() > on_disk or (size is not None and ranges.end() > size):
         raise ValueError("it says more than there is")
     etag, date = about["etag"], about["last_modified"]
@@ -856,8 +856,8 @@ def _parse(about: Any, url: str | None, on_disk: int) -> Received:
     return Received(ranges, size, validator, str(about.get("via", "")))
 
 
-def _offset(value: Any) -> int:
-    """A number of bytes that a file can have; JSON's numbers may be infinite, too."""
+def byte_count(value: Any) -> int:
+    """A number of bytes that a file can have; JSON's numbers may be infinite, too. Raises ValueError."""
     if type(value) is not int or not 0 <= value <= LARGEST_FILE:
         raise ValueError("not a number of bytes")
     return value
