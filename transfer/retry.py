@@ -150,7 +150,6 @@ class Tries:
         *,
         first_delay: float | None = None,
         kept: int = 0,
-        rng: random.Random | None = None,
     ) -> float:
         """Count a failure and answer how many seconds to wait before the next request.
 
@@ -158,12 +157,11 @@ class Tries:
         :param retry_after: seconds the server asked for, None if it did not.
         :param first_delay: seconds before the first try again, `FIRST_DELAY` if None.
         :param kept: bytes that need not be asked for again.
-        :param rng: where the jitter comes from; Python's own if None.
         :raises TransferError: the tries are used up, or the server asks for too long a wait.
         """
         self.reason = reason
         first = FIRST_DELAY if first_delay is None else first_delay
-        jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * (rng or random).random()
+        jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * random.random()
         if retry_after is not None:
             # "0", or a date that has passed here, still leaves the server a moment.
             return self._asked_wait(max(retry_after, first * jitter), retry_after)

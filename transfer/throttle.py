@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .control import Control
@@ -21,9 +20,8 @@ LONGEST = 1.0  # seconds that what another limit had read is waited for: at a by
 class Throttle:
     """What was read takes its time on one line that all workers share. Any thread."""
 
-    def __init__(self, limit: int = 0, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int = 0) -> None:
         """`limit` is in bytes a second; 0: none."""
-        self._now = now
         self._lock = threading.Lock()
         self._limit = limit
         self._free = 0.0  # when all that was read so far may have been read
@@ -38,7 +36,8 @@ class Throttle:
     def limit(self, limit: int) -> None:
         with self._lock:
             if limit != self._limit:
-                owed, now = self._limit * max(0.0, self._free - self._now()), self._now()
+                now = time.monotonic()
+                owed = self._limit * max(0.0, self._free - now)
                 self._free = now + min(owed / limit, LONGEST) if limit else 0.0
                 self._limit = limit
                 self._changes += 1
@@ -46,7 +45,7 @@ class Throttle:
     @property
     def holds_back(self) -> bool:
         """Whether it is the limit, and no server, that makes downloads slow just now."""
-        return self._limit > 0 and self._free > self._now()
+        return self._limit > 0 and self._free > time.monotonic()
 
     def read(self, body: Reader, buffer: memoryview, control: Control) -> int:
         """Read from a body once its turn has come, a small piece where the limit is low.
@@ -59,13 +58,13 @@ class Throttle:
         count = body.read(buffer[: max(LEAST, limit // SLICES)], control)
         with self._lock:
             if self._limit:  # it may be another one by now
-                self._free = max(self._free, self._now()) + count / self._limit
+                self._free = max(self._free, time.monotonic()) + count / self._limit
         return count
 
     def _wait(self, control: Control) -> None:
         """Until what was read so far may have been: others may read on meanwhile, and wait the longer."""
         changes, end = self._changes, self._free  # in this order: another limit sets both
-        while (left := end - self._now()) > 0:
+        while (left := end - time.monotonic()) > 0:
             control.sleep(min(left, LOOK))
             control.touch()  # it is we who wait, and no server that stalls
             if changes != self._changes:

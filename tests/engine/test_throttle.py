@@ -9,6 +9,7 @@ import pytest
 from driving import Driver, Halted, Settings, finished, new_job
 from server import Server, pattern
 
+from background_downloads.transfer import throttle as throttle_module
 from background_downloads.transfer.throttle import LEAST, Throttle
 
 DATA = pattern(200_000)
@@ -22,6 +23,9 @@ class Time:
         self.now = 1000.0
         self.touched = 0
 
+    def monotonic(self) -> float:
+        return self.now
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
@@ -30,8 +34,10 @@ class Time:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(throttle_module, "time", time)
+    return time
 
 
 class Endless:
@@ -50,7 +56,7 @@ def read(throttle: Throttle, size: int, time: Time) -> int:
 
 
 def test_it_holds_back_until_what_was_read_has_taken_its_time(time: Time) -> None:
-    throttle = Throttle(1000, lambda: time.now)
+    throttle = Throttle(1000)
     assert not throttle.holds_back
     read(throttle, 500, time)
     assert throttle.holds_back
@@ -64,14 +70,14 @@ def test_it_holds_back_until_what_was_read_has_taken_its_time(time: Time) -> Non
 @pytest.mark.parametrize("limit", [50_000, 1 << 20, 1 << 40])
 @pytest.mark.parametrize("size", [1, 4096, 1 << 20])
 def test_what_was_read_takes_the_time_that_the_limit_says(time: Time, limit: int, size: int) -> None:
-    throttle = Throttle(limit, lambda: time.now)
+    throttle = Throttle(limit)
     count = sum(read(throttle, size, time) for _ in range(20))
     read(throttle, 1, time)
     assert time.now - 1000.0 == pytest.approx(count / limit)
 
 
 def test_workers_share_one_line(time: Time) -> None:
-    throttle = Throttle(8 * LEAST, lambda: time.now)
+    throttle = Throttle(8 * LEAST)
     for _ in range(16):  # whoever it is
         read(throttle, LEAST, time)
     assert throttle._free - 1000.0 == pytest.approx(2.0)
@@ -93,14 +99,14 @@ class Changing(Endless):
 def test_what_is_being_read_when_the_limit_changes_goes_by_the_new_one(
     time: Time, limit: int, seconds: float
 ) -> None:
-    throttle = Throttle(HARDLY, lambda: time.now)
+    throttle = Throttle(HARDLY)
     throttle.read(Changing(throttle, limit), memoryview(bytearray(LEAST)), time)  # type: ignore[arg-type]
     read(throttle, LEAST, time)
     assert time.now - 1000.0 == pytest.approx(seconds)
 
 
 def test_time_in_which_nothing_came_is_not_saved_up(time: Time) -> None:
-    throttle = Throttle(LEAST, lambda: time.now)
+    throttle = Throttle(LEAST)
     read(throttle, LEAST, time)
     time.now += 3600.0
     read(throttle, LEAST, time)
@@ -109,20 +115,20 @@ def test_time_in_which_nothing_came_is_not_saved_up(time: Time) -> None:
 
 
 def test_without_a_limit_nobody_waits(time: Time) -> None:
-    throttle = Throttle(0, lambda: time.now)
+    throttle = Throttle(0)
     assert [read(throttle, 1 << 20, time) for _ in range(9)] == [1 << 20] * 9
     assert (time.now, time.touched) == (1000.0, 0)
 
 
 def test_waiting_for_the_limit_is_no_stall(time: Time) -> None:
-    throttle = Throttle(100, lambda: time.now)
+    throttle = Throttle(100)
     read(throttle, LEAST, time)
     read(throttle, LEAST, time)
     assert time.touched >= 400
 
 
 def test_a_new_limit_counts_for_those_who_wait(time: Time) -> None:
-    throttle = Throttle(HARDLY, lambda: time.now)
+    throttle = Throttle(HARDLY)
 
     class Impatient(Time):
         def sleep(self, seconds: float) -> None:
@@ -136,7 +142,7 @@ def test_a_new_limit_counts_for_those_who_wait(time: Time) -> None:
 
 def test_a_limit_that_goes_up_and_down_forgives_nothing(time: Time) -> None:
     """As one does that is shared by what two hosts have to do."""
-    throttle = Throttle(40_000, lambda: time.now)
+    throttle = Throttle(40_000)
     count = 0
     for turn in range(200):
         throttle.limit = 60_000 if turn % 2 else 40_000
@@ -145,7 +151,7 @@ def test_a_limit_that_goes_up_and_down_forgives_nothing(time: Time) -> None:
 
 
 def test_who_waits_while_the_limit_goes_up_and_down_waits_on(time: Time) -> None:
-    throttle = Throttle(LEAST, lambda: time.now)
+    throttle = Throttle(LEAST)
 
     class Restless(Time):
         def sleep(self, seconds: float) -> None:
@@ -159,7 +165,7 @@ def test_who_waits_while_the_limit_goes_up_and_down_waits_on(time: Time) -> None
 
 @pytest.mark.parametrize(("limit", "piece"), [(80_000, 10_000), (1, LEAST), (1 << 40, 1 << 20), (0, 1 << 20)])
 def test_a_low_limit_reads_in_small_pieces(time: Time, limit: int, piece: int) -> None:
-    assert read(Throttle(limit, lambda: time.now), 1 << 20, time) == piece
+    assert read(Throttle(limit), 1 << 20, time) == piece
 
 
 def test_a_limit_is_lifted_while_downloads_run(
