@@ -21,7 +21,7 @@ if str(TESTS) not in sys.path:
 
 from journal import Journal  # noqa: E402
 from leaks import LeakCheck  # noqa: E402
-from server import Certificates, Server, make_certificates  # noqa: E402
+from server import Certificates, Gate, Server, make_certificates  # noqa: E402
 from systems import skip_what_cannot_run  # noqa: E402
 
 PLAYS_WINDOWS = bool(os.environ.get("PLAY_WINDOWS"))
@@ -82,6 +82,12 @@ def _forget_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[Server]:
     with Server() as running:
         yield running
+
+
+@pytest.fixture
+def gate(server: Server) -> Gate:
+    """Where the server's answers wait until the test lets them go on; it opens when the server ends."""
+    return server.gate()
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from server import (
     LAST_MODIFIED,
     Certificates,
     Exchange,
+    Gate,
     Generated,
     Proxy,
     Server,
@@ -325,8 +326,7 @@ def curl(url: str, *arguments: str) -> bytes:
 
 
 @pytest.mark.parametrize("position", [20, -1])
-def test_stall_in_headers(server: Server, position: int) -> None:
-    gate = server.gate()
+def test_stall_in_headers(server: Server, gate: Gate, position: int) -> None:
     server.add("/x", behaviours.stall_in_headers(gate, position), body=b"abc")
     with raw_client(server, "/x") as sock:
         gate.wait_reached()
@@ -339,8 +339,7 @@ def test_stall_in_headers(server: Server, position: int) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 70_000, 100_000])
-def test_stall_after(server: Server, n: int) -> None:
-    gate = server.gate()
+def test_stall_after(server: Server, gate: Gate, n: int) -> None:
     server.add("/x", behaviours.stall_after(n, gate), body=BODY)
     with raw_client(server, "/x") as sock:
         read_head(sock)
@@ -351,8 +350,7 @@ def test_stall_after(server: Server, n: int) -> None:
         assert read_exactly(sock, len(BODY) - n) == BODY[n:]
 
 
-def test_gate_counts_connections_that_reached_it(server: Server) -> None:
-    gate = server.gate()
+def test_gate_counts_connections_that_reached_it(server: Server, gate: Gate) -> None:
     server.add("/x", behaviours.stall_before_headers(gate))
     with raw_client(server, "/x"), raw_client(server, "/x"):
         gate.wait_reached(2)
@@ -361,8 +359,7 @@ def test_gate_counts_connections_that_reached_it(server: Server) -> None:
         assert server.connections == (2, 2, 2)
 
 
-def test_body_sent_is_exact_while_held_and_after_a_client_left(server: Server) -> None:
-    gate = server.gate()
+def test_body_sent_is_exact_while_held_and_after_a_client_left(server: Server, gate: Gate) -> None:
     server.add("/held", behaviours.stall_after(1234, gate), body=BODY)
     server.add("/left", body=Generated(1 << 30))
     with raw_client(server, "/held"):
@@ -375,8 +372,7 @@ def test_body_sent_is_exact_while_held_and_after_a_client_left(server: Server) -
     assert (1 << 20) - head <= server.body_sent("/left") < 1 << 29
 
 
-def test_held_connection_sees_its_client_hang_up(server: Server) -> None:
-    gate = server.gate()
+def test_held_connection_sees_its_client_hang_up(server: Server, gate: Gate) -> None:
     server.add("/x", behaviours.stall_after(1, gate), body=BODY)
     with raw_client(server, "/x"):
         gate.wait_reached()
@@ -398,8 +394,7 @@ def test_exit_frees_what_is_held_in_a_gate_in_recv_and_in_send() -> None:
         assert server.connections.open == 0
 
 
-def test_drop_connections_ends_them_all(server: Server) -> None:
-    gate = server.gate()
+def test_drop_connections_ends_them_all(server: Server, gate: Gate) -> None:
     server.add("/x", behaviours.stall_before_headers(gate))
     with raw_client(server, "/x") as sock:
         gate.wait_reached()
@@ -429,8 +424,7 @@ def test_first_after_and_on_range_choose_requests(server: Server) -> None:
     assert [get(server, "/range", headers)[0] for headers in asked] == [200, 206, 500]
 
 
-def test_behaviours_combine(server: Server) -> None:
-    gate = server.gate()
+def test_behaviours_combine(server: Server, gate: Gate) -> None:
     server.add(
         "/x",
         behaviours.fail_times(1, 503, {"Retry-After": "7"}),
@@ -477,8 +471,7 @@ def test_close_unannounced(server: Server) -> None:
     assert b"Connection" not in received
 
 
-def test_limit_connections(server: Server) -> None:
-    gate = server.gate()
+def test_limit_connections(server: Server, gate: Gate) -> None:
     stalled = first(1, behaviours.stall_after(1, gate))
     server.add("/x", behaviours.limit_connections(1), stalled, body=b"abc")
     with raw_client(server, "/x") as sock:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from driving import Clock, Driver, Halted, Settings, failed, finished, new_job, skipped
 from server import (
+    Gate,
     Server,
     add_headers,
     bad_chunks,
@@ -150,9 +151,8 @@ def test_what_is_refused_is_a_sentence(driver: Driver, server: Server, tmp_path:
 
 @pytest.mark.parametrize("stall", [stall_before_headers, stall_in_headers])
 def test_it_is_stopped_while_a_server_does_not_answer(
-    driver: Driver, server: Server, tmp_path: Path, stall: Callable[..., Any]
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path, stall: Callable[..., Any]
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/rock.blend", stall(gate)), tmp_path, looks=0)
     driver.submit(job)
     driver.until_reached(gate)
@@ -245,9 +245,8 @@ def test_a_name_that_is_known_to_be_taken_is_skipped_without_asking(
 
 
 def test_name_and_size_are_told_from_the_start_and_the_answer_counts(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/get?id=7", stall_before_headers(gate), add_headers(NAMED), body=DATA)
     job = new_job(url, tmp_path, called="old.blend", size=7)
     driver.submit(job)

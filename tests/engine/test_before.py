@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from driving import PATIENT, Driver
 from leaks import threads
-from server import DEADLINE, Server, pattern, stall_after, stall_before_headers, status
+from server import DEADLINE, Gate, Server, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.session import ahead as ahead_module
 from background_downloads.session.ahead import QUEUED, Ahead, facts
@@ -95,9 +95,8 @@ def test_what_was_asked_once_is_not_asked_again(ahead: Ahead, server: Server) ->
 
 
 def test_who_leaves_waits_for_nobody_and_nobody_is_left(
-    ahead: Ahead, server: Server, new_host: Callable[[], Host]
+    ahead: Ahead, server: Server, gate: Gate, new_host: Callable[[], Host]
 ) -> None:
-    gate = server.gate()
     ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), new_host)
     until(ahead, lambda: gate.reached == 1)
     ahead.leave()
@@ -107,8 +106,7 @@ def test_who_leaves_waits_for_nobody_and_nobody_is_left(
     server.wait_open(0)
 
 
-def test_one_dialog_after_the_other_is_not_mixed_up(ahead: Ahead, server: Server) -> None:
-    gate = server.gate()
+def test_one_dialog_after_the_other_is_not_mixed_up(ahead: Ahead, server: Server, gate: Gate) -> None:
     ahead.show(links(server.add("/a.blend", stall_before_headers(gate))), lambda: ThreadHost(PATIENT))
     until(ahead, lambda: gate.reached == 1)
     ahead.leave()
@@ -316,9 +314,8 @@ def test_links_of_a_name_that_is_there_get_a_number_each(
 
 
 def test_links_that_name_no_file_are_no_twins_until_it_is_known(
-    ahead: Ahead, server: Server, tmp_path: Path
+    ahead: Ahead, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     urls = [server.add(f"/get?id={number}", stall_before_headers(gate)) for number in range(2)]
     ahead.show(links(*urls), lambda: ThreadHost(PATIENT))
     ahead.weigh(str(tmp_path), IfExists.RENAME)

@@ -54,9 +54,8 @@ def until_sent(driver: Driver) -> None:
 
 
 def test_one_process_one_pipe_and_nothing_else(
-    process_driver: Driver, server: Server, tmp_path: Path
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path)
     before = descriptors()
     process_driver.submit(job)
@@ -158,9 +157,8 @@ def test_ctrl_c_in_the_terminal_is_not_for_it(process_driver: Driver, server: Se
 
 
 def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
@@ -187,10 +185,9 @@ def test_what_a_crashed_child_had_finished_is_not_downloaded_again(
 
 
 def test_what_waited_in_a_crashed_child_is_downloaded(
-    new_process_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_process_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_process_driver(Settings(timeout=90.0, connections=1))
-    gate = server.gate()
     jobs = [
         new_job(server.add(f"/{n}.bin", first(1, stall_before_headers(gate)), body=DATA), tmp_path)
         for n in range(4)
@@ -203,8 +200,7 @@ def test_what_waited_in_a_crashed_child_is_downloaded(
         assert finished(driver.outcome(job)).read_bytes() == DATA
 
 
-def test_a_stop_survives_a_crash(process_driver: Driver, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_a_stop_survives_a_crash(process_driver: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path)
     process_driver.submit(job)
     process_driver.until_reached(gate)
@@ -217,9 +213,8 @@ def test_a_stop_survives_a_crash(process_driver: Driver, server: Server, tmp_pat
 
 
 def test_a_child_that_crashes_in_the_gap_is_not_replaced(
-    process_driver: Driver, server: Server, tmp_path: Path
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
@@ -233,10 +228,9 @@ def test_a_child_that_crashes_in_the_gap_is_not_replaced(
 
 
 def test_three_crashes_in_a_minute_are_the_end(
-    new_process_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_process_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_process_driver(Settings(timeout=90.0, connections=1))
-    gate = server.gate()
     killer = new_job(server.add("/killer.bin", stall_before_headers(gate)), tmp_path)
     harmless = new_job(server.add("/a.bin", body=DATA), tmp_path)
     driver.submit(killer, harmless)
@@ -266,9 +260,8 @@ def test_a_child_that_dies_at_once_is_a_failure(
 
 
 def test_the_list_is_stored_though_the_child_crashed(
-    process_driver: Driver, server: Server, tmp_path: Path
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path / "files")
     process_driver.submit(job)
     process_driver.until_reached(gate)
@@ -311,9 +304,8 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short_patience")
 def test_a_child_that_hangs_is_killed_when_it_should_leave(
-    process_driver: Driver, server: Server, tmp_path: Path
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = process_driver.begun(url, tmp_path, 200_000)
     freeze(the_child())
@@ -329,9 +321,8 @@ def test_a_child_that_hangs_is_killed_when_it_should_leave(
 
 @pytest.mark.usefixtures("short_patience")
 def test_a_child_that_hangs_is_killed_while_ticks_go_on(
-    process_driver: Driver, server: Server, tmp_path: Path
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     process_driver.submit(job)
     process_driver.until_reached(gate)
@@ -343,13 +334,12 @@ def test_a_child_that_hangs_is_killed_while_ticks_go_on(
 
 @pytest.mark.usefixtures("short_patience")
 def test_a_child_that_a_dead_drive_holds_is_not_waited_for(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was killed, and ends when the system lets it."""
     killed: list[Any] = []
     monkeypatch.setattr(portable.Child, "kill", lambda child: killed.append(child))  # and it sleeps on
     monkeypatch.setattr(spawn, "KILLED", 0.0)
-    gate = server.gate()
     job = process_driver.begun(server.add("/a.bin", stall_after(1000, gate), body=DATA), tmp_path, 1000)
     held = the_child()
     freeze(held)
@@ -362,11 +352,10 @@ def test_a_child_that_a_dead_drive_holds_is_not_waited_for(
 
 
 def test_a_child_that_stands_still_is_not_given_the_time_that_one_at_work_has(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "CHILD_PATIENCE", 1000.0)
     monkeypatch.setattr(spawn, "HEED", 0.1)
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     process_driver.submit(job)
     process_driver.until_reached(gate)
@@ -377,9 +366,8 @@ def test_a_child_that_stands_still_is_not_given_the_time_that_one_at_work_has(
 
 
 def test_a_child_that_has_heard_has_time_to_leave(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = process_driver.begun(url, tmp_path, 200_000)
     child = the_child()
@@ -424,9 +412,8 @@ def test_a_child_that_has_not_begun_is_gone_once_it_is_dismissed(
 
 
 def test_a_child_that_hangs_does_not_block_whoever_stops_many(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     server.add("/a.bin", stall_before_headers(gate))
     jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(3000)]
     process_driver.submit(*jobs)
@@ -442,9 +429,8 @@ def test_a_child_that_hangs_does_not_block_whoever_stops_many(
 
 
 def test_a_silent_child_is_replaced(
-    process_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", first(1, stall_before_headers(gate)), body=DATA), tmp_path)
     process_driver.submit(job)
     process_driver.until_reached(gate)
@@ -574,9 +560,8 @@ def _start_blender(
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_child_leaves_when_blender_is_killed_and_keeps_what_it_has(
-    server: Server, tmp_path: Path, busy: bool, driver: Driver
+    server: Server, gate: Gate, tmp_path: Path, busy: bool, driver: Driver
 ) -> None:
-    gate = server.gate()
     folder = tmp_path / "files"
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     with _start_blender(url, folder, tmp_path) as blender:

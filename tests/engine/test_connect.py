@@ -966,10 +966,9 @@ def with_another(gate: Gate) -> Callable[[Exchange], None]:
 
 @pytest.mark.parametrize("is_tls", [False, True], ids=["http", "https"])
 def test_what_follows_a_body_is_not_taken_for_the_next_answer(
-    thread_driver: Driver, server: Server, trusted: Server, tmp_path: Path, is_tls: bool
+    thread_driver: Driver, server: Server, gate: Gate, trusted: Server, tmp_path: Path, is_tls: bool
 ) -> None:
     server = trusted if is_tls else server
-    gate = server.gate()
     job = new_job(server.add("/1.bin", with_another(gate)), tmp_path)
     thread_driver.submit(job)
     thread_driver.until_phase(job, Phase.BODY)

@@ -25,7 +25,7 @@ from driving import (
     skipped,
 )
 from mounting import Mount, Mounter
-from server import Server, after, cut_after, first, pattern, stall_after, status, when
+from server import Gate, Server, after, cut_after, first, pattern, stall_after, status, when
 
 from background_downloads.transfer import part as part_module
 from background_downloads.transfer.job import Have, Validator
@@ -103,8 +103,7 @@ def test_what_runs_is_added_up(driver: Driver, server: Server, mounter: Mounter)
     assert names(folder) == ["b.bin"]
 
 
-def test_room_that_vanishes_and_comes_back(driver: Driver, server: Server, folder: Path) -> None:
-    gate = server.gate()
+def test_room_that_vanishes_and_comes_back(driver: Driver, server: Server, gate: Gate, folder: Path) -> None:
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, folder, HELD)
     fill(folder.parent / "filler", leave=200_000)
@@ -167,10 +166,9 @@ def test_read_only_for_a_while(fetch: Fetcher, server: Server, mounter: Mounter)
     assert server.requests[-1].range_start == HELD - OVERLAP
 
 
-def test_unplugged_and_plugged_in_again(driver: Driver, server: Server, mounter: Mounter) -> None:
+def test_unplugged_and_plugged_in_again(driver: Driver, server: Server, gate: Gate, mounter: Mounter) -> None:
     """What the journal had not written is gone; what is there is right all the same."""
     disk = mounter.ext4(16 * MIB)
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, disk.place, HELD)
     disk.shut_down()
@@ -209,10 +207,9 @@ def test_power_cuts_on_a_real_journal(
     assert not [name for name in names(disk.place) if ".part" in name]
 
 
-def test_unmounted_under_our_feet(driver: Driver, server: Server, mounter: Mounter) -> None:
+def test_unmounted_under_our_feet(driver: Driver, server: Server, gate: Gate, mounter: Mounter) -> None:
     """What lies under the disk is another folder: nothing of ours goes there, and the disk has the rest."""
     disk = mounter.ext4(8 * MIB, "-I", "256")  # with the times of its files to the nanosecond
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, disk.place, HELD)
     disk.off()
@@ -242,9 +239,8 @@ def test_a_folder_that_somebody_deletes_is_made_anew(driver: Driver, server: Ser
 
 
 def test_a_partial_file_that_somebody_deletes_is_not_said_to_be_kept(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, tmp_path, HELD)
     part_of(tmp_path).unlink()
@@ -281,9 +277,8 @@ def test_where_nobody_could_look_nothing_is_said_of_what_is_kept(
     assert [outcome.kept for outcome in outcomes if isinstance(outcome, Failed)] == [None, None, HELD]
 
 
-def test_a_folder_that_became_a_file(driver: Driver, server: Server, tmp_path: Path) -> None:
+def test_a_folder_that_became_a_file(driver: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     folder = tmp_path / "files"
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(HELD, gate)), body=DATA)
     job = driver.begun(url, folder, HELD)
     folder.rename(tmp_path / "moved")

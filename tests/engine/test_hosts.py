@@ -82,9 +82,8 @@ def test_stop_in_the_tls_handshake(driver: Driver, tls_server: Server, tmp_path:
 
 @pytest.mark.parametrize("stall", [stall_before_headers, stall_in_headers])
 def test_stop_while_waiting_for_headers(
-    driver: Driver, server: Server, tmp_path: Path, stall: Callable[[Gate], Behaviour]
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path, stall: Callable[[Gate], Behaviour]
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall(gate), body=DATA), tmp_path)
     driver.submit(job)
     driver.until_reached(gate)
@@ -113,10 +112,9 @@ def test_stop_while_waiting_to_try_again(driver: Driver, server: Server, tmp_pat
 
 
 def test_stop_while_the_download_waits_for_a_worker(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=1))
-    gate = server.gate()
     running = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     waiting = new_job(server.add("/b.bin"), tmp_path)
     driver.submit(running, waiting)
@@ -128,9 +126,8 @@ def test_stop_while_the_download_waits_for_a_worker(
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_download_stopped_in_a_stalled_body_goes_on_with_its_connection(
-    driver: Driver, server: Server, tmp_path: Path, chunked: bool
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path, chunked: bool
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA, chunked=chunked)
     job = driver.halted(url, tmp_path, 100_000)
     assert server.connections.open == 1
@@ -209,10 +206,9 @@ def test_a_stop_that_races_with_the_end_leaves_one_outcome(
 
 
 def test_the_longest_stopped_gives_its_connection_to_others(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=3))
-    gate = server.gate()
     held = [
         new_job(server.add(f"/{n}.bin", stall_after(100_000, gate), body=DATA), tmp_path) for n in range(3)
     ]
@@ -231,11 +227,10 @@ def test_the_longest_stopped_gives_its_connection_to_others(
 
 
 def test_idle_connections_count_too(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     """One worker idles with a connection, another works, and a stopped transfer keeps its own."""
     driver = new_driver(Settings(timeout=90.0, connections=2))
-    gate = server.gate()
     both = [new_job(server.add(f"/{n}.bin", stall_after(100_000, gate), body=DATA), tmp_path) for n in "ab"]
     driver.submit(*both)
     for job in both:
@@ -253,10 +248,9 @@ def test_idle_connections_count_too(
 
 
 def test_a_download_that_goes_on_is_left_alone_and_idle_connections_make_room(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=2, split_seconds=3600.0))
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
     job = driver.halted(url, tmp_path, 100_000)
     finished(driver.run(new_job(server.add("/b.bin", body=DATA), tmp_path)))
@@ -308,9 +302,8 @@ def test_a_dismissed_host_can_be_used_again_at_once(driver: Driver, server: Serv
 
 
 def test_what_is_submitted_while_the_workers_leave_is_downloaded(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     held = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     driver.submit(held)
     driver.until_reached(gate)
@@ -340,9 +333,8 @@ def test_a_closed_host_goes_on_where_it_was(driver: Driver, server: Server, tmp_
 
 
 def test_another_host_goes_on_where_the_last_one_was_shut(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = new_job(url, tmp_path)
     old = new_driver()
@@ -354,9 +346,8 @@ def test_another_host_goes_on_where_the_last_one_was_shut(
 
 
 def test_a_download_that_gives_way_hands_on_what_it_received(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     old, new = new_job(url, tmp_path), new_job(url, tmp_path)
     driver.submit(old)
@@ -369,9 +360,8 @@ def test_a_download_that_gives_way_hands_on_what_it_received(
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_what_was_deleted_and_forgotten_does_not_come_back(
-    driver: Driver, server: Server, tmp_path: Path, closed: bool
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path, closed: bool
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(200_000, gate), body=DATA)
     job = driver.halted(url, tmp_path, 200_000)
     if closed:
@@ -398,8 +388,7 @@ def test_what_is_forgotten_while_no_thread_may_be_started_is_kept_without_a_wait
     assert [left.received for left in leftovers(str(tmp_path))] == [200_000]
 
 
-def test_what_runs_is_not_forgotten(driver: Driver, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_what_runs_is_not_forgotten(driver: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
     job = driver.begun(url, tmp_path, 100_000)
     driver.host.forget(job.uid)
@@ -421,10 +410,9 @@ def test_failed_downloads_hold_nothing_open(driver: Driver, server: Server, tmp_
 
 
 def test_many_stopped_downloads_keep_few_files_open(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=2))
-    gate = server.gate()
     jobs = [
         new_job(server.add(f"/{n}.bin", first(1, stall_after(200_000, gate)), body=DATA), tmp_path)
         for n in range(6)
@@ -500,12 +488,11 @@ def test_storing_after_dismiss_holds_up_nothing(driver: Driver, server: Server, 
 
 
 def test_storing_goes_on_after_the_workers_were_dismissed_and_came_back(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     path = tmp_path / "queue.json"
     driver.host.store(str(path), b"one")
     driver.host.dismiss(keep=True)
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate), body=DATA), tmp_path)
     driver.submit(job)
     driver.host.store(str(path), b"two")
@@ -528,9 +515,8 @@ def test_thousands_of_small_files(new_driver: Callable[..., Driver], server: Ser
 
 
 def test_closing_ends_what_runs_and_ten_thousand_that_wait(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     server.add("/a.bin", stall_before_headers(gate))
     jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(10_000)]
     driver.submit(*jobs)
@@ -540,8 +526,7 @@ def test_closing_ends_what_runs_and_ten_thousand_that_wait(
     assert driver.host.is_quiet()
 
 
-def test_ten_thousand_stops_are_heard(driver: Driver, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_ten_thousand_stops_are_heard(driver: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     server.add("/a.bin", stall_before_headers(gate))
     jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(10_000)]
     driver.submit(*jobs)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from driving import Driver, Fetcher, Halted, IfExists, Settings, failed, finished, names, new_job, skipped
-from server import Certificates, Proxy, Server, drip, first, pattern, stall_after, unreachable_port
+from server import Certificates, Gate, Proxy, Server, drip, first, pattern, stall_after, unreachable_port
 from services import Nginx, Squid, find, has_ipv6, htpasswd, private_folder
 
 from background_downloads.transfer import connect
@@ -263,10 +263,9 @@ def test_what_a_proxy_may_not_keep_is_fetched_in_segments(
 @pytest.mark.usefixtures("no_delays", "proxied")
 @needs_squid
 def test_a_resume_of_what_squid_keeps_costs_the_origin_nothing(
-    server: Server, thread_driver: Driver, fetch: Fetcher, tmp_path: Path
+    server: Server, gate: Gate, thread_driver: Driver, fetch: Fetcher, tmp_path: Path
 ) -> None:
     """As after another machine has fetched it; Squid takes the range out of what it keeps."""
-    gate = server.gate()
     server.add("/a.bin", first(1, stall_after(len(DATA) // 2, gate)), body=DATA)
     url = server.url("/a.bin", host="files.example")
     job = new_job(url, tmp_path / "two")

@@ -31,6 +31,7 @@ from driving import (
 from server import (
     Behaviour,
     Exchange,
+    Gate,
     Server,
     after,
     arranges,
@@ -154,9 +155,8 @@ def test_a_pause_just_when_the_headers_come_keeps_no_dead_connection(
 
 
 def test_what_came_after_the_last_checkpoint_counts_in_the_same_process(
-    driver: Driver, server: Server, tmp_path: Path
+    driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(KEPT, gate)), body=DATA)
     job = driver.halted(url, tmp_path, KEPT)
     driver.host.hang_up(job.uid)
@@ -201,11 +201,10 @@ def _lose(path: Path) -> None:
 
 
 def test_what_came_is_saved_though_nothing_more_comes(
-    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thread_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body that stalls brings nothing that would be an occasion."""
     monkeypatch.setattr(part_module, "CHECKPOINT_SECONDS", 0.3)
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path)
     thread_driver.submit(job)
     thread_driver.until(lambda: saved(tmp_path) == [[0, KEPT]])
@@ -252,10 +251,9 @@ def test_each_gap_is_asked_for_with_an_overlap_on_both_sides_of_it(
 
 
 def test_gaps_are_filled_by_several_workers(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=4, split_seconds=0.0))
-    gate = server.gate()
     server.add("/a.bin", stall_after(70_000, gate), body=DATA)
     with_gaps(server, tmp_path, [[0, 100_000], [150_000, 200_000]])
     job = new_job(server.url("/a.bin"), tmp_path)
@@ -419,9 +417,8 @@ def test_a_server_that_gives_short_ranges_only_is_asked_for_the_whole_file(
 @pytest.mark.parametrize("digest", [None, SHA256])
 @pytest.mark.parametrize("cut_to", [0, 1000, KEPT - 1])
 def test_what_another_program_cuts_off_meanwhile_leaves_no_hole(
-    thread_driver: Driver, server: Server, tmp_path: Path, digest: str | None, cut_to: int
+    thread_driver: Driver, server: Server, gate: Gate, tmp_path: Path, digest: str | None, cut_to: int
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(KEPT, gate), body=DATA), tmp_path, sha256=digest)
     thread_driver.submit(job)
     thread_driver.until_received(job, KEPT)

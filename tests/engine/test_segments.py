@@ -181,10 +181,9 @@ def test_what_would_take_longest_is_split_first(
 
 
 def test_what_will_be_there_soon_is_not_split(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=4, split_seconds=3600.0))
-    gate = server.gate()
     job = new_job(server.add("/a.bin", drip(1 << 20, gate), body=DATA), tmp_path)
     driver.submit(job)
     for step in range(1, 4):
@@ -194,8 +193,7 @@ def test_what_will_be_there_soon_is_not_split(
     assert len(server.requests) == 1
 
 
-def test_small_files_are_not_split(eager: Driver, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_small_files_are_not_split(eager: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     url = server.add("/a.bin", drip(10_000, gate), body=DATA[: 2 * segments.SPLIT_BYTES])
     job = eager.begun(url, tmp_path, 10_000)
     eager.until_reached(gate)
@@ -219,9 +217,8 @@ def test_small_files_are_not_split(eager: Driver, server: Server, tmp_path: Path
     ids=["no-validator", "weak", "chunked", "no-length", "gzip", "takes-no-ranges"],
 )
 def test_what_cannot_be_resumed_or_has_no_size_is_not_split(
-    eager: Driver, server: Server, tmp_path: Path, options: dict[str, Any]
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", drip(1 << 20, gate), body=DATA, **options), tmp_path)
     eager.submit(job)
     for step in range(3):
@@ -300,9 +297,8 @@ def test_a_helper_gives_way_to_a_download_that_waits(eager: Driver, server: Serv
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_helpers_leave_where_there_may_be_fewer_connections(
-    eager: Driver, server: Server, tmp_path: Path, limit: int
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path, limit: int
 ) -> None:
-    gate = server.gate()
     job = held_in_four(eager, server, tmp_path, gate)
     eager.host.change(connections=limit)
     eager.until(lambda: server.connections.open == limit)
@@ -312,10 +308,9 @@ def test_helpers_leave_where_there_may_be_fewer_connections(
 
 
 def test_one_that_is_alone_gives_way_to_nobody(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_driver(Settings(timeout=90.0, connections=1, split_seconds=0.0))
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(BURST, gate), body=DATA), tmp_path)
     other = new_job(server.add("/b.bin", body=DATA), tmp_path)
     driver.submit(job)
@@ -435,7 +430,7 @@ def test_a_connection_that_stalls_beside_others_is_not_waited_for(
 
 
 def test_a_helper_that_cannot_begin_costs_nothing(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_client, made = ThreadHost.new_client, []
 
@@ -446,7 +441,6 @@ def test_a_helper_that_cannot_begin_costs_nothing(
         return new_client(host)
 
     monkeypatch.setattr(ThreadHost, "new_client", only_one)
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(BURST, gate), body=DATA), tmp_path)
     eager_threads.submit(job)
     eager_threads.until(lambda: len(made) > 1, "a helper")
@@ -646,10 +640,9 @@ SAME = {"etag": '"same"', "last_modified": "Wed, 01 Jan 2020 00:00:00 GMT"}
     ids=["", "If-Range ignored", "same validator"],
 )
 def test_a_file_that_changes_while_four_fetch_it(
-    eager: Driver, server: Server, tmp_path: Path, fault: Any, validator: dict[str, Any]
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path, fault: Any, validator: dict[str, Any]
 ) -> None:
     """Two have begun with the old one, what comes after is of the new one."""
-    gate = server.gate()
     rule = stall_after(BURST, gate), *fault, changed(2, body=OTHER, **validator)
     job = new_job(server.add("/a.bin", *rule, body=DATA, **validator), tmp_path)
     eager.submit(job)
@@ -683,10 +676,9 @@ def test_what_did_not_fit_is_vouched_for_by_nothing(
 
 @pytest.mark.parametrize("digest", [None, SHA256])
 def test_the_first_answer_is_the_one_to_go_by(
-    eager: Driver, server: Server, tmp_path: Path, digest: str | None
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path, digest: str | None
 ) -> None:
     """All others, for whatever they ask, are of another file that has the same validator, or none."""
-    gate = server.gate()
     etag = None if digest else '"same"'
     other = changed(body=pattern(len(DATA), seed=2), etag=etag, last_modified=None)
     rule = first(1, stall_after(BURST, gate)), after(1, other)
@@ -723,9 +715,8 @@ def test_a_server_that_limits_connections(eager: Driver, server: Server, tmp_pat
 
 
 def test_the_number_of_connections_backs_off_and_comes_back(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     rule = drip(50_000, gate), when(lambda e: 0 < e.number < 4, status(503))
     job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
     eager_threads.submit(job)
@@ -744,10 +735,9 @@ def test_the_number_of_connections_backs_off_and_comes_back(
 
 
 def test_a_helper_waits_as_long_as_the_server_asks(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-3)
-    gate = server.gate()
     rule = drip(50_000, gate), after(1, status(429, {"Retry-After": "3600"}))
     job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
     eager_threads.submit(job)
@@ -760,11 +750,10 @@ def test_a_helper_waits_as_long_as_the_server_asks(
 
 
 def test_failing_helpers_count_as_no_try(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than a download has tries, while it gets on."""
     monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-6)
-    gate = server.gate()
     rule = drip(10_000, gate), after(1, status(503))
     job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
     eager_threads.submit(job)
@@ -783,9 +772,8 @@ def test_failing_helpers_count_as_no_try(
 @pytest.mark.parametrize("number", [0, 1, 3])
 @pytest.mark.parametrize("end", ["cut", "reset"])
 def test_one_of_four_breaks(
-    eager_threads: Driver, server: Server, tmp_path: Path, number: int, end: str, no_delays: None
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, number: int, end: str, no_delays: None
 ) -> None:
-    gate = server.gate()
 
     def fails(exchange: Any) -> None:
         exchange.wait(gate)
@@ -819,7 +807,7 @@ def test_one_that_stalls_is_ended_by_the_supervisor_and_the_file_goes_on(
 
 
 def test_a_disk_error_of_a_helper_is_the_downloads_only_when_all_have_it(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = part_module.Part.write
 
@@ -828,7 +816,6 @@ def test_a_disk_error_of_a_helper_is_the_downloads_only_when_all_have_it(
             raise OSError(28, "No space left on device")
         return bool(write(self, data, offset))
 
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(BURST, gate), body=DATA)
     job = new_job(url, tmp_path)
     with monkeypatch.context() as patch:
@@ -881,9 +868,8 @@ def test_a_pause_is_heard_while_helpers_come(eager: Driver, server: Server, tmp_
 
 
 def test_kept_connections_are_closed_where_another_download_needs_them(
-    eager: Driver, server: Server, tmp_path: Path
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = held_in_four(eager, server, tmp_path, gate)
     eager.stop(job)
     assert finished(eager.run(new_job(server.add("/b.bin", body=DATA), tmp_path))).read_bytes() == DATA
@@ -895,11 +881,10 @@ def test_kept_connections_are_closed_where_another_download_needs_them(
 
 @pytest.mark.parametrize("how", ["hang up", "shut"])
 def test_what_came_over_four_connections_is_not_fetched_again(
-    new_driver: Callable[..., Driver], server: Server, tmp_path: Path, how: str
+    new_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path, how: str
 ) -> None:
     """In the same process, and in another one that has only the disk."""
     driver = new_driver(EAGER)
-    gate = server.gate()
     job = held_in_four(driver, server, tmp_path, gate)
     driver.stop(job)
     kept = Ranges((start, min(start + BURST, end)) for start, end in spans(server))
@@ -931,7 +916,7 @@ def test_cancelling_and_forgetting_deletes_all(eager: Driver, server: Server, tm
 
 
 def test_no_more_is_unsaved_than_may_be_lost(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the disk takes: then the other workers wait for it."""
     most = 1 << 20
@@ -945,7 +930,6 @@ def test_no_more_is_unsaved_than_may_be_lost(
     monkeypatch.setattr(part_module, "CHECKPOINT_BYTES", most // 2)
     monkeypatch.setattr(part_module, "MOST_UNSAVED", most)
     monkeypatch.setattr(part_module.portable, "sync_data", slow)
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_after(most // 8, gate), body=DATA), tmp_path)
     eager_threads.submit(job)
     eager_threads.until_reached(gate, 4)
@@ -962,8 +946,7 @@ def test_no_more_is_unsaved_than_may_be_lost(
 # -- Digests.
 
 
-def test_a_digest_over_segments_is_right(eager: Driver, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_a_digest_over_segments_is_right(eager: Driver, server: Server, gate: Gate, tmp_path: Path) -> None:
     job = held_in_four(eager, server, tmp_path, gate, sha256=SHA256)
     gate.open()
     assert finished(eager.outcome(job)).read_bytes() == DATA
@@ -973,9 +956,8 @@ def test_a_digest_over_segments_is_right(eager: Driver, server: Server, tmp_path
 
 
 def test_verifying_shows_how_far_it_is_and_can_be_stopped(
-    eager_threads: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     job = held_in_four(eager_threads, server, tmp_path, gate, sha256=SHA256)
     read, begun, go_on = part_module.File.read, threading.Event(), threading.Event()
     reads: list[int] = []
@@ -1004,10 +986,9 @@ def test_verifying_shows_how_far_it_is_and_can_be_stopped(
 
 
 def test_what_is_not_what_the_digest_says_is_fetched_once_more_in_one_piece(
-    eager: Driver, server: Server, tmp_path: Path
+    eager: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     """Ranges have a wrong byte where nothing is compared."""
-    gate = server.gate()
     url = server.add("/a.bin", first(1, stall_after(BURST, gate)), garble_at(3_000_001), body=DATA)
     job = new_job(url, tmp_path, sha256=SHA256)
     eager.submit(job)

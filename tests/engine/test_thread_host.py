@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from leaks import LeakCheck, threads
-from server import Server, after, first, pattern, stall_after, stall_before_headers, status
+from server import Gate, Server, after, first, pattern, stall_after, stall_before_headers, status
 
 from background_downloads.hosts import threads as host_threads
 from background_downloads.hosts.clerk import Clerk
@@ -35,9 +35,8 @@ DATA = pattern(150_000)
 
 
 def test_threads_are_daemons_with_names_that_tell(
-    thread_driver: Driver, server: Server, tmp_path: Path
+    thread_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = new_job(server.add("/a.bin", stall_before_headers(gate)), tmp_path)
     thread_driver.submit(job)
     thread_driver.until_reached(gate)
@@ -193,10 +192,9 @@ def test_where_no_thread_can_be_started_the_disk_is_waited_for(
 
 
 def test_no_more_workers_than_connections(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    new_thread_driver: Callable[..., Driver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_thread_driver(Settings(timeout=90.0, connections=3))
-    gate = server.gate()
     jobs = [new_job(server.add(f"/{n}.bin", stall_before_headers(gate)), tmp_path) for n in range(10)]
     driver.submit(*jobs)
     driver.until_reached(gate, 3)
@@ -208,9 +206,8 @@ def test_no_more_workers_than_connections(
 
 
 def test_more_workers_come_only_once_those_there_wait(
-    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thread_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = server.gate()
     jobs = [new_job(server.add(f"/{n}.bin", stall_before_headers(gate)), tmp_path) for n in range(4)]
     monkeypatch.setattr(host_threads, "SOON", DEADLINE)  # so none waits
     thread_driver.submit(*jobs)

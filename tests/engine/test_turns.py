@@ -71,11 +71,10 @@ def test_others_compute_while_one_waits_to_try_again(
 
 
 def test_what_follows_an_informational_answer_is_waited_for(
-    thread_driver: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thread_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "BRIEF", DEADLINE)  # so each answer comes at once
     finished(thread_driver.run(new_job(server.add("/a.bin", body=DATA), tmp_path)))
-    gate = server.gate()
     job = new_job(server.add("/b.bin", informational(103, gate=gate), body=DATA), tmp_path)
     thread_driver.submit(job)
     thread_driver.until_reached(gate)

@@ -39,6 +39,7 @@ from driving import (
 from rules import TOP, is_safe
 from server import (
     Certificates,
+    Gate,
     Proxy,
     Server,
     cut_before_headers,
@@ -492,10 +493,9 @@ def test_a_disk_that_is_read_only(fetch: Fetcher, server: Server) -> None:
 
 
 @on_windows
-def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server) -> None:
+def test_a_drive_that_is_taken_away(thread_driver: Driver, server: Server, gate: Gate) -> None:
     """Drive X: leads to a folder, which is somewhere else then."""
     place = lent("TEST_DRIVE")
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
     job = thread_driver.begun(url, Path("X:\\files"), 100_000)
     elsewhere = place.rename(place.with_name("unplugged"))

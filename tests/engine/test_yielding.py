@@ -257,10 +257,9 @@ def start_fixed(
 
 
 def test_the_child_has_as_many_connections_as_the_threads_had(
-    driver: HeldDriver, server: Server, tmp_path: Path
+    driver: HeldDriver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     """A server may give each connection so much: with fewer of them all would come down slower."""
-    gate = server.gate()
     jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "abcd"]
     driver.hold()
     driver.until_reached(gate, 4)
@@ -270,9 +269,8 @@ def test_the_child_has_as_many_connections_as_the_threads_had(
 
 
 def test_each_connection_that_stays_behind_is_one_less_for_the_child_until_it_is_closed(
-    driver: HeldDriver, server: Server, tmp_path: Path
+    driver: HeldDriver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     stopped, forgotten = (start_fixed(driver, server, tmp_path, f"{n}.bin")[0] for n in range(2))
     jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "ab"]
     driver.hold()
@@ -297,13 +295,12 @@ def test_each_connection_that_stays_behind_is_one_less_for_the_child_until_it_is
 
 
 def test_what_is_paused_gives_its_connection_up_for_what_the_child_has(
-    new_held_driver: Callable[..., HeldDriver], server: Server, tmp_path: Path
+    new_held_driver: Callable[..., HeldDriver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_held_driver(3)
     paused = [driver.halted(serve_held(server, f"{n}.bin")[0], tmp_path, HALF) for n in range(2)]
     fixed, rest = start_fixed(driver, server, tmp_path)
     driver.hold()
-    gate = server.gate()
     others = [new_job(server.add(f"/{n}", stall_before_headers(gate), body=DATA), tmp_path) for n in "ab"]
     driver.submit(*others)
     driver.until_reached(gate, 2)
@@ -319,9 +316,8 @@ def test_what_is_paused_gives_its_connection_up_for_what_the_child_has(
 
 
 def test_the_child_has_all_connections_once_what_stayed_behind_has_ended(
-    driver: HeldDriver, server: Server, tmp_path: Path
+    driver: HeldDriver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     fixed, rest = start_fixed(driver, server, tmp_path)
     jobs = [start_moving(driver, server, tmp_path, name, gate) for name in "abc"]
     driver.hold()
@@ -338,9 +334,8 @@ def test_the_child_has_all_connections_once_what_stayed_behind_has_ended(
 
 
 def test_what_has_moved_waits_where_it_was_until_it_goes_on(
-    driver: HeldDriver, server: Server, tmp_path: Path
+    driver: HeldDriver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     job = start_moving(driver, server, tmp_path, "a.bin", gate)
     driver.hold()
     driver.look()  # the child has not said a word yet
@@ -425,14 +420,13 @@ def test_a_short_hold_keeps_the_connections(driver: HeldDriver, server: Server, 
 
 
 def test_held_connections_count(
-    new_held_driver: Callable[..., HeldDriver], server: Server, tmp_path: Path
+    new_held_driver: Callable[..., HeldDriver], server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     driver = new_held_driver(2)
     fixed_url, fixed_gate = serve_held(server, "fixed.bin", etag=None, last_modified=None)
     fixed = start(driver, fixed_url, tmp_path)
     driver.hold()
     driver.until_text(fixed, HELD)
-    gate = server.gate()
     others = [new_job(server.add(f"/{n}", stall_before_headers(gate), body=DATA), tmp_path) for n in "xyz"]
     driver.submit(*others)
     driver.until_reached(gate)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import pytest
 from leaks import LeakCheck
-from server import Server, pattern, stall_after
+from server import Gate, Server, pattern, stall_after
 
 if TYPE_CHECKING:
     from conftest import Extension
@@ -165,9 +165,8 @@ def wait_for_bytes(folder: Path, count: int) -> None:
 
 
 def test_ctrl_c_cancels_joins_and_leaves_what_the_next_blender_finds(
-    zip_file: Path, server: Server, tmp_path: Path, fresh_blender: Callable[..., str]
+    zip_file: Path, server: Server, gate: Gate, tmp_path: Path, fresh_blender: Callable[..., str]
 ) -> None:
-    gate = server.gate()
     url = server.add("/held.bin", stall_after(HELD, gate), body=pattern(3 * HELD))
     (tmp_path / "profile").mkdir()
     with subprocess.Popen(

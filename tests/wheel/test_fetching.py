@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 import pytest
 from leaks import LeakCheck
-from server import Server, pattern, stall_after, status
+from server import Gate, Server, pattern, stall_after, status
 
 if TYPE_CHECKING:
     from conftest import Extension
@@ -96,9 +96,8 @@ def test_beside_the_file_means_nothing_while_blender_starts(
 
 
 def test_what_callbacks_raise_is_logged_once_and_changes_nothing(
-    fetching: Any, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fetching: Any, server: Server, gate: Gate, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
 
     def progress(handle: Any) -> None:
@@ -116,9 +115,8 @@ def test_what_callbacks_raise_is_logged_once_and_changes_nothing(
 
 
 def test_progress_may_cancel_and_what_came_is_used_the_next_time(
-    fetching: Any, server: Server, tmp_path: Path
+    fetching: Any, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
     seen: list[tuple[bool, int]] = []
 
@@ -238,9 +236,8 @@ def test_a_callback_that_disables_the_add_on_is_the_last(
 
 
 def test_disabling_the_add_on_ends_a_fetch_that_waits(
-    fetching: Any, extension: Extension, server: Server, tmp_path: Path
+    fetching: Any, extension: Extension, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
-    gate = server.gate()
     url = server.add("/a.bin", stall_after(100_000, gate), body=DATA)
     calls: list[Any] = []
 

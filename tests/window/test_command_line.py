@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blender import PROJECT, profile_environment, wait_until
 from roots import Installation, cache_folder
-from server import Server, pattern, stall_after
+from server import Gate, Server, pattern, stall_after
 
 BODY = pattern(300_000)
 HELD = 200_000  # bytes of an answer that then stalls
@@ -51,8 +51,7 @@ def test_files_come_and_the_exit_code_says_so(command: Command, server: Server, 
     assert "There is no file at this link (404)" in err
 
 
-def test_ctrl_c_keeps_what_was_received(command: Command, server: Server, tmp_path: Path) -> None:
-    gate = server.gate()
+def test_ctrl_c_keeps_what_was_received(command: Command, server: Server, gate: Gate, tmp_path: Path) -> None:
     url = server.add("/a.bin", stall_after(HELD, gate), body=BODY)
     blender = command("--directory", tmp_path / "files", url)
     gate.wait_reached()

@@ -106,8 +106,7 @@ def test_cancel_one(downloads: Downloads, server: Server) -> None:
     assert len(downloads.partial_files()) == 1
 
 
-def test_cancel_all(downloads: Downloads, server: Server) -> None:
-    gate = server.gate()
+def test_cancel_all(downloads: Downloads, server: Server, gate: Gate) -> None:
     urls = [server.add(f"/{n}.bin", stall_after(HELD, gate), body=body(f"{n}.bin")) for n in range(20)]
     downloads.start(*urls)
     gate.wait_reached(blender_limit(downloads))
@@ -776,8 +775,7 @@ def test_executed_names_what_failed_and_why(downloads: Downloads, server: Server
     check_files(downloads, "a.bin")
 
 
-def test_ten_thousand_lines(downloads: Downloads, server: Server) -> None:
-    gate = server.gate()
+def test_ten_thousand_lines(downloads: Downloads, server: Server, gate: Gate) -> None:
     url = server.add("/file", stall_before_headers(gate))
     downloads.b.steps("show_tab(view3d(), 'Downloads')")
     downloads.b.run(ROWS_AT_ONCE)
