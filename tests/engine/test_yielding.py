@@ -203,7 +203,7 @@ def test_what_stops_last_keeps_its_connection_too(
     write = part.Part.write
 
     def slowly(self: part.Part, data: memoryview, offset: int) -> bool:
-        if self.path.name.startswith("fixed") and offset >= HALF:
+        if os.path.basename(self.file.place).startswith("fixed") and offset >= HALF:
             at_disk.set()
             go_on.wait(DEADLINE)
         return write(self, data, offset)
