@@ -243,7 +243,8 @@ def item(layout: Any, context: Any, data: Any, item: Any, index: int, list_id: s
         layout.label(text=item.name)
         return
     width = _popover_width(context) if list_id == POPOVER else context.region.width
-    view = _view(context, width - _margins(context, len(data.items)))
+    margins = ROW_MARGINS + (SCROLL_BAR if len(data.items) > ROWS else 0.0)
+    view = _view(context, width - margins * _scale(context))
     line = layout.row(align=True)
     column = line.column(align=True)
     is_active = index == data.active_index
@@ -278,10 +279,6 @@ def _next_step(row: Download) -> tuple[str, str]:
 
 def _can_import(row: Download) -> bool:
     return not row.is_unfinished and importers.can_import(row.filepath)
-
-
-def _margins(context: Any, count: int) -> float:
-    return (ROW_MARGINS + (SCROLL_BAR if count > ROWS else 0.0)) * _scale(context)
 
 
 def _draw_second(low: Any, view: _View, row: Download, is_active: bool) -> None:

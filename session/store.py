@@ -554,16 +554,12 @@ def _lying(directory: str, leftover: part.Leftover) -> records.Lying:
     path = Path(directory, leftover.name)
     try:
         status = path.lstat()
-        size, age = _on_disk(status), time.time() - status.st_mtime
+        size = min(status.st_size, getattr(status, "st_blocks", 1 << 62) * 512)  # it has holes
+        age = time.time() - status.st_mtime
     except OSError:
         size, age = 0, 0.0
     title = names.from_url(leftover.url) or leftover.name
     return records.Lying(directory=directory, name=leftover.name, title=title, size=size, age=age)
-
-
-def _on_disk(status: os.stat_result) -> int:
-    """Bytes that deleting it frees: a partial file has holes."""
-    return min(status.st_size, getattr(status, "st_blocks", 1 << 62) * 512)
 
 
 # -- ETags.
