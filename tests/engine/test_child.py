@@ -157,7 +157,7 @@ def test_ctrl_c_in_the_terminal_is_not_for_it(process_driver: Driver, server: Se
 
 
 def test_what_a_crashed_child_did_is_resumed_in_a_new_one(
-    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     url = server.add("/a.bin", first(1, stall_after(200_000, gate)), body=DATA)
     job = process_driver.begun(url, tmp_path, 200_000)
@@ -412,7 +412,7 @@ def test_a_child_that_has_not_begun_is_gone_once_it_is_dismissed(
 
 
 def test_a_child_that_hangs_does_not_block_whoever_stops_many(
-    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    process_driver: Driver, server: Server, gate: Gate, tmp_path: Path
 ) -> None:
     server.add("/a.bin", stall_before_headers(gate))
     jobs = [new_job(server.url(f"/a.bin?{n}"), tmp_path) for n in range(3000)]
@@ -592,9 +592,7 @@ def test_a_child_that_is_still_starting_ends_with_blender(tmp_path: Path, before
     assert wait_gone(child, DEADLINE)
 
 
-def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe(
-    process_driver: Driver, server: Server, tmp_path: Path
-) -> None:
+def test_a_child_whose_blender_is_gone_leaves_though_somebody_holds_the_pipe() -> None:
     """As when another add-on forks: the child then sees no end of its connection."""
     theirs, ours = _pipe()
     code = spawn._BOOT.replace("serve(handle, parent)", "serve(handle, 1 << 30)")

@@ -309,7 +309,7 @@ def test_networks_without_proxy(
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_asks_for_a_password_is_named(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     with Proxy(user="me", password="right") as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("right", "wr0ng"))
@@ -731,11 +731,7 @@ def test_a_forced_close_leaves_the_look_up_behind(
 
 
 def test_what_was_left_behind_can_be_downloaded_again(
-    thread_driver: Driver,
-    server: Server,
-    tmp_path: Path,
-    lookup: Lookup,
-    monkeypatch: pytest.MonkeyPatch,
+    thread_driver: Driver, server: Server, tmp_path: Path, lookup: Lookup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "LOOKUP_PATIENCE", 0.0)
     job = new_job(server.add("/a.bin", body=DATA), tmp_path)
@@ -878,12 +874,7 @@ def test_a_kept_connection_that_the_server_has_waited_too_long_for_is_no_failure
 
 @pytest.mark.parametrize("way", ["server", "proxy", "tunnel"])
 def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
-    monkeypatch: pytest.MonkeyPatch,
-    fetch: Fetcher,
-    server: Server,
-    trusted: Server,
-    tmp_path: Path,
-    way: str,
+    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, trusted: Server, tmp_path: Path, way: str
 ) -> None:
     with Proxy() as proxy:
         if way == "tunnel":

@@ -523,9 +523,7 @@ def test_a_resume_by_date(fetch: Fetcher, server: Server, tmp_path: Path) -> Non
     assert server.requests[1].headers["If-Range"] == LAST_MODIFIED
 
 
-def test_a_whole_part_needs_only_its_overlap(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_part_needs_only_its_overlap(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
     """As after a crash between the last byte and the publication."""
     url = server.add("/a.bin", body=DATA)
     (tmp_path / "a.bin").mkdir()

@@ -476,12 +476,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> Non
 @needs_ipv6
 @pytest.mark.parametrize("first_host", ["::1", "127.0.0.1"])
 def test_a_host_with_both_families_is_asked_where_it_answers(
-    fetch: Fetcher,
-    server: Server,
-    nginx: Nginx,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    first_host: str,
+    fetch: Fetcher, nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_host: str
 ) -> None:
     resolve(monkeypatch, (first_host, nginx.port), ("::1", nginx.port), ("127.0.0.1", nginx.port))
     path = f"/a.bin?both{first_host}"

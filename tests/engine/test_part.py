@@ -573,7 +573,7 @@ def test_closing_on_a_full_disk_keeps_the_last_checkpoint(
 
 
 def test_closing_raises_nothing_where_its_worker_wakes_and_lets_go_of_it(
-    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    part: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that was left behind in a name look-up, while its transfer is closed in its place."""
     _fill(part, 1000)
@@ -706,7 +706,7 @@ def test_what_is_doubted_leaves_the_digest(tmp_path: Path, fetch: Fetcher, kept:
     part.discard()
 
 
-def test_a_file_that_was_longer_once_ends_where_it_should(part: Part, tmp_path: Path, fetch: Fetcher) -> None:
+def test_a_file_that_was_longer_once_ends_where_it_should(part: Part, fetch: Fetcher) -> None:
     _fill(part, 1000)
     os.truncate(place(part), 5000)
     part.received.size = 1000

@@ -72,6 +72,7 @@ from background_downloads.workers import ThreadHost
 
 EAGER = Settings(timeout=90.0, connections=4, split_seconds=0.0)
 """Whatever can be split is, as soon as there is a worker."""
+PAIR = Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0)
 
 DATA = pattern(4 << 20)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -88,6 +89,11 @@ def eager(new_driver: Callable[..., Driver]) -> Driver:
 @pytest.fixture
 def eager_threads(new_thread_driver: Callable[..., Driver]) -> Driver:
     return new_thread_driver(EAGER)
+
+
+@pytest.fixture
+def pair(new_thread_driver: Callable[..., Driver]) -> Driver:
+    return new_thread_driver(PAIR)
 
 
 def ranges(server: Server, path: str = "/a.bin") -> list[str | None]:
@@ -457,7 +463,6 @@ def test_a_helper_that_cannot_begin_costs_nothing(
 # -- One range that fits proves that the server takes them: the answer that was cut for it is given up.
 
 
-PAIR = Settings(timeout=90.0, connections=2, split_seconds=0.0, first_delay=0.0)
 WAITS = "429 for long"
 BRING = ("200", "changed and If-Range ignored", "reset late")  # they bring something all the same
 FOR_GOOD = {name: fault for name, fault in (REFUSALS | BREAKS).items() if name not in ("changed", "cut late")}
@@ -465,72 +470,53 @@ FOR_GOOD = {name: fault for name, fault in (REFUSALS | BREAKS).items() if name n
 
 @pytest.mark.parametrize("fault", [name for name in FOR_GOOD if name != WAITS])
 def test_what_refuses_or_garbles_ranges_later_costs_the_file_once_more(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    until_given_up: Callable[..., Job],
-    fault: str,
+    pair: Driver, server: Server, until_given_up: Callable[..., Job], fault: str
 ) -> None:
     """Whole, over one connection. What is there stays meanwhile, and is compared."""
-    driver = new_thread_driver(PAIR)
-    job = until_given_up(driver, DATA, on_range(FOR_GOOD[fault]))
-    assert finished(driver.outcome(job)).read_bytes() == DATA, "a mixed file"
+    job = until_given_up(pair, DATA, on_range(FOR_GOOD[fault]))
+    assert finished(pair.outcome(job)).read_bytes() == DATA, "a mixed file"
     assert sum(text is None for text in ranges(server)) == (1 if fault in BRING else 2)
 
 
 def test_but_not_where_the_server_asks_to_wait(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    until_given_up: Callable[..., Job],
+    pair: Driver, tmp_path: Path, until_given_up: Callable[..., Job]
 ) -> None:
-    driver = new_thread_driver(PAIR)
-    job = until_given_up(driver, DATA, on_range(FOR_GOOD[WAITS]))
-    assert failed(driver.outcome(job)) == "The server asks to wait 1 hour. Try again later"
+    job = until_given_up(pair, DATA, on_range(FOR_GOOD[WAITS]))
+    assert failed(pair.outcome(job)) == "The server asks to wait 1 hour. Try again later"
     assert part_of(tmp_path).exists()
 
 
 @pytest.mark.parametrize("code", [403, 410])
 def test_a_link_that_expires_meanwhile_keeps_what_came_for_the_next_link(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    until_given_up: Callable[..., Job],
-    code: int,
+    pair: Driver, server: Server, tmp_path: Path, until_given_up: Callable[..., Job], code: int
 ) -> None:
-    driver = new_thread_driver(PAIR)
-    job = until_given_up(driver, DATA, status(code))
-    assert str(code) in failed(driver.outcome(job))
+    job = until_given_up(pair, DATA, status(code))
+    assert str(code) in failed(pair.outcome(job))
     about = json.loads(Path(f"{part_of(tmp_path)}.json").read_text())
     assert sum(end - start for start, end in about["ranges"]) >= len(DATA) // 2 + 1_400_000
     assert ranges(server)[-1] is None
     link = server.add("/b.bin", body=DATA)
     again = new_job(link, tmp_path, uid=job.uid, partial=part_of(tmp_path).name)
-    assert finished(driver.run(again)).read_bytes() == DATA
+    assert finished(pair.run(again)).read_bytes() == DATA
     assert all(text for text in ranges(server, "/b.bin"))
 
 
 @pytest.mark.parametrize("code", [403, 503])
 @pytest.mark.parametrize("hiccup", [status(503), cut_before_headers, cut_after(1000)])
 def test_the_whole_file_is_asked_for_as_often_as_anything(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    until_given_up: Callable[..., Job],
-    hiccup: Any,
-    code: int,
+    pair: Driver, server: Server, until_given_up: Callable[..., Job], hiccup: Any, code: int
 ) -> None:
     """Over a pause too."""
-    driver, gate = new_thread_driver(PAIR), server.gate()
+    gate = server.gate()
     whole = when(
         lambda e: not e.request.range, stall_before_headers(gate), when(lambda e: e.number < 6, hiccup)
     )
-    job = until_given_up(driver, DATA, on_range(status(code)), whole)
-    driver.until_reached(gate)
-    driver.stop(job)
+    job = until_given_up(pair, DATA, on_range(status(code)), whole)
+    pair.until_reached(gate)
+    pair.stop(job)
     gate.open()
-    driver.submit(job)
-    assert finished(driver.outcome(job)).read_bytes() == DATA
+    pair.submit(job)
+    assert finished(pair.outcome(job)).read_bytes() == DATA
     assert sum(text is None for text in ranges(server)) > 2
 
 
@@ -546,15 +532,14 @@ def held_pair(driver: Driver, server: Server, folder: Path, *later: Any) -> tupl
 
 
 def test_a_helper_that_is_called_back_to_another_download_costs_nothing(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path
+    pair: Driver, server: Server, tmp_path: Path
 ) -> None:
-    driver = new_thread_driver(PAIR)
-    job, gates = held_pair(driver, server, tmp_path)
+    job, gates = held_pair(pair, server, tmp_path)
     other = new_job(server.add("/b.bin", body=DATA), tmp_path)
-    assert finished(driver.run(other)).read_bytes() == DATA
+    assert finished(pair.run(other)).read_bytes() == DATA
     for gate in gates:
         gate.open()
-    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert finished(pair.outcome(job)).read_bytes() == DATA
     assert None not in ranges(server)[1:]
 
 
@@ -576,7 +561,7 @@ def test_whoever_reads_what_would_bring_all_is_not_called_back(main: int) -> Non
 
 
 def test_a_pause_while_it_is_seen_how_a_helper_gets_on(
-    new_thread_driver: Callable[..., Driver], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: Driver, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one waits at the joint to see how fast the other is; that one's answer stays."""
     go_on, waits = Segments.go_on, threading.Event()
@@ -588,31 +573,27 @@ def test_a_pause_while_it_is_seen_how_a_helper_gets_on(
         return result
 
     monkeypatch.setattr(Segments, "go_on", seen)
-    driver = new_thread_driver(PAIR)
-    job, gates = held_pair(driver, server, tmp_path)
+    job, gates = held_pair(pair, server, tmp_path)
     monkeypatch.setattr(segments, "MEASURE_SECONDS", 1000.0)
     gates[0].open()
-    driver.until(waits.is_set)
-    assert driver.stop(job) == Halted()
-    driver.until(lambda: server.connections.open == 1, "only what is needed stays open")
+    pair.until(waits.is_set)
+    assert pair.stop(job) == Halted()
+    pair.until(lambda: server.connections.open == 1, "only what is needed stays open")
     gates[1].open()
-    assert finished(driver.run(job)).read_bytes() == DATA
+    assert finished(pair.run(job)).read_bytes() == DATA
     assert len(server.requests) == 2
 
 
 def test_an_answer_that_was_given_up_is_closed(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    tmp_path: Path,
-    until_given_up: Callable[..., Job],
+    pair: Driver, server: Server, until_given_up: Callable[..., Job]
 ) -> None:
     """It would take one of a few connections, and bring for nothing what others bring."""
-    driver, held = new_thread_driver(PAIR), server.gate()
-    job = until_given_up(driver, DATA, stall_after(BURST, held))
-    driver.until_reached(held)
-    driver.until(lambda: server.connections.open == 1)
+    held = server.gate()
+    job = until_given_up(pair, DATA, stall_after(BURST, held))
+    pair.until_reached(held)
+    pair.until(lambda: server.connections.open == 1)
     held.open()
-    assert finished(driver.outcome(job)).read_bytes() == DATA
+    assert finished(pair.outcome(job)).read_bytes() == DATA
     assert len(server.requests) == 3
 
 

@@ -33,6 +33,8 @@ from background_downloads.transfer.job import Digest, Have
 from background_downloads.workers import Download, Found, Status, look_into
 
 Store = Any
+NewStore = Callable[[], Store]
+
 URL = "https://files.example/a.bin"
 SECRET_URL = "https://me:password@files.example/a.bin?signature=1"
 ABORTED = 9  # exit code of a process that died on purpose
@@ -62,7 +64,7 @@ def user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def new_store(user_folder: Path) -> Iterator[Callable[[], Store]]:
+def new_store(user_folder: Path) -> Iterator[NewStore]:
     """Opened stores; at the end they let go of what they hold."""
     made = []
 
@@ -136,7 +138,7 @@ def finish(store: Store, uid: int, path: Path) -> None:
 
 
 def test_what_was_finished_since_the_list_was_written_does_not_come_back(
-    new_store: Callable[[], Store], user_folder: Path, tmp_path: Path
+    new_store: NewStore, user_folder: Path, tmp_path: Path
 ) -> None:
     store = new_store()
     keep(store, row(1), row(2), row(3))
@@ -148,9 +150,7 @@ def test_what_was_finished_since_the_list_was_written_does_not_come_back(
     assert not list(user_folder.glob("*.done"))
 
 
-def test_numbers_that_another_process_had_mean_other_rows(
-    new_store: Callable[[], Store], tmp_path: Path
-) -> None:
+def test_numbers_that_another_process_had_mean_other_rows(new_store: NewStore, tmp_path: Path) -> None:
     store = new_store()
     keep(store, row(1))
     finish(store, 1, tmp_path / "one")
@@ -165,7 +165,7 @@ def test_numbers_that_another_process_had_mean_other_rows(
 @pytest.mark.parametrize(
     "text", ["", "[", "7", "[1]", '["1", "/"]', '[true, "/"]', '[1, "\0"]', "\udcff" * 3]
 )
-def test_a_garbled_note_of_what_was_finished_takes_no_row(new_store: Callable[[], Store], text: str) -> None:
+def test_a_garbled_note_of_what_was_finished_takes_no_row(new_store: NewStore, text: str) -> None:
     store = new_store()
     keep(store, row(1))
     Path(store.done).write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -173,9 +173,7 @@ def test_a_garbled_note_of_what_was_finished_takes_no_row(new_store: Callable[[]
     assert adopt(new_store()) == [row(1).url]
 
 
-def test_in_good_order_no_note_is_left(
-    new_store: Callable[[], Store], user_folder: Path, tmp_path: Path
-) -> None:
+def test_in_good_order_no_note_is_left(new_store: NewStore, user_folder: Path, tmp_path: Path) -> None:
     store = new_store()
     keep(store, row(1), row(2))
     finish(store, 2, tmp_path / "two")
@@ -188,9 +186,7 @@ def test_in_good_order_no_note_is_left(
 # One Blender after the other.
 
 
-def test_the_rows_of_a_blender_that_is_gone_are_adopted_once(
-    new_store: Callable[[], Store], user_folder: Path
-) -> None:
+def test_the_rows_of_a_blender_that_is_gone_are_adopted_once(new_store: NewStore, user_folder: Path) -> None:
     first = new_store()
     keep(first, row(1), row(2, status=Status.FAILED, error="no"), row(3, status=Status.FINISHED))
     die(first)
@@ -200,13 +196,13 @@ def test_the_rows_of_a_blender_that_is_gone_are_adopted_once(
     assert listed(user_folder) == [row(1).url, row(2).url]
 
 
-def test_the_list_is_private(new_store: Callable[[], Store], user_folder: Path) -> None:
+def test_the_list_is_private(new_store: NewStore, user_folder: Path) -> None:
     keep(new_store(), row(url=SECRET_URL))
     for path in user_folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_list_that_is_empty_leaves_no_file(new_store: Callable[[], Store], user_folder: Path) -> None:
+def test_a_list_that_is_empty_leaves_no_file(new_store: NewStore, user_folder: Path) -> None:
     store = new_store()
     keep(store, row(1))
     store.forget(1)
@@ -216,9 +212,7 @@ def test_a_list_that_is_empty_leaves_no_file(new_store: Callable[[], Store], use
     assert names_in(user_folder) == []
 
 
-def test_a_blender_that_quit_leaves_its_list_to_the_next(
-    new_store: Callable[[], Store], user_folder: Path
-) -> None:
+def test_a_blender_that_quit_leaves_its_list_to_the_next(new_store: NewStore, user_folder: Path) -> None:
     first = new_store()
     keep(first, row(1))
     first.close()
@@ -229,9 +223,7 @@ def test_a_blender_that_quit_leaves_its_list_to_the_next(
     assert adopt(new_store()) == [row(1).url]
 
 
-def test_what_a_killed_blender_was_writing_is_removed(
-    new_store: Callable[[], Store], user_folder: Path
-) -> None:
+def test_what_a_killed_blender_was_writing_is_removed(new_store: NewStore, user_folder: Path) -> None:
     for name in ("queue-7.json~", "queue-7.lock", "queue-8.lock"):
         (user_folder / name).write_text("half")
     store = new_store()
@@ -243,7 +235,7 @@ def test_what_a_killed_blender_was_writing_is_removed(
 # Two at once.
 
 
-def test_a_list_that_is_held_is_left_alone(new_store: Callable[[], Store], user_folder: Path) -> None:
+def test_a_list_that_is_held_is_left_alone(new_store: NewStore, user_folder: Path) -> None:
     first, second = new_store(), new_store()
     keep(first, row(1))
     assert adopt(second) == []
@@ -253,7 +245,7 @@ def test_a_list_that_is_held_is_left_alone(new_store: Callable[[], Store], user_
     assert [each.url for each in second._rows_of_others()] == [row(1).url, row(3).url]
 
 
-def test_two_blenders_of_one_number_have_two_lists(new_store: Callable[[], Store], user_folder: Path) -> None:
+def test_two_blenders_of_one_number_have_two_lists(new_store: NewStore, user_folder: Path) -> None:
     """On two machines, or in two containers, that share a home."""
     first, second = new_store(), new_store()
     keep(first, row(1))
@@ -262,7 +254,7 @@ def test_two_blenders_of_one_number_have_two_lists(new_store: Callable[[], Store
 
 
 def test_a_lock_that_was_removed_meanwhile_is_none(
-    new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = user_folder / "queue-5.lock"
     lock_file = store_module.portable.lock_file
@@ -370,7 +362,7 @@ KINDS = ["garbled", "empty", "another version", "huge", "a folder", "a link", "a
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unreadable_list_is_set_aside_with_a_sentence(
-    new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
+    new_store: NewStore, user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     for number in (1, 2):
         unreadable(kind, user_folder / "queue-7.json")
@@ -389,7 +381,7 @@ def unreadable_just_now(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_list_that_the_disk_does_not_give_just_now_is_there_for_the_next_blender(
-    new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
     with monkeypatch.context() as patch:
@@ -399,7 +391,7 @@ def test_a_list_that_the_disk_does_not_give_just_now_is_there_for_the_next_blend
 
 
 def test_folders_that_the_disk_does_not_give_just_now_are_there_the_next_time(
-    new_store: Callable[[], Store], user_folder: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = new_store().folders
     folders.use(TOP + "before", [URL])
@@ -433,7 +425,7 @@ def test_etags_that_the_disk_does_not_give_just_now_are_there_the_next_time(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_unreadable_list_of_our_own_number_is_in_nobodys_way(
-    new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
+    new_store: NewStore, user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     unreadable(kind, user_folder / f"queue-{os.getpid()}.json")
     store = new_store()
@@ -444,7 +436,7 @@ def test_an_unreadable_list_of_our_own_number_is_in_nobodys_way(
 
 
 def test_a_bad_line_loses_no_good_one(
-    new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture
+    new_store: NewStore, user_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = records.encode_list([records.encode_row(row(1)), "garbled", records.encode_row(row(2))])
     (user_folder / "queue-7.json").write_bytes(data)
@@ -455,7 +447,7 @@ def test_a_bad_line_loses_no_good_one(
 
 
 def test_a_lock_that_cannot_be_had_keeps_the_list_for_whoever_can(
-    new_store: Callable[[], Store], user_folder: Path
+    new_store: NewStore, user_folder: Path
 ) -> None:
     (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
     (user_folder / "queue-7.lock").mkdir()
@@ -488,7 +480,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def test_a_full_disk_is_said_once_and_tried_again(
-    new_store: Callable[[], Store], user_folder: Path, disk: Disk, caplog: pytest.LogCaptureFixture
+    new_store: NewStore, user_folder: Path, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = new_store()
     store.touch(row(1))
@@ -502,7 +494,7 @@ def test_a_full_disk_is_said_once_and_tried_again(
 
 
 def test_lists_are_kept_until_their_rows_are_in_ours(
-    new_store: Callable[[], Store], user_folder: Path, disk: Disk
+    new_store: NewStore, user_folder: Path, disk: Disk
 ) -> None:
     (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
     first = new_store()
@@ -517,7 +509,7 @@ def test_lists_are_kept_until_their_rows_are_in_ours(
 
 
 def test_closing_with_a_full_disk_leaves_adopted_lists_to_the_next(
-    new_store: Callable[[], Store], user_folder: Path, disk: Disk
+    new_store: NewStore, user_folder: Path, disk: Disk
 ) -> None:
     (user_folder / "queue-7.json").write_bytes(records.encode_list([records.encode_row(row(1))]))
     first = new_store()
@@ -540,9 +532,7 @@ class Worker:
             write_atomically(Path(path), data)
 
 
-def test_what_a_worker_could_not_write_is_told_it_again(
-    new_store: Callable[[], Store], user_folder: Path
-) -> None:
+def test_what_a_worker_could_not_write_is_told_it_again(new_store: NewStore, user_folder: Path) -> None:
     store, worker = new_store(), Worker()
     store.touch(row(1))
     for now in range(10):
@@ -556,7 +546,7 @@ def test_what_a_worker_could_not_write_is_told_it_again(
 
 
 def test_once_the_disk_takes_the_list_again_it_is_written_as_often_as_before(
-    new_store: Callable[[], Store], disk: Disk
+    new_store: NewStore, disk: Disk
 ) -> None:
     store, worker = new_store(), Worker()
     worker.works = True
@@ -572,7 +562,7 @@ def test_once_the_disk_takes_the_list_again_it_is_written_as_often_as_before(
 
 
 def test_what_a_worker_could_not_write_is_written_when_the_run_is_over(
-    new_store: Callable[[], Store], user_folder: Path
+    new_store: NewStore, user_folder: Path
 ) -> None:
     store = new_store()
     store.touch(row(1))
@@ -582,7 +572,7 @@ def test_what_a_worker_could_not_write_is_written_when_the_run_is_over(
 
 
 def test_an_empty_list_that_a_worker_wrote_is_no_file_in_the_end(
-    new_store: Callable[[], Store], user_folder: Path
+    new_store: NewStore, user_folder: Path
 ) -> None:
     store, worker = new_store(), Worker()
     worker.works = True
@@ -657,7 +647,7 @@ LIVES: dict[str, tuple[Callable[[Store], object], bool]] = {
 @pytest.mark.parametrize("is_same_process", [True, False], ids=["this process", "another"])
 @pytest.mark.parametrize("life", LIVES)
 def test_only_after_a_kill_at_work_used_folders_may_have_what_no_list_has(
-    new_store: Callable[[], Store], user_folder: Path, life: str, is_same_process: bool, is_killed: bool
+    new_store: NewStore, user_folder: Path, life: str, is_same_process: bool, is_killed: bool
 ) -> None:
     live, may_lack = LIVES[life]
     store = new_store()
@@ -683,7 +673,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("spoil", SPOILED)
 def test_where_a_list_is_lost_used_folders_may_have_more_until_somebody_looked(
-    new_store: Callable[[], Store], user_folder: Path, folder: Path, spoil: str
+    new_store: NewStore, user_folder: Path, folder: Path, spoil: str
 ) -> None:
     store = new_store()
     keep(store, row())
@@ -727,7 +717,7 @@ def used(store: Store, folder: Path, *urls: str) -> Store:
     return store
 
 
-def test_a_row_is_found_again_in_a_folder_that_was_used(new_store: Callable[[], Store], folder: Path) -> None:
+def test_a_row_is_found_again_in_a_folder_that_was_used(new_store: NewStore, folder: Path) -> None:
     digest = Digest("md5", "0" * 32)
     leave_part(folder, digest=digest)
     (again,) = found(used(new_store(), folder))
@@ -735,7 +725,7 @@ def test_a_row_is_found_again_in_a_folder_that_was_used(new_store: Callable[[], 
     assert (again.name, again.received, again.size, again.digest) == ("a.bin", 1000, 5000, digest)
 
 
-def test_a_link_with_secrets_cannot_be_had_back(new_store: Callable[[], Store], folder: Path) -> None:
+def test_a_link_with_secrets_cannot_be_had_back(new_store: NewStore, folder: Path) -> None:
     name = leave_part(folder, SECRET_URL)
     (again,) = found(new_store(), folders=(folder,))
     assert (again.url, again.status, again.is_cut) == (URL, Status.FAILED, True)
@@ -744,7 +734,7 @@ def test_a_link_with_secrets_cannot_be_had_back(new_store: Callable[[], Store], 
 
 
 def test_what_a_row_stands_for_is_not_found_but_tells_what_is_there(
-    new_store: Callable[[], Store], folder: Path
+    new_store: NewStore, folder: Path
 ) -> None:
     leave_part(folder)
     paused = row(url=URL, directory=str(folder), status=Status.PAUSED)
@@ -752,22 +742,20 @@ def test_what_a_row_stands_for_is_not_found_but_tells_what_is_there(
     assert (paused.received, paused.size) == (1000, 5000)
 
 
-def test_the_part_of_a_replaced_link_belongs_to_its_row(new_store: Callable[[], Store], folder: Path) -> None:
+def test_the_part_of_a_replaced_link_belongs_to_its_row(new_store: NewStore, folder: Path) -> None:
     name = leave_part(folder, SECRET_URL)
     replaced = row(directory=str(folder), status=Status.PAUSED, partial=name)
     assert found(used(new_store(), folder), replaced) == []
     assert replaced.received == 1000
 
 
-def test_what_another_blender_has_in_its_list_is_not_found(
-    new_store: Callable[[], Store], folder: Path
-) -> None:
+def test_what_another_blender_has_in_its_list_is_not_found(new_store: NewStore, folder: Path) -> None:
     leave_part(folder)
     keep(new_store(), row(url=URL, directory=str(folder), status=Status.PAUSED))
     assert found(used(new_store(), folder)) == []
 
 
-def test_what_another_blender_downloads_is_not_found(new_store: Callable[[], Store], folder: Path) -> None:
+def test_what_another_blender_downloads_is_not_found(new_store: NewStore, folder: Path) -> None:
     leave_part(folder)
     part = opened(URL, str(folder), None)
     assert found(used(new_store(), folder)) == []
@@ -775,7 +763,7 @@ def test_what_another_blender_downloads_is_not_found(new_store: Callable[[], Sto
     assert len(found(new_store(), folders=(folder,))) == 1
 
 
-def test_a_removed_row_does_not_come_back(new_store: Callable[[], Store], folder: Path) -> None:
+def test_a_removed_row_does_not_come_back(new_store: NewStore, folder: Path) -> None:
     name = leave_part(folder)
     first = used(new_store(), folder)
     first.folders.remove(str(folder), [name])
@@ -787,7 +775,7 @@ def test_a_removed_row_does_not_come_back(new_store: Callable[[], Store], folder
 
 
 def test_a_removed_part_is_forgotten_once_it_is_gone(
-    new_store: Callable[[], Store], folder: Path, user_folder: Path
+    new_store: NewStore, folder: Path, user_folder: Path
 ) -> None:
     name = leave_part(folder)
     store = used(new_store(), folder)
@@ -800,9 +788,7 @@ def test_a_removed_part_is_forgotten_once_it_is_gone(
     assert len(found(store)) == 1
 
 
-def test_an_unplugged_disk_forgets_nothing(
-    new_store: Callable[[], Store], folder: Path, user_folder: Path
-) -> None:
+def test_an_unplugged_disk_forgets_nothing(new_store: NewStore, folder: Path, user_folder: Path) -> None:
     name = leave_part(folder)
     store = used(new_store(), folder)
     store.folders.remove(str(folder), [name])
@@ -814,7 +800,7 @@ def test_an_unplugged_disk_forgets_nothing(
 
 
 def test_a_folder_that_does_not_answer_forgets_nothing_and_is_looked_into_by_the_next_blender(
-    new_store: Callable[[], Store], folder: Path
+    new_store: NewStore, folder: Path
 ) -> None:
     store, silent = new_store(), str(folder / "silent")
     known = {str(folder): [], silent: ["x.00000000.part"]}
@@ -825,7 +811,7 @@ def test_a_folder_that_does_not_answer_forgets_nothing_and_is_looked_into_by_the
     assert store.has_gaps
 
 
-def test_removed_and_added_again_at_once_is_added(new_store: Callable[[], Store], folder: Path) -> None:
+def test_removed_and_added_again_at_once_is_added(new_store: NewStore, folder: Path) -> None:
     name = leave_part(folder)
     store = new_store()
     store.folders.remove(str(folder), [name])
@@ -834,7 +820,7 @@ def test_removed_and_added_again_at_once_is_added(new_store: Callable[[], Store]
     assert len(found(store)) == 1
 
 
-def test_a_folder_by_two_names_is_one(new_store: Callable[[], Store], folder: Path, tmp_path: Path) -> None:
+def test_a_folder_by_two_names_is_one(new_store: NewStore, folder: Path, tmp_path: Path) -> None:
     leave_part(folder)
     (tmp_path / "link").symlink_to(folder)
     store = used(new_store(), tmp_path / "link")
@@ -842,13 +828,13 @@ def test_a_folder_by_two_names_is_one(new_store: Callable[[], Store], folder: Pa
     assert found(store, row(url=URL, directory=str(folder), status=Status.PAUSED)) == []
 
 
-def test_one_blender_looks_at_a_time(new_store: Callable[[], Store], folder: Path) -> None:
+def test_one_blender_looks_at_a_time(new_store: NewStore, folder: Path) -> None:
     first, second = used(new_store(), folder), new_store()
     with first.folders.held(), second.folders.held() as known:
         assert known is None
 
 
-def test_what_people_do_while_the_folders_are_held_is_kept(new_store: Callable[[], Store]) -> None:
+def test_what_people_do_while_the_folders_are_held_is_kept(new_store: NewStore) -> None:
     folders = new_store().folders
     with folders.held():
         folders.use(TOP + "used", [URL])
@@ -857,7 +843,7 @@ def test_what_people_do_while_the_folders_are_held_is_kept(new_store: Callable[[
         assert known == {TOP + "used": ["a.01234567.part"]}
 
 
-def test_the_folders_are_private_and_few(new_store: Callable[[], Store], user_folder: Path) -> None:
+def test_the_folders_are_private_and_few(new_store: NewStore, user_folder: Path) -> None:
     store = new_store()
     for number in range(records.FOLDERS + 10):
         store.folders.use(f"{TOP}folder-{number}", [URL])
@@ -869,7 +855,7 @@ def test_the_folders_are_private_and_few(new_store: Callable[[], Store], user_fo
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "huge"])
 def test_unreadable_folders_are_set_aside_with_a_sentence(
-    new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
+    new_store: NewStore, user_folder: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     unreadable(kind, user_folder / "folders.json")
     store = used(new_store(), Path(TOP, "a"))
@@ -878,9 +864,7 @@ def test_unreadable_folders_are_set_aside_with_a_sentence(
         assert known == {f"{TOP}a": []}
 
 
-def test_a_full_disk_keeps_the_folders_in_mind(
-    new_store: Callable[[], Store], disk: Disk, folder: Path
-) -> None:
+def test_a_full_disk_keeps_the_folders_in_mind(new_store: NewStore, disk: Disk, folder: Path) -> None:
     store = used(new_store(), folder)
     disk.is_full = False
     store.folders.flush(1.0)
@@ -917,7 +901,7 @@ def test_etags_of_a_long_run_are_written_now_and_then_the_last_ones(
 
 
 def test_names_of_lists_are_as_other_tools_know_them(
-    new_store: Callable[[], Store], user_folder: Path, caplog: pytest.LogCaptureFixture
+    new_store: NewStore, user_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     keep(new_store(), row(1))
@@ -963,7 +947,7 @@ def leftovers(store: Store, *rows: Download) -> list[records.Lying]:
 
 
 def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
-    new_store: Callable[[], Store], folder: Path, monkeypatch: pytest.MonkeyPatch
+    new_store: NewStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = used(new_store(), folder), new_store()
     removed = leave_part(folder, "https://files.example/removed.blend", 4_000)
@@ -979,7 +963,7 @@ def test_partial_files_that_no_list_has_are_listed_with_size_and_age(
 
 
 def test_what_is_in_anothers_list_is_no_leftover_for_one_that_keeps_none(
-    new_store: Callable[[], Store], folder: Path
+    new_store: NewStore, folder: Path
 ) -> None:
     """In background mode: it could be deleted there, while the other means to go on with it."""
     other = used(new_store(), folder)

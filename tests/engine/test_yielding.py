@@ -16,7 +16,6 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from leaks import children, freeze, thaw, threads
 from server import (
     DEADLINE,
-    Certificates,
     Gate,
     Server,
     after,
@@ -362,7 +361,7 @@ def test_what_waits_for_its_turn_goes_to_the_child_too(
 
 
 def test_a_phase_before_the_body_is_begun_again_in_the_child(
-    driver: HeldDriver, server: Server, tls_server: Server, tmp_path: Path, certificates: Certificates
+    driver: HeldDriver, server: Server, tls_server: Server, tmp_path: Path
 ) -> None:
     """Connecting, TLS handshake, headers, backoff: interrupted, and not counted as a try."""
     gate, shy = server.gate(), tls_server.stall_in_handshake()

@@ -485,7 +485,7 @@ def test_what_gives_way_to_a_new_start_counts_once_at_the_end(rows: List, status
 
 
 def test_thousands_of_rows_that_somebody_left_come_some_at_a_time_and_all_to_who_needs_them(
-    rows: List, monkeypatch: pytest.MonkeyPatch
+    rows: List
 ) -> None:
     session, old = rows.session, importlib.import_module(f"{rows.package}.session.store").Store()
     old.open()

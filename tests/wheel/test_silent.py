@@ -132,7 +132,7 @@ def test_a_dialog_says_so_until_it_answers(drive: Drive) -> None:
     assert not ahead.poll()
 
 
-def test_the_very_first_start(drive: Drive, tmp_path: Path) -> None:
+def test_the_very_first_start(drive: Drive) -> None:
     session = drive.module("session.session").Session()
     try:
         assert session.open([drive.folder])

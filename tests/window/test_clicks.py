@@ -377,7 +377,7 @@ def test_a_token_is_added_by_its_dialog_and_removed(preferences: Blender) -> Non
 
 
 def test_partial_files_are_found_and_deleted_and_all_of_them_after_a_question(
-    preferences: Blender, server: Server, tmp_path: Path
+    preferences: Blender, tmp_path: Path
 ) -> None:
     c, folder = preferences, tmp_path / "files"
     folder.mkdir(exist_ok=True)

@@ -212,9 +212,7 @@ session().flush()
 
 
 @pytest.mark.parametrize("operator", WITH_DIALOGS)
-def test_a_dialog_of_any_operator_outlives_the_add_on(
-    blender_factory: BlenderFactory, server: Server, operator: str
-) -> None:
+def test_a_dialog_of_any_operator_outlives_the_add_on(blender_factory: BlenderFactory, operator: str) -> None:
     """Blender 4.3 would crash where its class went before."""
     b = alone(blender_factory)
     b.run(TWO_ROWS)

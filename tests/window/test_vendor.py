@@ -166,7 +166,7 @@ fetch({first!r}, {str(tmp_path)!r}, done=again)
 
 
 def test_both_download_beside_each_other_and_share_no_partial_file(
-    both: Blender, ours: Downloads, server: Server, tmp_path: Path
+    both: Blender, ours: Downloads, server: Server
 ) -> None:
     """The same link into the same folder is the first one's; the other says so, and both go on."""
     same, gate = hold(server, "same.bin")
