@@ -31,17 +31,19 @@ def adopt() -> float | None:
     """Take up the lists of Blenders that are gone. Returns in how many seconds it is to be called again."""
     if bpy.app.background:  # nobody would see them
         return None
+    session = current()
+    if before := watch.before():
+        session.go_on_with(before)
     _ = settings.tokens.pairs  # reads them: what draws may not
     looked_into = []
     with suppress(job.TransferError):  # beside a .blend file that is not saved yet
         looked_into.append(settings.folder(""))
-    if not (session := current()).open(looked_into):
+    if not session.open(looked_into):
         return store.RETRY
     if (again := next(session.coming, None)) == 0.0:
         return again
     if getattr(settings.preferences(), "resume_at_start", False) and bpy.app.online_access:
         session.resume()
-    session.resume(watch.cut_off())  # what Blender paused, and nobody else
     session.mirror.flush()
     if session.wants_run:
         watch.invoke()

@@ -68,11 +68,12 @@ class Importing:
         self._timer = self._look  # one object, by which Blender knows it
 
     def close(self) -> None:
-        """The add-on is being disabled."""
+        """The add-on is being disabled; its rows may outlive that."""
         if bpy.app.timers.is_registered(self._timer):
             bpy.app.timers.unregister(self._timer)
-        for pending in self._pending:
-            pending.stop()
+        for pending in list(self._pending):
+            self._drop(pending)
+            self._say(pending.row, "" if pending.collection is None else ELSEWHERE)
 
     # -- What is asked for.
 

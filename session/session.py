@@ -565,10 +565,15 @@ class Session(Queue):
                 discard_leftover(each.directory, each.name)
         self.look_for_leftovers()
 
-    def resume(self, those: Collection[tuple[str, str]] | None = None) -> None:
-        """Put paused rows back into the queue: what no person paused, or `those`, by link and folder."""
+    def go_on_with(self, before: Queue) -> None:
+        """Take the place of another one, which is closed: with its rows, as they are, and its counts."""
+        self.adopt(before.rows)
+        self.tally.go_on_from(before.tally)
+
+    def resume(self) -> None:
+        """Put paused rows back into the queue that no person paused."""
         for row in self.rows.of("PAUSED"):
-            if not row.stays_paused if those is None else (row.url, row.directory) in those:
+            if not row.stays_paused:
                 self.queue(row)
 
     def _take_up(self, rows: list[Download]) -> None:

@@ -38,7 +38,7 @@ CATALOG = (
     "The catalog of the asset library that marked assets go into. Empty: they keep the one they have."
     " Make catalogs in the asset browser"
 )
-FIELDS = ("urls", "directory", "if_exists", "when_done", "catalog", "show")
+FIELDS = ("urls", "directory", "if_exists", "when_done", "catalog", "show", "active_index")
 
 
 def catalogs(self: Any, context: Any, edit_text: str) -> list[str]:

@@ -95,10 +95,14 @@ class Tally:
 
     def end(self, paused: int) -> Tally:
         """The counts of the run that has ended; the next one counts anew."""
-        ended, fresh = replace(self, paused=paused), Tally()
-        for each in fields(self):
-            setattr(self, each.name, getattr(fresh, each.name))
+        ended = replace(self, paused=paused)
+        self.go_on_from(Tally())
         return ended
+
+    def go_on_from(self, other: Tally) -> None:
+        """Say what another one says."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
 
 def smoothed(speed: float, measured: float, count: int, seconds: float) -> tuple[float, float]:

@@ -32,10 +32,8 @@ SOON = 0.05  # seconds after the queue was made
 MISSED = 0.5  # seconds without a tick after which the watchdog looks for the operator
 AGAIN = 0.1  # seconds until an interrupted run starts again: a file load has ended by then
 
-Keys = frozenset[tuple[str, str]]  # links and folders
-
 _watching = Registered()
-_cut_off: Keys = frozenset()  # what was under way when all add-ons were disabled, until it is taken up
+_before: Queue | None = None  # the queue from before all add-ons were disabled, until the next one has it
 _waited = False  # for another copy of the engine, the last time
 
 
@@ -66,38 +64,37 @@ def end() -> None:
 
 def remember() -> None:
     """The add-on is being disabled: if all are, perhaps for that moment only."""
-    global _cut_off
-    _cut_off = frozenset()
+    global _before
     frame = sys._getframe()
     while frame.f_back and frame.f_code.co_name != "disable_all":
         frame = frame.f_back
-    if frame.f_back and (queue := peek()):
-        queue.take_in()
-        under_way = (row for row in queue.rows if row.status in ("QUEUED", "RUNNING"))
-        _cut_off = frozenset((row.url, row.directory) for row in under_way)
+    _before = peek() if frame.f_back else None
+    if _before:
         bpy.app.handlers.load_post.append(_forget)
         bpy.app.timers.register(_tidy, first_interval=0.0, persistent=True)
 
 
-def cut_off() -> Keys:
-    """What was under way then; once."""
-    global _cut_off
-    found, _cut_off = _cut_off, frozenset()
+def before() -> Queue | None:
+    """The queue that there was then, which is closed; once."""
+    global _before
+    found, _before = _before, None
     return found
 
 
 @persistent
 def _forget(*_: Any) -> None:
     """Where the add-on is not enabled again by now, whoever does it does so by hand."""
-    global _cut_off
+    global _before
     if not is_enabled():
-        _cut_off = frozenset()
+        _before = None
 
 
 def _tidy() -> None:
     _forget()
     with suppress(ValueError):
         bpy.app.handlers.load_post.remove(_forget)
+    if _before:
+        current()
 
 
 @persistent

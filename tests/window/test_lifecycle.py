@@ -584,29 +584,49 @@ def test_factory_settings_loaded(rough: Downloads, server: Server) -> None:
 
 
 def test_another_template_disables_the_addon_for_a_moment(rough: Downloads, server: Server) -> None:
-    """What ran goes on, as with any other new file; what somebody had paused stays so."""
+    """As with any other new file the list stays, what ran goes on, and the run's one report tells of all."""
+    (done,) = serve(server, "done.bin")
+    rough.start(done)
+    rough.wait_over("FINISHED")
     other, other_gate = hold(server, "other.bin")
-    _, gate = start_held(rough, server, other)
+    (early,) = serve(server, "early.bin")
+    _, gate = start_held(rough, server, other, early)
     other_gate.wait_reached()
-    rough.act("pause", uid=rough.rows()[1].uid)
-    rough.wait("RUNNING", "PAUSED")
+    rough.act("pause", uid=rough.rows()[2].uid)
+    listed = "FINISHED", "RUNNING", "PAUSED", "FINISHED"
+    rough.wait(*listed)
+    rough.new_reports()
+    uids = [row.uid for row in rough.rows()]
     said = len(rough.b.console)
+    rough.b.run("state().active_index = 2")
     for template in ("Sculpting", ""):
         rough.b.run("opened = session()")
         rough.b.run("state().urls, state().directory = 'http://kept.example/', '/kept'")
         rough.b.run(f"with in_view3d(): bpy.ops.wm.read_homefile(app_template={template!r})")
-        rough.b.wait("session() is not opened and len(session().rows) == 2")
-        rough.wait("RUNNING", "PAUSED")
-        kept = rough.b.eval("[state().urls, state().directory]")
-        assert kept == ["http://kept.example/", "/kept"]
+        rough.b.wait("session() is not opened and len(session().rows) == 4")
+        rough.wait(*listed)
+        kept = rough.b.eval("[state().urls, state().directory, state().active_index]")
+        assert kept == ["http://kept.example/", "/kept", 2]
+        assert [row.uid for row in rough.rows()] == uids
     rough.b.run("state().urls = state().directory = ''")
     assert OURS not in rough.b.console[said:]
     gate.open()
     other_gate.open()
-    rough.wait_over("FINISHED", "PAUSED")
+    rough.wait_over("FINISHED", "FINISHED", "PAUSED", "FINISHED")
+    rough.check_reported_once("2 downloaded, 1 paused")
     rough.act("remove_all", delete_partial=True)
-    check_files(rough, "held.bin")
+    check_files(rough, "done.bin", "held.bin", "early.bin")
     assert rough.b.eval("part('session.watch')._forget in bpy.app.handlers.load_post") is False
+
+
+def test_another_template_while_nothing_is_unfinished(rough: Downloads, server: Server) -> None:
+    """No list is on the disk then, and nobody asks for one."""
+    (done,) = serve(server, "done.bin")
+    rough.start(done)
+    rough.wait_over("FINISHED")
+    rough.b.run("with in_view3d(): bpy.ops.wm.read_homefile(app_template='Sculpting')")
+    rough.wait("FINISHED")
+    assert [row.url for row in rough.rows()] == [done]
 
 
 def test_blender_takes_the_operator_away_after_the_addon_was_disabled(
