@@ -42,8 +42,8 @@ def begin() -> None:
     _watching.handler(bpy.app.handlers.load_pre, _load_pre)
     _watching.handler(bpy.app.handlers.load_post, _load_post)
     _watching.handler(bpy.app.handlers.render_init, _render_init)
-    _watching.timer(_watchdog, WATCH_INTERVAL)
     _watching.timer(_begin, SOON)
+    _watching.timer(_watchdog, WATCH_INTERVAL)  # after it, also where Blender comes late to both
     _watching.undo(bpy.app.timers.unregister, _again)
     _watching.undo(lambda: calm.end())  # not looked for before
 
