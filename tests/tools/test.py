@@ -3,8 +3,9 @@
 SUITE="engine wheel window windows" picks some of them, PYTEST_ARGS="-k name" is handed to each pytest;
 SUITE=matrix, which is not among them, tests imports in more versions of Blender. Where SUITE names nothing,
 only what differs there is tested of Windows, and of the engine with the oldest requests. SUITE=played is that
-part of Windows' suite which plays its rules for files on Linux. Under Wine a file has a Python of its own;
-what each came to is said at once, and in a table.
+part of Windows' suite which plays its rules for files on Linux, SUITE=windows-3.11 the engine's on the Python
+of Blender 4.2 to 5.0. Under Wine a file has a Python of its own; what each came to is said at once, and in a
+table.
 
 Suites run side by side, long ones in parts: a lane that is free takes the next one, so that all end at about
 one time. What is ready begins while the rest is being set up.
@@ -33,11 +34,11 @@ sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "window")]
 import journal
 from roots import wanted_labels
 from venvs import BLENDER_VERSIONS, MATRIX, blender_venv, engine_venv, find_python, matrix_venv
-from wine import own_windows
+from wine import BLENDERS, own_windows
 from wine import set_up as set_up_wine
 
 KINDS = ("engine", "wheel", "window", "windows")
-ALSO = ("matrix", "played")  # only where they are asked for: each Blender is 400 MB more
+ALSO = ("matrix", "played", "windows-3.11")  # whole only where they are asked for
 ENGINE_TESTS = ("tests/engine", "tests/fuzz", "tests/test_server.py")
 ALIKE = (  # files to which the version of Python and requests makes little difference; SUITE=engine runs all
     *("test_catalogs", "test_chaos", "test_content", "test_crash", "test_hosts", "test_house", "test_kill"),
@@ -59,6 +60,7 @@ WINDOWS_PART = (
     " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender",
     "tests/wheel/test_executed.py tests/wheel/test_folders.py",
 )
+WINDOWS_PYTHONS = {"3.13": "windows", "3.11": "windows-3.11"}  # each with the suite that is all of it
 LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
 LANES = 4  # parts of suites run side by side, on two cores: much of it is waiting
 PARTS = {  # the files of a suite that are taken out of it to run beside it; together what shares a Blender
@@ -77,7 +79,6 @@ ROOTS_DEADLINE = 1200  # seconds; the first time it fetches two Debian systems
 LAST_WORDS = 10  # seconds for a killed suite to say where it hung
 
 PLAYED_NAME = "engine, Windows' rules for files played on Linux"
-WINE_NAME = "windows, Python 3.13 and Blender 5.2 under Wine"
 OLD_REQUESTS = "Python 3.11 with requests 2.27, as in Blender 4.2"
 HARNESS_TESTS = "tests/window/test_harness.py"
 PEERS = {  # the package by its command
@@ -104,6 +105,8 @@ class Suite:
     python: Path
     tests: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    windows: str = ""
+    """Which of Windows' Pythons runs it under Wine."""
 
 
 @dataclass(kw_only=True)
@@ -281,8 +284,9 @@ def _suites(kinds: Sequence[str], running: "Running", report: Report) -> Iterato
     if "window" in kinds and python:
         _prepare_windows(running, report)
         yield _windows(python)
-    if "windows" in kinds and python:
-        yield _under_wine(python, report)
+    for version in WINDOWS_PYTHONS:
+        if python and (WINDOWS_PYTHONS[version] in kinds or not _is_whole()):
+            yield _under_wine(python, version, report)
 
 
 def _without_windows(kinds: Sequence[str], environments: Mapping[str, Path]) -> list[Suite]:
@@ -326,15 +330,18 @@ def _is_whole() -> bool:
     return bool(os.environ.get("SUITE"))
 
 
-def _under_wine(python: Path, report: Report) -> list[Suite]:
+def _under_wine(python: Path, version: str, report: Report) -> list[Suite]:
     """Windows' own Python."""
+    blender = f" and Blender {BLENDERS[version]}" if BLENDERS[version] else ""
+    name = f"windows, Python {version}{blender} under Wine"
     try:
-        set_up_wine(python)
+        set_up_wine(python, version)
     except Trouble as trouble:
-        report.add_missing([f"{WINE_NAME}: {trouble}"])
+        report.add_missing([f"{name}: {trouble}"])
         return []
     files = _files_for_windows() if _is_whole() else WINDOWS_PART
-    return [Suite(kind="wine", name=WINE_NAME, python=python, tests=files)]
+    tests = files if blender else [file for file in files if "tests/wheel" not in file]
+    return [Suite(kind="wine", name=name, python=python, tests=tests, windows=version)]
 
 
 def _matrix(report: Report) -> list[Suite]:
@@ -442,7 +449,7 @@ def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
     files, parts, outputs = deque(suite.tests), [], []
 
     def run_all() -> None:
-        with own_windows(suite.python) as (windows, environment):
+        with own_windows(suite.python, suite.windows) as (windows, environment):
             while files and not running.stopped:
                 tests = files.popleft()
                 started = time.monotonic()
