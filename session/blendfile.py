@@ -69,14 +69,20 @@ def set_catalog(path: str, catalog: Catalog) -> Steps:
         patches = yield from _patches(_Reader(source), catalog)
         stack.callback(_remove, path + SUFFIX)
         is_new = yield from _write(_Reader(source), path + SUFFIX, patches)
-        if _identity(os.lstat(path)) != _identity(before):
-            raise UnreadableError("it was changed meanwhile")
+        _check_same(path, before)
         if not is_new:
             return  # they are in it already
         source.close()  # what is open cannot be replaced everywhere
         os.chmod(path + SUFFIX, stat.S_IMODE(before.st_mode))
-        portable.replace(path + SUFFIX, path)
+        for _ in portable.replacing(path + SUFFIX, path):
+            yield
+            _check_same(path, before)
         portable.sync_folder(os.path.dirname(path))
+
+
+def _check_same(path: str, before: os.stat_result) -> None:
+    if _identity(os.lstat(path)) != _identity(before):
+        raise UnreadableError("it was changed meanwhile")
 
 
 def _remove(path: str) -> None:

@@ -223,8 +223,8 @@ class Session(Queue):
                 self._doom(row, row.part)
             self._discard_earlier(row)
         self._delete_doomed()
-        for directory, name in self._doomed:
-            if is_silent(directory):  # perhaps until Blender ends
+        for (directory, name), waits in self._doomed.items():
+            if not waits or is_silent(directory):  # perhaps until Blender ends
                 self.store.folders.remove(directory, [name])
 
     def _doom(self, row: Download, name: str) -> None:
@@ -239,16 +239,17 @@ class Session(Queue):
         self._doomed = {
             (directory, name): waits
             for (directory, name), waits in self._doomed.items()
-            if directory not in left or (waits and self.run and name in left[directory])
+            if directory not in left or name in left[directory]
         }
 
     def _delete_in(self, folder: str) -> list[str]:
-        """Delete what is to go there. Returns what is there yet. Any thread."""
-        doomed = [name for directory, name in list(self._doomed) if directory == folder]
-        for name in doomed:
-            if (folder, name) in self._doomed:  # the disk may have been silent for long
-                discard_leftover(folder, name)
-        return _lying(folder, doomed)
+        """Delete what is to go there. Returns what may go later. Any thread."""
+        later = []
+        for (directory, name), waits in list(self._doomed.items()):
+            is_here = directory == folder and (folder, name) in self._doomed  # that may have been silent
+            if is_here and (not discard_leftover(folder, name) or (waits and self.run)):
+                later.append(name)
+        return _lying(folder, later)
 
     def _others_beside(self, row: Download) -> Iterator[Download]:
         """The other rows that have something left to do in a row's folder."""
@@ -560,9 +561,9 @@ class Session(Queue):
         """Delete partial files that no list has, unless somebody has them open."""
         self.look_for_leftovers()  # a download may have taken one up since
         found = {(each.directory, each.name) for each in self.leftovers or ()}
-        for each in leftovers:
-            if (each.directory, each.name) in found:
-                discard_leftover(each.directory, each.name)
+        meant = found.intersection((each.directory, each.name) for each in leftovers)
+        self._doomed |= dict.fromkeys(meant, False)
+        self._delete_doomed()
         self.look_for_leftovers()
 
     def go_on_with(self, before: Queue) -> None:

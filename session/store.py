@@ -40,7 +40,8 @@ LIST_SIZE = 256 << 20  # bytes; a larger file is not a list of ours
 OTHERS_SIZE = 16 << 20  # likewise, of the other files
 ETAGS = 20_000  # that are remembered, the last ones: some 4 MB
 ETAGS_INTERVAL = 10.0  # seconds between two writes of those
-UNTOLD, NOTHING, ALL = range(3)  # bytes of a lock's file: what its list has of what there is to keep
+# Bytes of a lock's file: what its list has of what there is to keep. TAKEN: another list has its rows.
+UNTOLD, NOTHING, ALL, TAKEN = range(4)
 NO_LIST = "queue-0.lock"
 """The lock, which nobody holds, of Blenders that keep no list."""
 NAMES = 20  # that a process tries for its list: others may have its number, on another machine
@@ -123,7 +124,11 @@ class Store:
             self._handed = None
             self._look()
         pause = RETRY if self._is_failing else self._pause
-        if not self._encode(AT_ONCE) or not self._is_changed or now - self._tried < pause:
+        if not self._encode(AT_ONCE) or now - self._tried < pause:
+            return
+        if not self._is_changed:
+            if self._adopted and self._handed is None:
+                self._settled()
             return
         self._tried = now
         if not host:
@@ -205,13 +210,7 @@ class Store:
     def _settled(self) -> None:
         """The disk has our list: those that were adopted are not needed any more."""
         self._is_failing = False
-        for path, lock in self._adopted:
-            with contextlib.suppress(OSError):
-                path.with_suffix(".json~").unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-                path.with_suffix(".done").unlink(missing_ok=True)
-            _unlock(lock, path.with_suffix(".lock"))
-        self._adopted.clear()
+        self._adopted = [(path, lock) for path, lock in self._adopted if not _removed(path, lock)]
 
     # -- The ends.
 
@@ -230,6 +229,9 @@ class Store:
                 self._lock = _locked(path.with_suffix(".lock"))
             except (OSError, ValueError) as error:
                 self._complain(error)
+            if self._lock >= 0 and _told(self._lock) == TAKEN:  # its list goes as soon as it can
+                _unlock(self._lock)
+                self._lock = -1
             if self._lock >= 0:
                 self._path, self._is_failing = path, False
                 self._told = _told(self._lock)
@@ -243,11 +245,14 @@ class Store:
         self.save()
         if self._path:
             if not self._is_changed:
+                self._settled()
                 with contextlib.suppress(OSError):
                     os.unlink(self.done)
-            is_kept = self._lines or self.has_gaps
+            if not self._lines and os.path.lexists(self._path):  # somebody has it open
+                self._tell(TAKEN)
+            is_kept = self._lines or self.has_gaps or self._told == TAKEN
             _unlock(self._lock, None if is_kept else self._path.with_suffix(".lock"))
-        for _, lock in self._adopted:  # ours could not be written: the next Blender finds them
+        for _, lock in self._adopted:  # not written to ours, or open elsewhere: the next Blender's
             _unlock(lock)
         self._adopted.clear()
         self._lock, self._path = -1, None
@@ -274,6 +279,9 @@ class Store:
             with contextlib.suppress(OSError):
                 lock = _locked(path.with_suffix(".lock"))
             if lock < 0:
+                return
+            if _told(lock) == TAKEN:
+                self._adopted.append((path, lock))
                 return
         bad = 0
         try:
@@ -395,6 +403,18 @@ def _locked(path: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)  # its Blender has removed it since we opened it
+
+
+def _removed(path: Path, lock: int) -> bool:
+    """Have a list go whose rows another one has. False: not now, somebody has it open; its lock says it."""
+    try:
+        os.ftruncate(lock, TAKEN)
+        for end in (".json~", ".json", ".done"):
+            path.with_suffix(end).unlink(missing_ok=True)
+    except OSError:
+        return False
+    _unlock(lock, path.with_suffix(".lock"))
+    return True
 
 
 def _told(lock: int) -> int:

@@ -35,7 +35,7 @@ def play(patch: pytest.MonkeyPatch) -> None:
     from background_downloads.hosts import spawn
     from background_downloads.transfer import portable
 
-    _refuse(patch.setattr)
+    refuse(patch.setattr)
     tell_portable(patch.setattr, portable)
     imports = 'importlib.import_module(package + ".hosts." + room)'
     assert imports in spawn._BOOT
@@ -50,7 +50,7 @@ def play(patch: pytest.MonkeyPatch) -> None:
 
 
 def play_in_child(portable: Any) -> None:
-    _refuse(setattr)
+    refuse(setattr)
     tell_portable(setattr, portable)
 
 
@@ -90,7 +90,7 @@ def tell_portable(change: Callable[[Any, str, Any], object], portable: Any) -> N
     change(portable, "pread", read)
 
 
-def _refuse(change: Callable[[Any, str, Any], object]) -> None:
+def refuse(change: Callable[[Any, str, Any], object]) -> None:
     """Have the system refuse what Windows refuses."""
     rename, replace = os.rename, os.replace
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,10 +40,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, mode: int = MODE
     portable.sync_folder(os.path.dirname(path))
 
 
-def remove(path: str | os.PathLike[str]) -> None:
+def remove(path: str | os.PathLike[str], wait: portable.Wait = time.sleep) -> None:
     """Delete a small file, and what a process left that died while it wrote it. Raises OSError."""
-    portable.remove(path)
-    portable.remove(_temporary(path))
+    portable.remove(path, wait)
+    portable.remove(_temporary(path), wait)
 
 
 def _temporary(path: str | os.PathLike[str]) -> str:

@@ -927,12 +927,22 @@ def is_free(directory: str, name: str) -> bool:
     return fd >= 0
 
 
-def discard_leftover(directory: str, name: str) -> None:
-    """Delete a partial file that nobody has open, with its sidecar. Raises nothing."""
+def discard_leftover(directory: str, name: str) -> bool:
+    """Delete a partial file that no download has open, with its sidecar. Waits for nobody, raises nothing.
+
+    False: some other program has it open, and Windows does not delete it before that lets go.
+    """
     path = os.path.join(portable.reach(directory), name)
     if is_part_name(name) and (fd := _taken(path)) >= 0:
-        with suppress(OSError):
-            _delete(fd, path)
+        try:
+            if portable.moves_open_files:
+                _delete(fd, path)
+            else:  # the sidecar last: what stays can be found again, and deleted then
+                portable.close_and_remove(fd, path, wait=None)
+                disk.remove(_sidecar(path), wait=None)
+        except OSError as error:
+            return error.errno != errno.EBUSY
+    return True
 
 
 def move_leftover(directory: str, to: str, name: str) -> bool:

@@ -39,6 +39,7 @@ On Windows the rename never replaces, which is as good as a hard link; a symboli
 """
 
 PATIENCE = 5.0  # seconds that somebody may have our file open: indexers and virus scanners look at new ones
+_MOMENT = 0.5  # likewise where the main thread waits: Blender's window stands still meanwhile
 _SOON = 0.05  # seconds until the next try
 
 
@@ -309,13 +310,18 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
 
 # -- Files: names. What Windows refuses because somebody has the file open is tried again.
 
-Wait = Callable[[float], object]
-"""Waits for some seconds: `time.sleep`, or what a stop interrupts by an exception."""
+Wait = Callable[[float], object] | None
+"""Waits for some seconds: `time.sleep`, or what a stop interrupts by an exception. None: nobody waits."""
 
 
 def replace(source: str | os.PathLike[str], target: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
     """`os.replace`. Windows: neither of them may be open, and after PATIENCE it raises OSError(EBUSY)."""
     _patiently(lambda: os.replace(source, target), target, wait)
+
+
+def replacing(source: str, target: str) -> Iterator[None]:
+    """The same for who has something else to do meanwhile: yields before it is tried again."""
+    return _refusals(lambda: os.replace(source, target), target, PATIENCE)
 
 
 def rename_new(
@@ -352,10 +358,10 @@ def remove(path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
         _patiently(lambda: os.unlink(path), path, wait)
 
 
-def close_and_remove(fd: int, path: str | os.PathLike[str]) -> None:
+def close_and_remove(fd: int, path: str | os.PathLike[str], wait: Wait = time.sleep) -> None:
     """Close a locked file and delete it, so that nobody locks it in between where that can be had.
 
-    Windows deletes no open file; whoever locks it there in between keeps it. Raises OSError.
+    Windows deletes no open file; whoever locks it there in between keeps it. Raises OSError, as `remove`.
     """
     try:
         if moves_open_files:
@@ -363,7 +369,7 @@ def close_and_remove(fd: int, path: str | os.PathLike[str]) -> None:
     finally:
         os.close(fd)
     if not moves_open_files:
-        remove(path)
+        remove(path, wait)
 
 
 _DENIED, _SHARED, _LOCKED = 5, 32, 33  # ERROR_ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION
@@ -371,7 +377,18 @@ _DENIED, _SHARED, _LOCKED = 5, 32, 33  # ERROR_ACCESS_DENIED, _SHARING_VIOLATION
 
 def _patiently(action: Callable[[], None], path: str | os.PathLike[str], wait: Wait) -> None:
     """Do it, again and again while somebody has a file open that Windows then refuses to touch."""
-    end = time.monotonic() + PATIENCE
+    is_main = threading.current_thread() is threading.main_thread()
+    for _ in _refusals(action, path, min(_MOMENT, PATIENCE) if is_main else PATIENCE):
+        if not wait:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(path))
+        wait(_SOON)
+
+
+def _refusals(
+    action: Callable[[], None], path: str | os.PathLike[str], patience: float
+) -> Iterator[None]:
+    """Do it, and yield each time that it is refused, at most for some seconds. Raises OSError(EBUSY) then."""
+    end = time.monotonic() + patience
     while True:
         try:
             return action()
@@ -381,7 +398,7 @@ def _patiently(action: Callable[[], None], path: str | os.PathLike[str], wait: W
                 raise
             if time.monotonic() > end:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), os.fspath(path)) from error
-        wait(_SOON)
+        yield
 
 
 def _may_be_open(path: str | os.PathLike[str]) -> bool:

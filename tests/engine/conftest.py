@@ -96,6 +96,15 @@ def trusted(tls_server: Server, monkeypatch: pytest.MonkeyPatch, certificates: C
 
 
 @pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' rules for files, played where they are not those of the system."""
+    if sys.platform != "win32":
+        import windows_rules
+
+        windows_rules.play(monkeypatch)
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(portable, "awake", clock.monotonic)

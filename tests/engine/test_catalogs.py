@@ -193,6 +193,32 @@ def test_a_file_that_somebody_changes_meanwhile_is_theirs(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["rock.blend"]
 
 
+def test_what_looks_at_a_new_file_is_waited_for_between_other_work(windows: None, tmp_path: Path) -> None:
+    path = tmp_path / "rock.blend"
+    path.write_bytes(blend())
+    steps = set_catalog(str(path), ROCKS)
+    with path.open("rb"):
+        for _ in range(1000):
+            next(steps)
+    list(steps)
+    assert path.read_bytes().count(WRITTEN) == 2
+    assert os.listdir(tmp_path) == ["rock.blend"]
+
+
+def test_what_somebody_writes_who_has_the_file_open_stays(windows: None, tmp_path: Path) -> None:
+    path = tmp_path / "rock.blend"
+    path.write_bytes(blend())
+    steps = set_catalog(str(path), ROCKS)
+    with path.open("r+b") as file:
+        for _ in range(1000):
+            next(steps)
+        file.write(b"theirs")
+    with pytest.raises(UnreadableError, match="changed meanwhile"):
+        list(steps)
+    assert path.read_bytes().startswith(b"theirs")
+    assert os.listdir(tmp_path) == ["rock.blend"]
+
+
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")

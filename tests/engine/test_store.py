@@ -232,6 +232,41 @@ def test_what_a_killed_blender_was_writing_is_removed(new_store: NewStore, user_
     assert names_in(user_folder) == [f"queue-{os.getpid()}.json", f"queue-{os.getpid()}.lock"]
 
 
+# Somebody has a list open, a virus scanner say: Windows does not delete it then.
+
+
+@pytest.mark.parametrize("end", [die, lambda store: store.close()], ids=["killed", "closed"])
+def test_a_list_that_somebody_has_open_as_it_is_adopted_does_not_come_twice(
+    windows: None, new_store: Callable[[], Store], user_folder: Path, end: Callable[[Store], None]
+) -> None:
+    (user_folder / "queue-7.json").write_bytes(records.encode_list(map(records.encode_row, [row(1), row(2)])))
+    first = new_store()
+    with (user_folder / "queue-7.json").open("rb"):
+        assert adopt(first) == [row(1).url, row(2).url]
+        first.forget(100)  # it is downloaded, and not to be again
+        first.save()
+        end(first)
+        second = new_store()
+        assert adopt(second) == [row(2).url]
+        second.flush(100.0, None)
+    second.flush(200.0, None)
+    assert names_in(user_folder) == [f"queue-{os.getpid()}.json", f"queue-{os.getpid()}.lock"]
+
+
+def test_the_list_of_rows_that_are_done_does_not_come_back_though_somebody_has_it_open(
+    windows: None, new_store: Callable[[], Store], user_folder: Path
+) -> None:
+    first = new_store()
+    keep(first, row(1))
+    with (user_folder / f"queue-{os.getpid()}.json").open("rb"):
+        first.forget(1)
+        first.close()
+        second = new_store()  # of the same process
+        assert adopt(second) == []
+    second.close()
+    assert names_in(user_folder) == []
+
+
 # Two at once.
 
 

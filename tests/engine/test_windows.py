@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import sys
+import threading
 import time
 import urllib.request
 import zipfile
@@ -63,15 +64,6 @@ DATA = pattern(200_000)
 URL = "https://files.example/a.bin"
 ON_WINDOWS = sys.platform == "win32"
 on_windows = pytest.mark.skipif(not ON_WINDOWS, reason="only Windows has it")
-
-
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows' rules for files, played where they are not those of the system."""
-    if not ON_WINDOWS:
-        import windows_rules
-
-        windows_rules.play(monkeypatch)
 
 
 @pytest.fixture
@@ -217,8 +209,37 @@ def test_who_opens_a_partial_file_as_another_link_takes_it_over_is_told_of(
     assert names(tmp_path) == []
 
 
+class Here:
+    """Blender's own thread, as far as it is asked."""
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        self.start = target
+
+    def join(self) -> None:
+        pass
+
+
 def refuse(path: Path) -> int:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Here, 0.5), (threading.Thread, 5.0)])
+def test_blenders_window_waits_a_moment_for_an_open_file_and_a_worker_longer(
+    windows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, seconds: float
+) -> None:
+    (tmp_path / "a.bin").write_text("open")
+    waits: list[float] = []
+    monkeypatch.setattr(portable, "time", SimpleNamespace(monotonic=lambda: sum(waits)))
+
+    def remove() -> None:
+        with pytest.raises(OSError, match=os.strerror(errno.EBUSY)):
+            portable.remove(tmp_path / "a.bin", waits.append)
+
+    with (tmp_path / "a.bin").open("rb"):
+        thread = kind(target=remove)
+        thread.start()
+        thread.join()
+    assert sum(waits) == pytest.approx(seconds, abs=0.1)
 
 
 def test_whoever_waits_for_an_open_file_can_be_stopped(

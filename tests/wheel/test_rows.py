@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import pytest
+import windows_rules
 
 if TYPE_CHECKING:
     from conftest import Extension
@@ -733,6 +735,40 @@ def test_a_leftover_that_a_download_has_taken_up_is_not_deleted(rows: List) -> N
     bpy.ops.downloads.delete_leftovers(directory=str(rows.folder), name=name)
     assert rows.files() == [name]
     assert rows.session.leftovers == []
+
+
+@pytest.fixture
+def windows(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows' rules for files, played where they are not those of the system. Who waits, waits for ever."""
+    portable = importlib.import_module(f"{rows.package}.transfer.portable")
+    monkeypatch.setattr(portable, "PATIENCE", 1000.0)
+    monkeypatch.setattr(portable, "_MOMENT", 1000.0)
+    if sys.platform != "win32":
+        windows_rules.tell_portable(monkeypatch.setattr, portable)
+        windows_rules.refuse(monkeypatch.setattr)
+
+
+@pytest.mark.parametrize("is_row", [True, False])
+def test_a_part_that_another_program_has_open_goes_once_it_is_closed_and_nobody_waits(
+    rows: List, windows: None, *, is_row: bool
+) -> None:
+    name, session = rows.leave_part(), rows.session
+    if is_row:
+        (row,) = rows.add(URL)
+        session.pause(row)
+    session.store.folders.use(str(rows.folder), [])
+    with (rows.folder / name).open("rb"):  # a player shows what is there of it
+        if is_row:
+            session.remove(row, delete=True)
+        else:
+            bpy.ops.downloads.find_leftovers()
+            bpy.ops.downloads.delete_leftovers()
+        session.look_for_leftovers()
+        assert [each.name for each in session.leftovers] == [name]
+        session.rest(0.0)
+        assert rows.files() == [name]
+    session.rest(0.0)
+    assert list(rows.folder.iterdir()) == []
 
 
 def test_leftovers_are_deleted_in_the_folder_that_was_named(rows: List) -> None:
