@@ -127,6 +127,9 @@ def _sentence(error: OSError, folder: str) -> str:
     if isinstance(error, portable.ProtectedError):
         allow = "Allow blender.exe and its python.exe there, under Ransomware protection"
         return f"Windows Security protects {folder} from Blender. {allow}, or choose another folder"
+    if portable.keeps_folders_private and error.errno == errno.EPERM:
+        allow = "Allow it in System Settings, under Privacy & Security > Files and Folders"
+        return f"macOS keeps {folder} from Blender. {allow}, or choose another folder"
     return {
         errno.ENOSPC: f"The disk is full: make room in {folder}, then press Retry",
         errno.EDQUOT: f"Your quota is used up: make room in {folder}, then press Retry",

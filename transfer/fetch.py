@@ -430,7 +430,7 @@ class Transfer:
             self._clear()
             self._part.begin(head.size, head.validator, head.via, is_encoded=head.is_encoded(name))
         self.size = self._part.received.size
-        self._space.claim(self.missing, self.job.directory)
+        self._space.claim(self.missing, self.size, self.job.directory)
         segment.offset = 0
         segment.answered(self.size and head.reach, self.size and head.reach)
         return None
@@ -447,7 +447,7 @@ class Transfer:
             self.size = size  # believed once all of the range was seen to fit
         if not received.validator:
             received.validator = head.validator  # for the next time
-        self._space.claim(self.missing, self.job.directory)
+        self._space.claim(self.missing, self.size, self.job.directory)
         wanted = self.size if segment.end is None else segment.end
         segment.answered(None if wanted is None else min(wanted, end), end)
 

@@ -9,6 +9,7 @@ import re
 import stat
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -273,7 +274,13 @@ class File:
             raise TransferError(f"A folder named “{name}” is in the way {where}. Choose another folder")
         if if_exists in (IfExists.OVERWRITE, IfExists.UPDATE):
             self.take_name()
-            portable.replace(self.place, target, wait)
+            try:
+                portable.replace(self.place, target, wait)
+            except PermissionError as error:
+                if os.path.isfile(target) and not os.access(target, os.W_OK):  # Windows' attribute
+                    why = f"“{name}” in the folder “{portable.plain(self.folder)}” is read-only"
+                    raise TransferError(f"{why}. Change that in its properties, then press Retry") from error
+                raise
             return target
         for candidate in _candidates(target, if_exists):
             with suppress(FileExistsError):
@@ -532,6 +539,8 @@ class Part:
             if not is_there:
                 if self.file.is_borrowed:
                     self._take_over()
+                if a > self.received.ranges.end():
+                    portable.allow_gap(self.file.fd)
                 _write(self.file.fd, data[a - offset : b - offset], a)
                 is_new = True
         self.sum.take(data, offset)
@@ -897,7 +906,8 @@ def tails(directory: str) -> set[str]:
 def leftovers(directory: str) -> list[Leftover]:
     """The partial files in a folder that have a sidecar which holds. Raises OSError."""
     with os.scandir(portable.reach(directory)) as entries:
-        found = {entry.name for entry in islice(entries, LOOKED_AT)}
+        # macOS tells names on sticks and shares otherwise than they were given: é as e and an accent.
+        found = {unicodedata.normalize("NFC", entry.name) for entry in islice(entries, LOOKED_AT)}
     parts = [name for name in found if is_part_name(name) and name + names.SIDECAR in found]
     return [left for name in sorted(parts)[:LEFTOVERS] if (left := leftover(directory, name))]
 

@@ -38,6 +38,9 @@ has_links = not IS_WINDOWS
 On Windows the rename never replaces, which is as good as a hard link; a symbolic one takes a privilege.
 """
 
+keeps_folders_private = sys.platform == "darwin"
+"""Whether the user is asked which programs may see Downloads and the like; EPERM is what others hear."""
+
 PATIENCE = 5.0  # seconds that somebody may have our file open: indexers and virus scanners look at new ones
 _MOMENT = 0.5  # likewise where the main thread waits: Blender's window stands still meanwhile
 _SOON = 0.05  # seconds until the next try
@@ -139,6 +142,11 @@ if sys.platform == "win32":
     _kernel.CancelIoEx.argtypes = [wintypes.HANDLE, ctypes.c_void_p]
     _kernel.OpenProcess.restype = wintypes.HANDLE
     _kernel.WaitForSingleObject.argtypes = [wintypes.HANDLE, wintypes.DWORD]
+    _kernel.DeviceIoControl.argtypes = [
+        *(wintypes.HANDLE, wintypes.DWORD, ctypes.c_void_p, wintypes.DWORD),
+        *(ctypes.c_void_p, wintypes.DWORD, ctypes.c_void_p, ctypes.c_void_p),
+    ]
+    _SET_SPARSE = 0x900C4  # FSCTL_SET_SPARSE
     _LOCK_NOW = 3  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
     for _move in (_kernel.ReadFile, _kernel.WriteFile):
         _move.argtypes = [wintypes.HANDLE, ctypes.c_void_p, wintypes.DWORD, *[ctypes.c_void_p] * 2]
@@ -152,6 +160,7 @@ if sys.platform == "win32":
     ]
     _BEYOND_ITS_END = 38  # ERROR_HANDLE_EOF
     _SYNCHRONIZE, _TIMED_OUT = 0x00100000, 0x102
+    _LAST = 0x100  # of processes that are ended; others have 0x280
     _LIMITS, _ENDS_WITH_US = 9, 0x2000  # JobObjectExtendedLimitInformation, LIMIT_KILL_ON_JOB_CLOSE
     _HANDLES, _JOBS = 0x20002, 0x2000D  # PROC_THREAD_ATTRIBUTE_HANDLE_LIST, _JOB_LIST
     CREATION = subprocess.CREATE_NO_WINDOW | 0x80000  # EXTENDED_STARTUPINFO_PRESENT
@@ -230,6 +239,14 @@ if sys.platform == "win32":
             raise ctypes.WinError(why)
         return moved.value
 
+    def allow_gap(fd: int) -> None:
+        """Have what is written far behind a file's end leave a hole, where the file system has such.
+
+        NTFS would first write zeros up to there, which takes minutes for some GB, and all others wait.
+        """
+        nothing, count = (None, 0), ctypes.byref(wintypes.DWORD())
+        _kernel.DeviceIoControl(msvcrt.get_osfhandle(fd), _SET_SPARSE, *nothing, *nothing, count, None)
+
 else:
     import fcntl
 
@@ -238,6 +255,9 @@ else:
 
     pwrite = os.pwrite
     pread = os.pread
+
+    def allow_gap(fd: int) -> None:
+        """Nothing: what is written far behind a file's end leaves a hole."""
 
 splice: Any = getattr(os, "splice", None)
 """`os.splice`, where the system has it: on Linux."""
@@ -255,12 +275,17 @@ def wide_pipe(size: int) -> tuple[int, int]:
 
 
 _MEANT = {
-    errno.ENOENT: (21, 53, 55, 59, 64, 67, 121, 433, 1167, 1231, 1232),  # the drive, or the network, is gone
+    # The drive, or the network, is gone.
+    errno.ENOENT: (
+        *(21, 51, 53, 55, 59, 64, 67, 121, 433, 1006, 1110, 1112, 1167),
+        *(1201, 1203, 1222, 1231, 1232, 1236),
+    ),
     errno.ENOSPC: (39, 112),
     errno.EDQUOT: (1295,),
     errno.EROFS: (19,),
+    errno.EACCES: (65, 86, 1326, 1327, 1331),  # a share wants another user
     errno.EFBIG: (223,),
-    errno.EIO: (23, 1117),
+    errno.EIO: (23, 1117, 1392, 1393),
     errno.ENAMETOOLONG: (111, 206),
 }
 _MEANINGS = {number: meant for meant, numbers in _MEANT.items() for number in numbers}
@@ -446,6 +471,30 @@ def missing(folder: str, fd: int) -> OSError | None:
     except OSError as error:
         return error
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+
+
+LARGEST_ON_FAT = (1 << 32) - 1  # bytes
+
+if sys.platform == "win32":
+
+    def is_fat(folder: str) -> bool:
+        """Whether it is on FAT32, as sticks are, which takes no large file. Linux and Windows tell."""
+        root, kind = (ctypes.create_unicode_buffer(_MOST_OF_PATH) for _ in range(2))
+        _kernel.GetVolumePathNameW(folder, root, _MOST_OF_PATH)
+        _kernel.GetVolumeInformationW(root, None, 0, None, None, None, kind, _MOST_OF_PATH)
+        return kind.value.startswith("FAT")
+
+    _MOST_OF_PATH = 32768
+
+else:
+
+    def is_fat(folder: str) -> bool:
+        """Whether it is on FAT32, as sticks are, which takes no large file. Linux and Windows tell."""
+        with suppress(OSError), open("/proc/self/mountinfo", errors="replace") as mounts:
+            device = os.stat(folder).st_dev
+            disk = f" {os.major(device)}:{os.minor(device)} "
+            return any(disk in line and " - vfat " in line for line in mounts)
+        return False
 
 
 def plain(path: str) -> str:
@@ -846,7 +895,11 @@ if sys.platform == "win32":
         return bool(_kernel.CreateProcessW(None, line, *options))
 
     def watch(parent: int) -> Callable[[], bool]:
-        """Whether our parent lives, each time that it is asked for; it stays our parent when it does not."""
+        """Whether our parent lives, each time that it is asked for; it stays our parent when it does not.
+
+        Where Windows shuts down it ends the parent first, which would start another child for a lost one.
+        """
+        _kernel.SetProcessShutdownParameters(_LAST, 0)
         process = _kernel.OpenProcess(_SYNCHRONIZE, False, parent)
         return lambda: bool(process) and _kernel.WaitForSingleObject(process, 0) == _TIMED_OUT
 

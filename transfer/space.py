@@ -24,8 +24,8 @@ class Space:
         self._lock = threading.Lock()
         self._wants: dict[Callable[[], int], int] = {}  # with the disk's device number
 
-    def claim(self, missing: Callable[[], int], directory: str) -> None:
-        """Have room for what a download misses, beside the others. Raises TransferError, OSError.
+    def claim(self, missing: Callable[[], int], size: int | None, directory: str) -> None:
+        """Have room for what a download of `size` misses, beside the others. Raises TransferError, OSError.
 
         For a little nobody looks. One that cannot have it takes none from the others, however much it
         says it wants.
@@ -33,6 +33,11 @@ class Space:
         folder, wanted = portable.reach(directory), missing()
         if wanted <= LITTLE:
             return
+        if size and size > portable.LARGEST_ON_FAT and portable.is_fat(folder):
+            raise TransferError(
+                f"The disk that holds “{directory}” takes no file of 4 GiB or more (FAT32)."
+                " Choose a folder on another disk"
+            )
         device = os.stat(folder).st_dev
         with self._lock:
             self._wants.pop(missing, None)

@@ -142,11 +142,23 @@ def test_too_little_space_is_known_before_the_body_is_read(
     assert names(tmp_path) == []
 
 
+def test_a_file_that_is_too_large_for_a_stick_is_known_before_the_body_is_read(
+    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "is_fat", lambda folder: True)
+    url = server.add("/a.bin", body=DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(portable, "LARGEST_ON_FAT", len(DATA) - 1)
+        assert "takes no file of 4 GiB" in failed(fetch(url, tmp_path))
+        assert names(tmp_path) == []
+    finished(fetch(url, tmp_path))
+
+
 def test_one_that_says_it_is_too_large_takes_no_room_from_the_others(tmp_path: Path) -> None:
     space = Space()
     with pytest.raises(TransferError, match="Not enough space"):
-        space.claim(lambda: 1 << 62, str(tmp_path))
-    space.claim(lambda: LITTLE + 1, str(tmp_path))
+        space.claim(lambda: 1 << 62, None, str(tmp_path))
+    space.claim(lambda: LITTLE + 1, None, str(tmp_path))
 
 
 def test_a_full_disk(fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import unicodedata
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from driving import leave_part, names, opened
@@ -101,6 +105,23 @@ def test_leftovers_are_told_in_the_order_of_their_names_and_so_many_at_most(
     assert [left.name for left in part_module.leftovers(str(tmp_path))] == found[:2]
     monkeypatch.setattr(part_module, "LOOKED_AT", 0)
     assert part_module.leftovers(str(tmp_path)) == []
+
+
+def test_names_that_macos_tells_otherwise_are_what_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, scandir = leave_part(tmp_path, "https://files.example/%C3%BCber.bin"), os.scandir
+
+    assert "ü" in name
+
+    def apart(path: str) -> Any:
+        """As on a stick or a share: an ü comes as u and two dots."""
+        told = [SimpleNamespace(name=unicodedata.normalize("NFD", entry.name)) for entry in scandir(path)]
+        return nullcontext(told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", apart)
+        assert [left.name for left in part_module.leftovers(str(tmp_path))] == [name]
 
 
 def test_what_is_not_there_is_not_free(tmp_path: Path) -> None:

@@ -1248,7 +1248,29 @@ def test_a_small_file_is_not_written_through_a_link(tmp_path: Path, planted: str
     assert (tmp_path / "list.json").read_bytes() == b"data"
 
 
+def test_only_what_is_written_far_behind_the_end_leaves_a_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There Windows would write zeros first."""
+    gaps: list[int] = []
+    part = opened(URL, str(tmp_path), None)
+    monkeypatch.setattr(portable, "allow_gap", lambda fd: gaps.append(part.received.ranges.end()))
+    for offset in (0, 10, 5000, 20, 5010):
+        part.write(memoryview(bytes(10)), offset)
+    assert gaps == [20]
+    part.close()
+
+
 # -- Words.
+
+
+def test_whom_macos_keeps_out_of_a_folder_is_told_where_to_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portable, "keeps_folders_private", True)
+    with pytest.raises(TransferError, match="Privacy & Security"), explained("/Users/me/Downloads"):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+    with pytest.raises(TransferError, match="not allowed to write"), explained("/Users/me/Downloads"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
 
 
 @pytest.mark.parametrize("number", [1, 5, 13, 20, 21, 27, 28, 30, 36, 40, 116, 122, 99])

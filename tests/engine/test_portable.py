@@ -152,6 +152,16 @@ def test_bytes_are_written_and_read_at_a_place(tmp_path: Path) -> None:
         os.close(fd)
 
 
+def test_a_gap_that_is_left_reads_as_zeros(tmp_path: Path) -> None:
+    fd = portable.open_file(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    try:
+        portable.allow_gap(fd)
+        portable.pwrite(fd, memoryview(b"x"), 1 << 20)
+        assert portable.pread(fd, 2 << 20, 0) == bytes(1 << 20) + b"x"
+    finally:
+        os.close(fd)
+
+
 def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     fd = portable.open_file(tmp_path / "file", os.O_RDONLY)
@@ -162,6 +172,11 @@ def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
         assert portable.pread(fd, 100, 0) == b"content"
     finally:
         os.close(fd)
+
+
+def test_where_no_large_file_can_be_is_known(tmp_path: Path) -> None:
+    assert not portable.is_fat(portable.reach(str(tmp_path)))
+    assert not portable.is_fat(portable.reach(str(tmp_path / "missing")))
 
 
 # -- The pipe to the child.
@@ -212,6 +227,23 @@ def test_a_child_inherits_its_end_of_the_pipe_and_nothing_else(tmp_path: Path) -
 @on_windows
 def test_a_child_has_no_console_window() -> None:
     assert told_by_a_child("import ctypes; told = ctypes.windll.kernel32.GetConsoleWindow()") == 0
+
+
+@on_windows
+def test_windows_ends_a_child_after_blender_where_it_shuts_down() -> None:
+    code = """
+import ctypes, importlib.util, os
+spec = importlib.util.spec_from_file_location("portable", {file!r})
+portable = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(portable)
+def level():
+    values = ctypes.c_ulong(), ctypes.c_ulong()
+    ctypes.windll.kernel32.GetProcessShutdownParameters(*map(ctypes.byref, values))
+    return values[0].value
+told = [level(), portable.watch(os.getppid())(), level()]
+"""
+    before, lives, after = told_by_a_child(code.format(file=portable.__file__))
+    assert (lives, after < before) == (True, True)
 
 
 @on_windows

@@ -330,6 +330,28 @@ def test_a_read_only_file_is_no_open_one(part: Part, tmp_path: Path) -> None:
     (tmp_path / "a.bin").chmod(0o666)
 
 
+def test_a_file_that_is_read_only_is_named(
+    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is not to blame. Wine replaces such a file."""
+    (tmp_path / "a.bin").write_text("old")
+    access = os.access
+
+    def refuse(source: Any, target: Any, *args: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), source, 5, target)
+
+    def has_attribute(path: Any, mode: int) -> bool:
+        return access(path, mode) and not (mode == os.W_OK and str(path).endswith("a.bin"))
+
+    url = server.add("/a.bin", body=DATA)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", has_attribute)
+        patch.setattr(portable, "replace", refuse)
+        assert "“a.bin” in the folder" in failed(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE))
+    assert (tmp_path / "a.bin").read_text() == "old"
+    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+
+
 # -- Names and paths.
 
 REFUSED_NAMES = [
@@ -539,7 +561,9 @@ class WindowsError(OSError):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (19, "read-only"), (21, "still connected"), (39, "disk is full"), (53, "still connected"),
+        (19, "read-only"), (21, "still connected"), (39, "disk is full"), (51, "still connected"),
+        (53, "still connected"), (1006, "still connected"), (1222, "still connected"), (1326, "not allowed"),
+        (1392, "reports an error"),
         (59, "still connected"), (64, "still connected"), (112, "disk is full"), (121, "still connected"),
         (206, "too long"), (223, "too large"), (225, "what the system says"), (362, "what the system says"),
         (1117, "reports an error"), (1167, "still connected"), (1231, "still connected"), (1295, "quota"),
