@@ -81,9 +81,9 @@ def _drivers(kind: Callable[[Settings], Host]) -> Iterator[Callable[..., Driver]
 
 
 @pytest.fixture
-def fetch() -> Iterator[Fetcher]:
-    """Downloads in the test's own thread."""
-    fetcher = Fetcher(PATIENT)
+def fetch(tmp_path: Path) -> Iterator[Fetcher]:
+    """Downloads in the test's own thread, into its folder."""
+    fetcher = Fetcher(PATIENT, tmp_path)
     yield fetcher
     fetcher.close()
 

@@ -103,8 +103,10 @@ class Clock:
 class Fetcher:
     """Runs transfers in the thread that asks, as one worker would."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
+        """`folder`: where files go that none is given for."""
         self.settings = settings
+        self._folder = folder
         self._waker = Waker()
         self._transfers: list[Transfer] = []
         self.client = Client(settings, Environment())
@@ -122,9 +124,13 @@ class Fetcher:
         except TransferError as error:
             return Failed(str(error))
 
-    def __call__(self, url: str, folder: Path, *, carried: Carried | None = None, **options: Any) -> Outcome:
+    def __call__(
+        self, url: str, folder: Path | None = None, *, carried: Carried | None = None, **options: Any
+    ) -> Outcome:
         """Download from zero or from the sidecar, as a new process would, and release everything."""
-        transfer = self.transfer(new_job(url, folder, **options), carried)
+        where = folder or self._folder
+        assert where
+        transfer = self.transfer(new_job(url, where, **options), carried)
         try:
             return self.run(transfer)
         finally:

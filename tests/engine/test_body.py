@@ -125,12 +125,12 @@ def test_encodings_around_each_other_are_undone(data: bytes, arrivals: list[int]
 
 @pytest.mark.parametrize(("garbage", "count"), [(b"", 1), (b"garbage", 1), (bytes(1 << 20), 2)])
 def test_a_connection_is_used_again_only_where_nothing_is_left_in_it(
-    fetch: Fetcher, server: Server, tmp_path: Path, garbage: bytes, count: int
+    fetch: Fetcher, server: Server, garbage: bytes, count: int
 ) -> None:
     packed = gzip.compress(DATA) + garbage
     url = server.add("/a.bin", status(200, {"Content-Encoding": "gzip"}, packed))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
-    assert finished(fetch(server.add("/b.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
+    assert finished(fetch(server.add("/b.bin", body=DATA))).read_bytes() == DATA
     assert server.connections.accepted == count
 
 
@@ -186,13 +186,11 @@ def test_what_is_no_chunk_size(digits: str) -> None:
         read_all(_Chunks(Wire(digits.encode() + b"\r\nabcd\r\n0\r\n\r\n", [])))
 
 
-def test_what_comes_with_the_headers_is_part_of_the_body(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_what_comes_with_the_headers_is_part_of_the_body(fetch: Fetcher, server: Server) -> None:
     wire = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more that is none of ours"
-    assert finished(fetch(server.add("/a.bin", raw(wire)), tmp_path)).read_bytes() == b"hello"
+    assert finished(fetch(server.add("/a.bin", raw(wire)))).read_bytes() == b"hello"
     wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nsurplus"
-    assert finished(fetch(server.add("/b.bin", raw(wire)), tmp_path)).read_bytes() == b"hello"
+    assert finished(fetch(server.add("/b.bin", raw(wire)))).read_bytes() == b"hello"
 
 
 @pytest.mark.parametrize("options", [{"chunked": True}, {}, {"encoding": "gzip"}, {"length": False}])
@@ -215,7 +213,7 @@ def test_a_body_stopped_again_and_again_comes_whole(
 
 
 def test_a_large_chunk_is_read_in_pieces(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = pattern(8 << 20)
     wire = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(data)
@@ -229,7 +227,7 @@ def test_a_large_chunk_is_read_in_pieces(
         return original(self, view, control)
 
     monkeypatch.setattr(body._Stream, "receive", receive)
-    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert finished(fetch(url)).read_bytes() == data
     assert largest <= BUFFER
 
 

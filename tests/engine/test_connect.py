@@ -96,7 +96,6 @@ def test_a_link_reaches_the_proxy_as_it_is_written(
     fetch: Fetcher,
     server: Server,
     trusted: Server,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     written: str,
     target: str,
@@ -107,7 +106,7 @@ def test_a_link_reaches_the_proxy_as_it_is_written(
     with Proxy(hosts={"files.example": ("127.0.0.1", origin.port)}) as proxy:
         monkeypatch.setenv("all_proxy", proxy.url)
         scheme = "https" if tls else "http"
-        assert finished(fetch(f"{scheme}://me:pw@files.example{written}", tmp_path)).read_bytes() == DATA
+        assert finished(fetch(f"{scheme}://me:pw@files.example{written}")).read_bytes() == DATA
         if tls:
             assert origin.requests[0].target == target
         else:
@@ -123,7 +122,6 @@ def test_a_link_reaches_the_proxy_as_it_is_written(
 def test_an_authority_from_the_environment_is_trusted(
     fetch: Fetcher,
     tls_server: Server,
-    tmp_path: Path,
     certificates: Certificates,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
@@ -131,18 +129,18 @@ def test_an_authority_from_the_environment_is_trusted(
 ) -> None:
     monkeypatch.setenv(variable, str(certificates.ca))
     tls_server.add("/a.bin", body=DATA)
-    assert finished(fetch(tls_server.url("/a.bin", host=host), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(tls_server.url("/a.bin", host=host))).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays", "trusted")
 @pytest.mark.parametrize(("kind", "why"), UNTRUSTED.items())
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_a_bad_certificate_is_refused_at_once(
-    fetch: Fetcher, tmp_path: Path, certificates: Certificates, kind: str, why: str, host: str
+    fetch: Fetcher, certificates: Certificates, kind: str, why: str, host: str
 ) -> None:
     with Server(tls=getattr(certificates, kind)) as server:
         server.add("/a.bin", body=DATA)
-        sentence = failed(fetch(server.url("/a.bin", host=host, user="me:s3cret"), tmp_path))
+        sentence = failed(fetch(server.url("/a.bin", host=host, user="me:s3cret")))
         assert sentence.startswith(f"The certificate of {host} cannot be trusted: {why}")
         assert server.requests == []
         assert server.connections.accepted == 1
@@ -151,7 +149,7 @@ def test_a_bad_certificate_is_refused_at_once(
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_that_wants_a_certificate_of_ours_is_asked_once(
-    fetch: Fetcher, tmp_path: Path, certificates: Certificates, version: ssl.TLSVersion
+    fetch: Fetcher, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.good)
@@ -159,13 +157,13 @@ def test_a_server_that_wants_a_certificate_of_ours_is_asked_once(
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = context.maximum_version = version
     with Server(tls=context) as server:
-        sentence = failed(fetch(server.url("/a.bin"), tmp_path))
+        sentence = failed(fetch(server.url("/a.bin")))
         assert "may want a certificate of yours" in sentence
         assert server.connections.accepted == 1
 
 
-def test_without_the_authority_nothing_is_fetched(fetch: Fetcher, tls_server: Server, tmp_path: Path) -> None:
-    sentence = failed(fetch(tls_server.url("/a.bin"), tmp_path))
+def test_without_the_authority_nothing_is_fetched(fetch: Fetcher, tls_server: Server) -> None:
+    sentence = failed(fetch(tls_server.url("/a.bin")))
     assert "cannot be trusted: nobody whom this computer knows vouches for it" in sentence
     assert tls_server.requests == []
 
@@ -209,17 +207,13 @@ def test_where_the_default_paths_hold_nothing_the_system_bundle_is_used(
 
 
 def test_where_the_default_paths_hold_certificates_no_other_bundle_is_used(
-    fetch: Fetcher,
-    tls_server: Server,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
+    fetch: Fetcher, tls_server: Server, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import certifi
 
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
     monkeypatch.setattr(connect, "SYSTEM_BUNDLES", (str(certificates.ca),))
-    assert "cannot be trusted" in failed(fetch(tls_server.url("/a.bin"), tmp_path))
+    assert "cannot be trusted" in failed(fetch(tls_server.url("/a.bin")))
 
 
 def test_certifis_authorities_are_trusted_beside_the_systems(
@@ -233,12 +227,12 @@ def test_certifis_authorities_are_trusted_beside_the_systems(
 
 
 def test_a_proxy_from_the_environment(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add("/a.bin", body=DATA)
     with Proxy(user="me", password="p4ss", hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert finished(fetch("http://files.example/a.bin?q=1", tmp_path)).read_bytes() == DATA
+        assert finished(fetch("http://files.example/a.bin?q=1")).read_bytes() == DATA
         assert [request.method for request in proxy.requests] == ["GET"]
         assert server.requests[0].query == "q=1"
         assert server.requests[0].headers["Proxy-Authorization"] is None
@@ -256,30 +250,24 @@ def test_a_proxy_from_the_environment(
     ],
 )
 def test_a_proxy_gets_user_and_password_as_a_server_would(
-    fetch: Fetcher,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    start: str,
-    scheme: str,
-    written: str,
-    sent: bytes,
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, start: str, scheme: str, written: str, sent: bytes
 ) -> None:
     with Proxy(connect_status=403) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("http://", f"{start}{written}@"))
-        failed(fetch(f"{scheme}://nowhere.invalid/a.bin", tmp_path))
+        failed(fetch(f"{scheme}://nowhere.invalid/a.bin"))
         assert proxy.requests[0].headers["Proxy-Authorization"] == f"Basic {b64encode(sent).decode()}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("without", ["{host}", "x, {host}:{port}", "{HOST}:{port}"])
 def test_hosts_without_proxy(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, without: str
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch, host: str, without: str
 ) -> None:
     url = server.add("/a.bin", body=DATA).replace("127.0.0.1", host)
     with refused_port() as port:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", without.format(host=host, HOST=host.upper(), port=server.port))
-        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert finished(fetch(url)).read_bytes() == DATA
 
 
 @pytest.mark.parametrize(
@@ -309,11 +297,11 @@ def test_networks_without_proxy(
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_asks_for_a_password_is_named(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     with Proxy(user="me", password="right") as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url.replace("right", "wr0ng"))
-        sentence = failed(fetch(f"{scheme}://files.example/a.bin?token=t0ken", tmp_path))
+        sentence = failed(fetch(f"{scheme}://files.example/a.bin?token=t0ken"))
         assert sentence.startswith("The proxy asks for a user name and a password (407). ")
         assert "wr0ng" not in sentence
         assert len(proxy.requests) == 1
@@ -322,11 +310,11 @@ def test_a_proxy_that_asks_for_a_password_is_named(
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize(("code", "times"), [(403, 1), (502, 5)])
 def test_a_proxy_that_refuses_to_connect(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, times: int
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, code: int, times: int
 ) -> None:
     with Proxy(connect_status=code) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
-        sentence = failed(fetch("https://files.example/a.bin", tmp_path))
+        sentence = failed(fetch("https://files.example/a.bin"))
         name = f"The proxy 127.0.0.1:{proxy.port}"
         assert sentence.startswith(f"{name} does not let this connection through ({code})")
         assert len(proxy.requests) == times
@@ -364,19 +352,19 @@ FAR = ["http://files.example/a.bin", "https://files.example/a.bin"]
     ],
 )
 def test_a_proxy_setting_that_cannot_be_used_is_said_of_the_proxy_at_once(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, setting: str, sentence: str
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, url: str, setting: str, sentence: str
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", None)
     monkeypatch.setitem(sys.modules, "socks", None)
     monkeypatch.setenv("all_proxy", setting)
-    said = failed(fetch(url, tmp_path))
+    said = failed(fetch(url))
     assert said.startswith(sentence)
     assert "s3cret" not in said
     assert said.endswith(CHECK) or "Set an HTTP proxy" in said
 
 
 def test_where_pysocks_is_there_several_files_come_through_it(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -396,7 +384,7 @@ def test_where_pysocks_is_there_several_files_come_through_it(
     monkeypatch.setenv("all_proxy", "socks5h://p.example:1080")
     for number, host in enumerate(["one.example", "one.example", "two.example", "one.example"]):
         server.add(f"/{number}.bin", body=DATA)
-        assert finished(fetch(f"http://{host}/{number}.bin", tmp_path)).read_bytes() == DATA
+        assert finished(fetch(f"http://{host}/{number}.bin")).read_bytes() == DATA
         assert server.requests[-1].headers["Host"] == host
     assert asked == ["one.example", "two.example", "one.example"]
 
@@ -404,34 +392,32 @@ def test_where_pysocks_is_there_several_files_come_through_it(
 @pytest.mark.parametrize("url", FAR)
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9\r\n", b"\x05\xff", b"HTTP/1.1 999999 x\r\n\r\n"])
 def test_what_is_no_proxy_is_said_of_the_proxy(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, answer: bytes
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch, url: str, answer: bytes
 ) -> None:
     server.hijack = says(answer)
     monkeypatch.setenv("all_proxy", f"http://127.0.0.1:{server.port}")
     monkeypatch.setattr(retry, "FIRST_DELAY", 0.0)
-    assert failed(fetch(url, tmp_path)).startswith(f"The proxy 127.0.0.1:{server.port} ")
+    assert failed(fetch(url)).startswith(f"The proxy 127.0.0.1:{server.port} ")
 
 
 @pytest.mark.parametrize("url", FAR)
 @pytest.mark.parametrize("scheme", ["http://me:s3cret@", "https://", ""])
 def test_a_proxy_that_is_not_there_is_said_at_once(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, scheme: str
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, url: str, scheme: str
 ) -> None:
     with refused_port() as port:
         monkeypatch.setenv("all_proxy", f"{scheme}127.0.0.1:{port}")
-        assert failed(fetch(url, tmp_path)) == f"The proxy 127.0.0.1:{port} cannot be reached. {CHECK}"
+        assert failed(fetch(url)) == f"The proxy 127.0.0.1:{port} cannot be reached. {CHECK}"
 
 
 @pytest.mark.parametrize("url", FAR)
-def test_a_proxy_whose_name_nobody_knows(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_a_proxy_whose_name_nobody_knows(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     def getaddrinfo(*args: Any, **options: Any) -> Any:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setenv("all_proxy", "http://me:s3cret@proxy.example:3128")
-    assert failed(fetch(url, tmp_path)) == f"The proxy proxy.example:3128 cannot be reached. {CHECK}"
+    assert failed(fetch(url)) == f"The proxy proxy.example:3128 cannot be reached. {CHECK}"
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -447,13 +433,13 @@ def test_a_proxy_that_does_not_answer_is_named(
 
 @pytest.mark.usefixtures("no_delays")
 def test_a_proxy_that_has_answered_before_is_tried_again(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.add("/a.bin", body=DATA)
     with Proxy(hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
         monkeypatch.setenv("all_proxy", proxy.url)
-        finished(fetch(FAR[0], tmp_path))
-    sentence = failed(fetch(FAR[0], tmp_path))
+        finished(fetch(FAR[0]))
+    sentence = failed(fetch(FAR[0]))
     assert sentence == f"The proxy 127.0.0.1:{proxy.port} cannot be reached. Tried 5 times. {CHECK}"
 
 
@@ -462,7 +448,6 @@ def test_a_proxy_over_tls_is_verified_against_the_same_authorities(
     fetch: Fetcher,
     server: Server,
     trusted: Server,
-    tmp_path: Path,
     certificates: Certificates,
     monkeypatch: pytest.MonkeyPatch,
     url: str,
@@ -472,23 +457,18 @@ def test_a_proxy_over_tls_is_verified_against_the_same_authorities(
     origin.add("/a.bin", body=DATA)
     with Proxy(tls=certificates.good, hosts={"files.example": ("127.0.0.1", origin.port)}) as proxy:
         monkeypatch.setenv("all_proxy", f"https://localhost:{proxy.port}")
-        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert finished(fetch(url)).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays", "trusted")
 @pytest.mark.parametrize("kind", ["wrong_host", "self_signed", "expired"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_over_tls_with_a_bad_certificate_gets_nothing(
-    fetch: Fetcher,
-    tmp_path: Path,
-    certificates: Certificates,
-    monkeypatch: pytest.MonkeyPatch,
-    scheme: str,
-    kind: str,
+    fetch: Fetcher, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, scheme: str, kind: str
 ) -> None:
     with Proxy(tls=getattr(certificates, kind)) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"https://localhost:{proxy.port}")
-        sentence = failed(fetch(f"{scheme}://files.example/a.bin", tmp_path))
+        sentence = failed(fetch(f"{scheme}://files.example/a.bin"))
         assert sentence.startswith(f"The certificate of the proxy localhost:{proxy.port} cannot be trusted: ")
         assert UNTRUSTED[kind] in sentence
         assert proxy.requests == []
@@ -501,27 +481,23 @@ class PlainProxy(SocketServer):
 
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("url", FAR)
-def test_a_proxy_that_does_not_speak_tls(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
+def test_a_proxy_that_does_not_speak_tls(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     with PlainProxy() as proxy:
         monkeypatch.setenv("all_proxy", f"https://127.0.0.1:{proxy.port}")
-        sentence = failed(fetch(url, tmp_path))
+        sentence = failed(fetch(url))
     assert sentence.startswith(f"A secure connection to the proxy 127.0.0.1:{proxy.port} could not be made")
 
 
 # -- Addresses.
 
 
-def test_a_dead_address_costs_little(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_address_costs_little(fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of two addresses never answers; the time-out is 90 s."""
     with unreachable_port() as port:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (port, server.port)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
         server.add("/a.bin", body=DATA)
-        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+        assert finished(fetch("http://files.example/a.bin")).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -547,14 +523,14 @@ def test_a_disk_that_fails_while_a_connection_is_made_is_no_fault_of_the_network
 
 
 def test_an_address_that_refuses_costs_nothing(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connect, "ATTEMPT_DELAY", 90.0)
     with refused_port() as port:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", p)) for p in (port, server.port)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
         server.add("/a.bin", body=DATA)
-        assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+        assert finished(fetch("http://files.example/a.bin")).read_bytes() == DATA
 
 
 def test_all_addresses_share_one_time_out(
@@ -578,19 +554,19 @@ def test_all_addresses_share_one_time_out(
     ],
 )
 def test_a_name_that_cannot_be_found(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     def getaddrinfo(*args: Any, **options: Any) -> Any:
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert words in failed(fetch("http://files.example/a.bin?token=t0ken", tmp_path))
+    assert words in failed(fetch("http://files.example/a.bin?token=t0ken"))
 
 
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("number", [errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH])
 def test_without_a_network_it_is_what_is_to_be_checked(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     class Unplugged(socket.socket):
         def connect(self, address: Any) -> None:
@@ -599,24 +575,24 @@ def test_without_a_network_it_is_what_is_to_be_checked(
     url = server.add("/a.bin", body=DATA)
     with monkeypatch.context() as patch:
         patch.setattr(connect.socket, "socket", Unplugged)
-        sentence = failed(fetch(url, tmp_path))
+        sentence = failed(fetch(url))
     assert sentence == "The server 127.0.0.1 cannot be reached. Tried 5 times. Check the network"
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
 
 
 @pytest.mark.usefixtures("no_delays")
 def test_a_point_behind_a_name_does_not_end_the_sentence(
-    fetch: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [])
-    sentence = failed(fetch("http://files.example./a.bin", tmp_path))
+    sentence = failed(fetch("http://files.example./a.bin"))
     assert sentence == "The connection to files.example failed. Tried 5 times, try again later"
 
 
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("times", [1, 99])
 def test_a_connection_that_is_reset_as_soon_as_it_is_made(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
     """As by a network that is just coming back: urllib3 would go on, with no socket."""
     url, handle, start = server.add("/file.bin", body=DATA), server.handle, connect._Race._start
@@ -639,7 +615,7 @@ def test_a_connection_that_is_reset_as_soon_as_it_is_made(
 
     monkeypatch.setattr(server, "handle", reset)
     monkeypatch.setattr(connect._Race, "_start", start_and_be_reset)
-    done = fetch(url, tmp_path)
+    done = fetch(url)
     if times == 1:
         assert finished(done).read_bytes() == DATA
     else:
@@ -647,13 +623,13 @@ def test_a_connection_that_is_reset_as_soon_as_it_is_made(
 
 
 def test_a_family_that_the_machine_does_not_have(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = [(9999, socket.SOCK_STREAM, 6, "", ("x", 1)), (socket.AF_INET, socket.SOCK_STREAM, 6, "",
               ("127.0.0.1", server.port))]  # fmt: skip
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
     server.add("/a.bin", body=DATA)
-    assert finished(fetch("http://files.example/a.bin", tmp_path)).read_bytes() == DATA
+    assert finished(fetch("http://files.example/a.bin")).read_bytes() == DATA
 
 
 # -- The name look-up, which nothing can interrupt.
@@ -844,27 +820,26 @@ def test_a_connection_that_closes_just_when_it_is_asked_again_is_no_failure(
     fetch: Fetcher,
     server: Server,
     trusted: Server,
-    tmp_path: Path,
     is_tls: bool,
     before: int,
 ) -> None:
     monkeypatch.setattr(retry, "TRIES", 1)
     server = trusted if is_tls else server
     for number in range(before):
-        finished(fetch(server.add(f"/{number}.bin", body=DATA), tmp_path))
+        finished(fetch(server.add(f"/{number}.bin", body=DATA)))
     url = server.add("/last.bin", first(1, cut_before_headers), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert server.connections.accepted == 2
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_kept_connection_that_the_server_has_waited_too_long_for_is_no_failure(
-    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, tmp_path: Path, times: int
+    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, times: int
 ) -> None:
     monkeypatch.setattr(retry, "TRIES", 1)
-    finished(fetch(server.add("/1.bin", body=DATA), tmp_path))
+    finished(fetch(server.add("/1.bin", body=DATA)))
     url = server.add("/2.bin", first(times, status(408, {"Connection": "close"})), body=DATA)
-    ended = fetch(url, tmp_path)
+    ended = fetch(url)
     assert server.connections.accepted == 2
     if times == 1:
         assert finished(ended).read_bytes() == DATA
@@ -874,7 +849,7 @@ def test_a_kept_connection_that_the_server_has_waited_too_long_for_is_no_failure
 
 @pytest.mark.parametrize("way", ["server", "proxy", "tunnel"])
 def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
-    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, trusted: Server, tmp_path: Path, way: str
+    monkeypatch: pytest.MonkeyPatch, fetch: Fetcher, server: Server, trusted: Server, way: str
 ) -> None:
     with Proxy() as proxy:
         if way == "tunnel":
@@ -886,7 +861,7 @@ def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
         login = asked_for.replace("://", "://me:pw@")
         for number in range(3):
             server.add(f"/{number}.bin", body=DATA)
-            finished(fetch(f"{login}/{number}.bin", tmp_path))
+            finished(fetch(f"{login}/{number}.bin"))
     first, *others = server.requests
     root = asked_for if way == "proxy" else ""
     assert [each.target for each in server.requests] == [f"{root}/{number}.bin" for number in range(3)]
@@ -897,34 +872,34 @@ def test_a_kept_connection_is_asked_in_the_very_words_of_its_first_request(
     assert server.connections.accepted == 1
 
 
-def test_a_cookie_in_two_lines_goes_back_in_one(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_cookie_in_two_lines_goes_back_in_one(fetch: Fetcher, server: Server) -> None:
     def behave(exchange: Exchange) -> None:
         head = b"HTTP/1.1 302 Found\r\nLocation: /b.bin\r\nSet-Cookie: a=one\r\n two; Path=/\r\n"
         exchange.send(head + b"Content-Length: 0\r\n\r\n")
 
     server.add("/b.bin", body=DATA)
-    assert finished(fetch(server.add("/a.bin", behave), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", behave))).read_bytes() == DATA
     assert server.requests[-1].headers["Cookie"] == "a=one two"
     assert server.connections.accepted == 1
 
 
 @pytest.mark.parametrize("domain", ["localhost", ".LocalHost"])
 def test_a_cookie_goes_back_to_a_server_that_names_itself_and_has_no_dot(
-    fetch: Fetcher, server: Server, tmp_path: Path, domain: str
+    fetch: Fetcher, server: Server, domain: str
 ) -> None:
     cookie = f"seen=1; Path=/; Domain={domain}"
     url = server.add("/a.bin", status(302, {"Location": "/b.bin", "Set-Cookie": cookie}))
     server.add("/b.bin", status(302, {"Location": server.add("/c.bin", body=DATA)}))
-    assert finished(fetch(url.replace("127.0.0.1", "localhost"), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url.replace("127.0.0.1", "localhost"))).read_bytes() == DATA
     assert [request.headers["Cookie"] for request in server.requests] == [None, "seen=1", None]
 
 
-def test_a_cookie_is_of_its_server_whoever_asks(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_cookie_is_of_its_server_whoever_asks(fetch: Fetcher, server: Server) -> None:
     with Server() as other:  # of the same name: cookies know no ports (RFC 6265, section 8.5)
         target = other.add("/b.bin", body=DATA)
         cookies = [("Set-Cookie", "a=1; Path=/; Domain=127.0.0.1"), ("Set-Cookie", "b=2; Path=/")]
         server.add("/a.bin", status(302, [("Location", target), *cookies]))
-        assert finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path)).read_bytes() == DATA
+        assert finished(fetch(server.url("/a.bin", user="me:s3cret"))).read_bytes() == DATA
         assert other.requests[0].headers["Cookie"] == "a=1; b=2"
         assert other.requests[0].headers["Authorization"] is None
 

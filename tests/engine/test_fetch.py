@@ -124,10 +124,10 @@ def test_a_folder_that_cannot_be(fetch: Fetcher, server: Server, folder: str) ->
 
 
 def test_a_folder_that_nobody_may_write_to(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *args: False)
-    assert "Nothing can be written" in failed(fetch(server.add("/a.bin"), tmp_path))
+    assert "Nothing can be written" in failed(fetch(server.add("/a.bin")))
     assert server.requests == []
 
 
@@ -204,54 +204,50 @@ def test_the_name_of_the_file_stays_in_its_folder(
     assert path_there.name == name
 
 
-def test_the_name_of_the_link_counts_before_that_of_the_redirect(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_the_name_of_the_link_counts_before_that_of_the_redirect(fetch: Fetcher, server: Server) -> None:
     server.add("/real-name.bin", body=DATA)
     url = server.add("/asked.bin", redirect("/real-name.bin"))
-    assert finished(fetch(url, tmp_path)).name == "asked.bin"
+    assert finished(fetch(url)).name == "asked.bin"
     url = server.add("/get/", redirect("/real-name.bin"))
-    assert finished(fetch(url, tmp_path)).name == "real-name.bin"
+    assert finished(fetch(url)).name == "real-name.bin"
 
 
 # -- Redirects.
 
 
-def test_what_a_server_says_twice_is_said_once(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_what_a_server_says_twice_is_said_once(fetch: Fetcher, server: Server) -> None:
     server.add("/b%20c.bin", body=DATA)
     twice = [("Location", "/b%20c.bin"), ("Location", "/b%20c.bin")]
     url = server.add("/a.bin", status(302, twice))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     named = [("Content-Disposition", 'attachment; filename="d.bin"')] * 2
     url = server.add("/e.bin", add_headers(*named), body=DATA)
-    assert finished(fetch(url, tmp_path)).name == "d.bin"
+    assert finished(fetch(url)).name == "d.bin"
 
 
-def test_a_redirect_may_hold_any_letters(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_redirect_may_hold_any_letters(fetch: Fetcher, server: Server) -> None:
     server.add("/%E2%82%AC%20x.bin", body=DATA)
-    assert finished(fetch(server.add("/a.bin", redirect("/€ x.bin")), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", redirect("/€ x.bin")))).read_bytes() == DATA
     server.add("/%FC.bin", body=DATA)  # Latin-1: the bytes go back as they came
-    assert finished(fetch(server.add("/b.bin", redirect("/ü.bin")), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/b.bin", redirect("/ü.bin")))).read_bytes() == DATA
 
 
-def test_a_login_stays_with_its_origin(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_login_stays_with_its_origin(fetch: Fetcher, server: Server) -> None:
     server.add("/b.bin", basic_auth("me", "s3cret"), body=DATA)
     server.add("/a.bin", redirect("/b.bin"))
-    assert finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.url("/a.bin", user="me:s3cret"))).read_bytes() == DATA
     server.add("/c.bin", body=DATA)
     server.add("/a.bin", redirect(server.url("/c.bin", host="localhost")))
-    finished(fetch(server.url("/a.bin", user="me:s3cret"), tmp_path))
+    finished(fetch(server.url("/a.bin", user="me:s3cret")))
     assert [r.headers["Authorization"] for r in server.requests_for("/c.bin")] == [None]
 
 
-def test_cookies_of_a_redirect_go_to_its_target_and_nowhere_else(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_cookies_of_a_redirect_go_to_its_target_and_nowhere_else(fetch: Fetcher, server: Server) -> None:
     server.add("/b.bin", body=DATA)
     url = server.add("/a.bin", status(302, {"Location": "/b.bin", "Set-Cookie": "session=1; Path=/"}))
-    finished(fetch(url, tmp_path))
+    finished(fetch(url))
     assert server.requests_for("/b.bin")[0].headers["Cookie"] == "session=1"
-    finished(fetch(server.url("/b.bin"), tmp_path))
+    finished(fetch(server.url("/b.bin")))
     assert server.requests_for("/b.bin")[1].headers["Cookie"] is None
 
 
@@ -290,27 +286,23 @@ def _etag(server: Server) -> str | None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_what_comes_encoded_is_decoded(fetch: Fetcher, server: Server, tmp_path: Path, encoding: str) -> None:
-    path = finished(fetch(server.add("/a.bin", body=DATA, encoding=encoding), tmp_path))
+def test_what_comes_encoded_is_decoded(fetch: Fetcher, server: Server, encoding: str) -> None:
+    path = finished(fetch(server.add("/a.bin", body=DATA, encoding=encoding)))
     assert path.read_bytes() == DATA
     assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize("digest", [None, SHA256])
-def test_what_comes_encoded_is_not_resumed(
-    fetch: Fetcher, server: Server, tmp_path: Path, digest: str | None
-) -> None:
+def test_what_comes_encoded_is_not_resumed(fetch: Fetcher, server: Server, digest: str | None) -> None:
     url = server.add("/a.bin", first(1, cut_after(200_000)), body=DATA, encoding="gzip")
-    assert finished(fetch(url, tmp_path, sha256=digest)).read_bytes() == DATA
+    assert finished(fetch(url, sha256=digest)).read_bytes() == DATA
     assert [request.range for request in server.requests] == [None, None]
 
 
-def test_a_gzip_file_that_is_labelled_as_encoded_stays_as_it_is(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_a_gzip_file_that_is_labelled_as_encoded_stays_as_it_is(fetch: Fetcher, server: Server) -> None:
     data = b"\x1f\x8b" + DATA
     url = server.add("/a.tar.gz", body=data, headers={"Content-Encoding": "gzip"})
-    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert finished(fetch(url)).read_bytes() == data
 
 
 def test_a_stop_is_heard_while_little_input_gives_much_to_write(
@@ -379,13 +371,11 @@ def test_a_web_page_in_place_of_a_file(fetch: Fetcher, server: Server, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["a.blend", "a.bin"])
-def test_a_web_page_costs_nothing_that_was_received(
-    fetch: Fetcher, server: Server, tmp_path: Path, name: str
-) -> None:
+def test_a_web_page_costs_nothing_that_was_received(fetch: Fetcher, server: Server, name: str) -> None:
     data = b"BLENDER" + DATA
     url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, html_instead()), body=data)
-    assert failed(fetch(url, tmp_path)) == PAGE
-    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert failed(fetch(url)) == PAGE
+    assert finished(fetch(url)).read_bytes() == data
     assert server.requests[-1].range_start == 200_000 - OVERLAP
 
 
@@ -401,19 +391,19 @@ MESSAGES = {
 @pytest.mark.parametrize("content_type", ["text/plain", "text/html", "application/octet-stream"])
 @pytest.mark.parametrize("name", ["a.blend", "download"])
 def test_words_cost_nothing_that_was_received(
-    fetch: Fetcher, server: Server, tmp_path: Path, content_type: str, name: str
+    fetch: Fetcher, server: Server, content_type: str, name: str
 ) -> None:
     """In pieces, too, so that nobody knows how many: not the head tells, but what comes."""
     data = b"BLENDER" + DATA
     url = server.add(f"/{name}", first(1, cut_after(200_000)), at(1, status(410)), body=data)
-    assert "410" in failed(fetch(url, tmp_path))
+    assert "410" in failed(fetch(url))
     words = b"Try later" if name == "a.blend" else b'{"error": "try later"}'
     for said in (words, b""):
         options = {"etag": None, "last_modified": None, "content_type": content_type}
         server.add(f"/{name}", body=said, chunked=True, **options)
-        assert "The server sent" in failed(fetch(url, tmp_path))
+        assert "The server sent" in failed(fetch(url))
     server.add(f"/{name}", body=data)
-    assert finished(fetch(url, tmp_path)).read_bytes() == data
+    assert finished(fetch(url)).read_bytes() == data
     assert server.requests[-1].range_start == 200_000 - OVERLAP
 
 
@@ -440,18 +430,16 @@ def test_a_message_costs_nothing_that_was_received(
 
 
 @pytest.mark.parametrize("name", ["a.gltf", "a.json", "a.svg"])
-def test_a_file_that_is_of_the_type_of_messages_may_change(
-    fetch: Fetcher, server: Server, tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_is_of_the_type_of_messages_may_change(fetch: Fetcher, server: Server, name: str) -> None:
     kind, new = ("image/svg+xml", b"<svg/>") if name == "a.svg" else ("application/json", b"{}")
     cut = first(1, cut_after(200_000))
     old = (b"<svg>" if name == "a.svg" else b'{"') + DATA
     url = server.add(f"/{name}", cut, changed(body=new), body=old, content_type=kind)
-    assert finished(fetch(url, tmp_path)).read_bytes() == new
+    assert finished(fetch(url)).read_bytes() == new
 
 
-def test_a_note_for_what_looks_wrong(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
-    outcome = fetch(server.add("/a.png", body=DATA), tmp_path)
+def test_a_note_for_what_looks_wrong(fetch: Fetcher, server: Server) -> None:
+    outcome = fetch(server.add("/a.png", body=DATA))
     assert isinstance(outcome, Finished)
     assert outcome.note == "This does not look like a .png file"
 
@@ -490,14 +478,14 @@ def test_how_often_it_is_asked_for(
 
 
 def test_retry_after_is_waited_for_and_then_named(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     monkeypatch.setattr(Control, "sleep", lambda self, seconds: waits.append(seconds))
     url = server.add("/a.bin", fail_times(2, 503, {"Retry-After": "100"}), body=DATA)
-    assert finished(fetch(url, tmp_path)).is_file()
+    assert finished(fetch(url)).is_file()
     assert waits == [100.0, 100.0]
-    sentence = failed(fetch(server.add("/b.bin", status(429, {"Retry-After": "3600"})), tmp_path))
+    sentence = failed(fetch(server.add("/b.bin", status(429, {"Retry-After": "3600"}))))
     assert sentence == "The server asks to wait 1 hour. Try again later"
 
 
@@ -516,21 +504,21 @@ def test_time_without_progress_ends_and_a_pause_is_none(
     assert finished(fetch.run(transfer)).read_bytes() == DATA
 
 
-def test_a_redirect_is_no_progress(fetch: Fetcher, server: Server, tmp_path: Path, clock: Clock) -> None:
+def test_a_redirect_is_no_progress(fetch: Fetcher, server: Server, clock: Clock) -> None:
     def slow(exchange: Any) -> None:
         clock.now += 15 * fetch.settings.timeout
         redirect_forever(exchange)
 
-    assert "does not get on" in failed(fetch(server.add("/a.bin", slow), tmp_path))
+    assert "does not get on" in failed(fetch(server.add("/a.bin", slow)))
     assert len(server.requests) == 2
 
 
 # -- Resume.
 
 
-def test_a_resume_by_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_resume_by_date(fetch: Fetcher, server: Server) -> None:
     cut = first(1, cut_after(200_000))
-    assert finished(fetch(server.add("/a.bin", cut, body=DATA, etag=None), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", cut, body=DATA, etag=None))).read_bytes() == DATA
     assert server.requests[1].range_start == 200_000 - OVERLAP
     assert server.requests[1].headers["If-Range"] == LAST_MODIFIED
 
@@ -558,11 +546,11 @@ def test_a_whole_part_that_does_not_fit_is_fetched_anew(
 
 @pytest.mark.parametrize("position", [0, 4])
 def test_what_a_broken_answer_brought_is_no_file_also_where_the_one_that_tells_the_length_is_cut(
-    fetch: Fetcher, server: Server, tmp_path: Path, position: int
+    fetch: Fetcher, server: Server, position: int
 ) -> None:
     broken = first(1, bad_chunks("huge"))  # which brings as many bytes
     url = server.add("/a.bin", broken, at(1, cut_after(position)), body=DATA[:8])
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA[:8]
+    assert finished(fetch(url)).read_bytes() == DATA[:8]
 
 
 def test_a_retry_of_a_whole_part_asks_for_nothing(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
@@ -786,29 +774,27 @@ def test_update_fetches_only_what_changed(fetch: Fetcher, server: Server, tmp_pa
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_where_no_body_comes_the_connection_serves_the_next_request(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_where_no_body_comes_the_connection_serves_the_next_request(fetch: Fetcher, server: Server) -> None:
     """Neither what has not changed nor a redirect costs a new one."""
     target = server.add("/a.bin", body=DATA)
     moved = server.add("/moved.bin", redirect("/a.bin"))
-    finished(fetch(target, tmp_path, if_exists=IfExists.UPDATE))
+    finished(fetch(target, if_exists=IfExists.UPDATE))
     for _ in range(3):
-        skipped(fetch(target, tmp_path, if_exists=IfExists.UPDATE))
-        finished(fetch(moved, tmp_path))
+        skipped(fetch(target, if_exists=IfExists.UPDATE))
+        finished(fetch(moved))
     assert len(server.requests) == 10
     assert server.connections.accepted == 1
 
 
 @pytest.mark.parametrize("code", [302, 304])
 def test_what_comes_behind_a_head_without_a_body_is_no_answer_to_the_next_request(
-    fetch: Fetcher, server: Server, tmp_path: Path, code: int
+    fetch: Fetcher, server: Server, code: int
 ) -> None:
     head = f"HTTP/1.1 {code} Odd\r\nLocation: /b.bin\r\nContent-Length: 0\r\n\r\n".encode()
     odd = server.add("/a.bin", raw(head + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"))
     url = server.add("/b.bin", body=DATA)
-    fetch(odd, tmp_path)
-    assert finished(fetch(url, tmp_path, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
+    fetch(odd)
+    assert finished(fetch(url, if_exists=IfExists.OVERWRITE)).read_bytes() == DATA
 
 
 def test_a_connection_that_the_next_request_did_not_use_is_counted(
@@ -828,23 +814,21 @@ def test_a_connection_that_the_next_request_did_not_use_is_counted(
     assert not fetch.client.is_idle
 
 
-def test_update_without_memory_goes_by_the_date(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_update_without_memory_goes_by_the_date(fetch: Fetcher, server: Server) -> None:
     url = server.add("/a.bin", body=DATA)
-    assert isinstance(fetch(url, tmp_path, if_exists=IfExists.UPDATE), Finished)
-    skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE))
+    assert isinstance(fetch(url, if_exists=IfExists.UPDATE), Finished)
+    skipped(fetch(url, if_exists=IfExists.UPDATE))
     assert server.requests[1].headers["If-Modified-Since"] == LAST_MODIFIED
     server.add("/a.bin", body=DATA[::-1], last_modified="Thu, 02 Jan 2020 00:00:00 GMT")
-    assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE)).read_bytes() == DATA[::-1]
+    assert finished(fetch(url, if_exists=IfExists.UPDATE)).read_bytes() == DATA[::-1]
 
 
 @pytest.mark.parametrize(
     "date", ["rubbish", "Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", ""]
 )
-def test_a_date_that_cannot_be_set_costs_no_download(
-    fetch: Fetcher, server: Server, tmp_path: Path, date: str
-) -> None:
+def test_a_date_that_cannot_be_set_costs_no_download(fetch: Fetcher, server: Server, date: str) -> None:
     url = server.add("/a.bin", body=DATA, last_modified=date)
-    assert finished(fetch(url, tmp_path, if_exists=IfExists.UPDATE)).read_bytes() == DATA
+    assert finished(fetch(url, if_exists=IfExists.UPDATE)).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("has_have", [False, True])
@@ -866,18 +850,18 @@ def test_update_with_a_digest_goes_by_the_file_that_is_there(
 
 
 def test_a_name_that_the_file_system_does_not_take(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def link(*args: Any, **options: Any) -> None:
         raise OSError(36, "File name too long")
 
     monkeypatch.setattr(os, "link", link)
-    assert "too long" in failed(fetch(server.add("/a.bin", body=DATA), tmp_path))
+    assert "too long" in failed(fetch(server.add("/a.bin", body=DATA)))
 
 
-def test_a_name_of_255_bytes(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_a_name_of_255_bytes(fetch: Fetcher, server: Server) -> None:
     name = "n" * 300 + ".blend"
-    path = finished(fetch(server.add(f"/{name}", body=b"BLENDER" + DATA), tmp_path))
+    path = finished(fetch(server.add(f"/{name}", body=b"BLENDER" + DATA)))
     assert len(path.name) == 255
     assert path.suffix == ".blend"
 

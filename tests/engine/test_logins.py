@@ -58,44 +58,40 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_links_user_is_sent_with_what_password_there_is(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, user: str, expected: bytes | None
+    fetch: Fetcher, server: Server, netrc: Path, user: str, expected: bytes | None
 ) -> None:
     url = server.add("/a.bin", body=DATA).replace("://", f"://{user}@")
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert sent(server) == expected
 
 
 @pytest.mark.parametrize("user", ["token", "me:pw", ":pw"])
-def test_a_links_user_stays_with_its_server(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, user: str
-) -> None:
+def test_a_links_user_stays_with_its_server(fetch: Fetcher, server: Server, netrc: Path, user: str) -> None:
     server.add("/b.bin", body=DATA)
     url = server.add("/near.bin", redirect("/b.bin")).replace("://", f"://{user}@")
-    assert finished(fetch(url, tmp_path))
+    assert finished(fetch(url))
     assert sent(server) == (user if ":" in user else f"{user}:").encode()
     url = server.add("/far.bin", redirect(server.url("/b.bin", host="localhost"))).replace(
         "://", f"://{user}@"
     )
-    assert finished(fetch(url, tmp_path))
+    assert finished(fetch(url))
     assert sent(server) is None
 
 
 def test_a_password_that_is_not_accepted_is_said_to_be_so(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path
+    fetch: Fetcher, server: Server, netrc: Path
 ) -> None:
     server.add("/a.bin", basic_auth("artist", "right"), body=DATA)
-    sentence = failed(fetch(server.url("/a.bin", user="artist:wrong"), tmp_path))
+    sentence = failed(fetch(server.url("/a.bin", user="artist:wrong")))
     assert "does not accept the user name and the password (401)" in sentence
     assert "wrong" not in sentence
-    assert "needs a user name" in failed(fetch(server.url("/a.bin"), tmp_path))
+    assert "needs a user name" in failed(fetch(server.url("/a.bin")))
 
 
-def test_a_redirect_may_bring_a_user_of_its_own(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path
-) -> None:
+def test_a_redirect_may_bring_a_user_of_its_own(fetch: Fetcher, server: Server, netrc: Path) -> None:
     target = server.add("/b.bin", body=DATA).replace("://", "://guest@")
     url = server.add("/a.bin", redirect(target)).replace("://", "://me:pw@")
-    assert finished(fetch(url, tmp_path))
+    assert finished(fetch(url))
     assert sent(server) == b"guest:"
 
 
@@ -161,10 +157,10 @@ def test_what_a_netrc_says_of_a_server_is_read_once_for_all_workers_and_anew_for
     ],
 )
 def test_an_entry_is_found_whatever_stands_around_it(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, text: str
+    fetch: Fetcher, server: Server, netrc: Path, text: str
 ) -> None:
     netrc.write_bytes(text.encode())
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert sent(server) == b"me:p4ss"
 
 
@@ -192,10 +188,10 @@ def test_an_entry_is_found_whatever_stands_around_it(
     ],
 )
 def test_what_can_be_read_of_a_netrc_is_used(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, text: bytes, expected: bytes | None
+    fetch: Fetcher, server: Server, netrc: Path, text: bytes, expected: bytes | None
 ) -> None:
     netrc.write_bytes(text)
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert sent(server) == expected
 
 
@@ -223,24 +219,24 @@ def dangling(path: Path) -> None:
     ],
 )
 def test_a_link_that_names_a_user_alone_gets_that_ones_password(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, user: str, expected: bytes
+    fetch: Fetcher, server: Server, netrc: Path, user: str, expected: bytes
 ) -> None:
     netrc.write_text(OTHER + OURS + OURS.replace("me", "her").replace("p4ss", "s3cret") + ANYWHERE)
-    assert finished(fetch(server.add("/a.bin", body=DATA).replace("://", f"://{user}@"), tmp_path))
+    assert finished(fetch(server.add("/a.bin", body=DATA).replace("://", f"://{user}@")))
     assert sent(server) == expected
 
 
 @pytest.mark.parametrize("make", [folder, pipe, dangling])
 def test_what_is_no_netrc_stands_in_no_downloads_way(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, make: Callable[[Path], None]
+    fetch: Fetcher, server: Server, netrc: Path, make: Callable[[Path], None]
 ) -> None:
     make(netrc)
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert sent(server) is None
 
 
 def test_a_netrc_that_may_not_be_read(
-    fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, netrc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc.write_text(OURS)
     real = os.open
@@ -251,7 +247,7 @@ def test_a_netrc_that_may_not_be_read(
         return real(path, *args, **options)
 
     monkeypatch.setattr(os, "open", forbidden)  # root may read everything
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert sent(server) is None
 
 
@@ -276,9 +272,9 @@ def test_a_netrc_may_lie_elsewhere(
     assert sent(server) == expected
 
 
-def test_the_other_name_of_a_netrc(fetch: Fetcher, server: Server, tmp_path: Path, netrc: Path) -> None:
+def test_the_other_name_of_a_netrc(fetch: Fetcher, server: Server, netrc: Path) -> None:
     netrc.with_name("_netrc").write_text(OURS)
-    finished(fetch(server.add("/a.bin", body=DATA), tmp_path))
+    finished(fetch(server.add("/a.bin", body=DATA)))
     assert sent(server) == b"me:p4ss"
 
 

@@ -71,12 +71,12 @@ def mirror() -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def new_fetch() -> Iterator[Callable[..., Fetcher]]:
+def new_fetch(tmp_path: Path) -> Iterator[Callable[..., Fetcher]]:
     made: list[Fetcher] = []
 
     def make(template: str, **options: Any) -> Fetcher:
         options = {"timeout": 90.0, "connections": 4, "first_delay": 0.0} | options
-        made.append(Fetcher(Settings(mirror=template, **options)))
+        made.append(Fetcher(Settings(mirror=template, **options), tmp_path))
         return made[-1]
 
     yield make
@@ -119,11 +119,11 @@ def note_of(outcome: Outcome) -> str:
     ["/a.bin", "/%2fa%2Fb%20c.bin", "//a///b.bin", "/a.bin?v=1&w=%2f", "/a.bin?", "/x/../a.bin", "/[a]|.bin"],
 )
 def test_it_is_asked_in_the_servers_place_by_the_link_as_it_is_written(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str
+    fetch: Fetcher, server: Server, mirror: Mirror, path: str
 ) -> None:
     url = server.origin + path
     mirror.have(url.removesuffix("?"))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert [request.target for request in mirror.requests] == [place(url)]
     assert server.requests == []
 
@@ -157,27 +157,25 @@ def test_templates_may_differ(template: str) -> None:
     assert mirrors.Mirror(template).takes("https://example.org/a")
 
 
-def test_a_link_of_its_own_is_not_asked_of_it_twice(fetch: Fetcher, mirror: Mirror, tmp_path: Path) -> None:
-    assert finished(fetch(mirror.add("/tools/a.bin", body=DATA), tmp_path))
+def test_a_link_of_its_own_is_not_asked_of_it_twice(fetch: Fetcher, mirror: Mirror) -> None:
+    assert finished(fetch(mirror.add("/tools/a.bin", body=DATA)))
     assert [request.target for request in mirror.requests] == ["/tools/a.bin"]
 
 
 def test_an_https_server_is_asked_through_it(
-    new_fetch: Callable[..., Fetcher], trusted: Server, certificates: Certificates, tmp_path: Path
+    new_fetch: Callable[..., Fetcher], trusted: Server, certificates: Certificates
 ) -> None:
     with Mirror(tls=certificates.good) as mirror:
         url = trusted.url("/a.bin")
         mirror.have(url)
-        assert finished(new_fetch(mirror.template)(url, tmp_path)).read_bytes() == DATA
+        assert finished(new_fetch(mirror.template)(url)).read_bytes() == DATA
         assert (mirror.asked(url), trusted.requests) == (1, [])
 
 
-def test_what_is_cut_goes_on_there_by_range(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
-) -> None:
+def test_what_is_cut_goes_on_there_by_range(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     url = server.url("/a.bin")
     mirror.have(url, first(1, cut_after(200_000)))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     again = mirror.requests[1]
     assert again.range_start == 200_000 - (64 << 10)
     assert again.headers["If-Range"]
@@ -186,25 +184,25 @@ def test_what_is_cut_goes_on_there_by_range(
 
 @pytest.mark.parametrize("begins", ["server", "mirror"])
 def test_what_one_began_the_other_ends(
-    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, begins: str
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, begins: str
 ) -> None:
     """Both tell the same ETag, as a mirror does that passes it on."""
     url = server.add("/a.bin", *([cut_at(200_000)] if begins == "server" else [status(403)]), body=DATA)
     mirror.have(url, *([cut_at(200_000)] if begins == "mirror" else []))
     templates = ["", mirror.template] if begins == "server" else [mirror.template, ""]
-    failed(new_fetch(templates[0])(url, tmp_path))
+    failed(new_fetch(templates[0])(url))
     server.add("/a.bin", body=DATA)
-    assert finished(new_fetch(templates[1])(url, tmp_path)).read_bytes() == DATA
+    assert finished(new_fetch(templates[1])(url)).read_bytes() == DATA
     last = (mirror if begins == "server" else server).requests[-1]
     assert last.range_start == 200_000 - (64 << 10)
     assert last.headers["If-Range"]
 
 
-def test_versions_are_never_mixed(fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path) -> None:
+def test_versions_are_never_mixed(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     """The mirror has an older one, and not all of it."""
     url = server.add("/a.bin", body=DATA)
     mirror.have(url, first(1, cut_after(200_000)), on_range(status(503)), body=OTHER)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
 
 
 # What both have looks the same where they are put together: 64 KiB are compared there.
@@ -230,16 +228,15 @@ def test_what_its_server_began_it_goes_on_with_only_where_it_has_that_very_versi
     new_fetch: Callable[..., Fetcher],
     server: Server,
     mirror: Mirror,
-    tmp_path: Path,
     behaviours: list[Behaviour],
     body: bytes,
     told: dict[str, Any],
 ) -> None:
     url = server.add("/a.bin", cut_at(500_000), body=NEWER)
-    failed(new_fetch("")(url, tmp_path))
+    failed(new_fetch("")(url))
     server.add("/a.bin", body=NEWER)
     mirror.have(url, *behaviours, body=body, **told)
-    outcome = new_fetch(mirror.template)(url, tmp_path)
+    outcome = new_fetch(mirror.template)(url)
     assert finished(outcome).read_bytes() == NEWER
     assert "the server itself was asked" in note_of(outcome)
     assert server.requests[-1].range_start == 500_000 - (64 << 10)  # what came is kept
@@ -249,16 +246,11 @@ def test_what_its_server_began_it_goes_on_with_only_where_it_has_that_very_versi
 @pytest.mark.parametrize("how", [[cut_at(500_000)], [first(1, cut_at(500_000)), status(503)]])
 @pytest.mark.parametrize("of_server", [{"etag": None}, {}, {"etag": None, "last_modified": None}])
 def test_with_a_date_alone_what_it_began_is_not_gone_on_with_by_its_server(
-    fetch: Fetcher,
-    server: Server,
-    mirror: Mirror,
-    tmp_path: Path,
-    how: list[Behaviour],
-    of_server: dict[str, Any],
+    fetch: Fetcher, server: Server, mirror: Mirror, how: list[Behaviour], of_server: dict[str, Any]
 ) -> None:
     url = server.add("/a.bin", body=NEWER, **of_server)
     mirror.have(url, *how, body=OLDER, etag=None)
-    outcome = fetch(url, tmp_path)
+    outcome = fetch(url)
     assert finished(outcome).read_bytes() == NEWER
     assert "the server itself was asked" in note_of(outcome)
 
@@ -293,42 +285,40 @@ def test_what_another_process_began_through_it_with_a_date_alone_only_it_goes_on
 
 @pytest.mark.parametrize("strong", [False, True])
 def test_what_its_server_began_with_a_date_alone_it_is_not_asked_for(
-    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, strong: bool
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, strong: bool
 ) -> None:
     told = {} if strong else DATED
     url = server.add("/a.bin", cut_at(500_000), body=NEWER, **told)
-    failed(new_fetch("")(url, tmp_path))
+    failed(new_fetch("")(url))
     server.add("/a.bin", body=NEWER, **told)
     mirror.have(url, body=NEWER if strong else OLDER, **told)
-    assert finished(new_fetch(mirror.template)(url, tmp_path)).read_bytes() == NEWER
+    assert finished(new_fetch(mirror.template)(url)).read_bytes() == NEWER
     assert mirror.asked(url) == strong
     assert (mirror if strong else server).requests[-1].range_start == 500_000 - (64 << 10)
 
 
 @pytest.mark.parametrize("options", [{}, {"etag": None}])
 def test_what_has_not_changed_its_server_says(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, options: dict[str, Any]
+    fetch: Fetcher, server: Server, mirror: Mirror, options: dict[str, Any]
 ) -> None:
     """A mirror may not know yet that it has."""
     url = server.add("/a.bin", body=DATA, **options)
     mirror.have(url, **options)
-    outcome = fetch(url, tmp_path, if_exists=IfExists.UPDATE)
+    outcome = fetch(url, if_exists=IfExists.UPDATE)
     assert isinstance(outcome, Finished)
-    skipped(fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=outcome.have))
+    skipped(fetch(url, if_exists=IfExists.UPDATE, have=outcome.have))
     assert (mirror.asked(url), len(server.requests)) == (1, 1)
     server.add("/a.bin", body=OTHER, etag='"new"', last_modified="Mon, 01 Jan 2125 00:00:00 GMT")
-    again = fetch(url, tmp_path, if_exists=IfExists.UPDATE, have=outcome.have)
+    again = fetch(url, if_exists=IfExists.UPDATE, have=outcome.have)
     assert finished(again).read_bytes() == OTHER
     assert note_of(again) == ""
 
 
-def test_what_it_says_of_the_file_is_checked(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
-) -> None:
+def test_what_it_says_of_the_file_is_checked(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
     url = server.url("/a.bin")
     mirror.have(url, add_headers(("Repr-Digest", f"sha-256=:{digest}:")))
-    assert note_of(fetch(url, tmp_path)) == "Verified by the sha256 that the server sent"
+    assert note_of(fetch(url)) == "Verified by the sha256 that the server sent"
     assert server.requests == []
 
 
@@ -411,44 +401,39 @@ def huge(exchange: Exchange) -> None:
     ],
 )
 def test_whatever_it_answers_the_server_itself_has_the_last_word(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, behaviour: Behaviour, why: str
+    fetch: Fetcher, server: Server, mirror: Mirror, behaviour: Behaviour, why: str
 ) -> None:
     url = server.add("/a.bin", body=DATA)
     mirror.have(url, behaviour)
-    outcome = fetch(url, tmp_path)
+    outcome = fetch(url)
     assert finished(outcome).read_bytes() == DATA
     assert note_of(outcome) == f"The mirror 127.0.0.1:{mirror.port} {why}, so the server itself was asked"
     assert (mirror.asked(url), len(server.requests)) == (1 + (behaviour is circle) * MAX_REDIRECTS, 1)
 
 
 def test_where_it_refuses_connections_the_server_is_asked(
-    new_fetch: Callable[..., Fetcher], server: Server, tmp_path: Path
+    new_fetch: Callable[..., Fetcher], server: Server
 ) -> None:
     with refused_port() as port:
         fetch = new_fetch(f"http://127.0.0.1:{port}{FIELDS}")
-        outcome = fetch(server.add("/a.bin", body=DATA), tmp_path)
+        outcome = fetch(server.add("/a.bin", body=DATA))
     assert note_of(outcome) == f"The mirror 127.0.0.1:{port} does not answer, so the server itself was asked"
 
 
 @pytest.mark.parametrize("behaviour", [cut_before_headers, status(502), status(504)])
 def test_nobody_waits_soon_again_for_one_that_did_not_answer(
-    fetch: Fetcher,
-    server: Server,
-    mirror: Mirror,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    behaviour: Behaviour,
+    fetch: Fetcher, server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour
 ) -> None:
     """What is cut once, or twice with something that comes in between, may be chance."""
     urls = [server.add(f"/{n}.bin", body=DATA) for n in range(7)]
     fails = [True, False, True, True, False, False]
     for url, does_fail in zip(urls, [*fails, False], strict=True):
         mirror.have(url, *([behaviour] if does_fail else []))
-    assert [bool(note_of(fetch(url, tmp_path))) for url in urls[:6]] == [True, False, True, True, True, True]
+    assert [bool(note_of(fetch(url))) for url in urls[:6]] == [True, False, True, True, True, True]
     assert [mirror.asked(url) > 0 for url in urls] == [True] * 4 + [False] * 3
     monkeypatch.setattr(mirrors, "REST", 0.0)
     fetch.client.mirror.rest()
-    assert note_of(fetch(urls[6], tmp_path)) == ""
+    assert note_of(fetch(urls[6])) == ""
 
 
 @pytest.mark.usefixtures("no_delays")
@@ -467,7 +452,7 @@ def test_one_that_stalls_is_left_at_once_and_rests(
 
 
 def test_where_its_name_is_unknown_the_server_is_asked(
-    new_fetch: Callable[..., Fetcher], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_fetch: Callable[..., Fetcher], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = socket.getaddrinfo
 
@@ -477,29 +462,29 @@ def test_where_its_name_is_unknown_the_server_is_asked(
         return known(host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    outcome = new_fetch("https://mirror.invalid" + FIELDS)(server.add("/a.bin", body=DATA), tmp_path)
+    outcome = new_fetch("https://mirror.invalid" + FIELDS)(server.add("/a.bin", body=DATA))
     assert note_of(outcome) == "The mirror mirror.invalid does not answer, so the server itself was asked"
 
 
 def test_where_its_certificate_is_not_good_the_server_is_asked(
-    new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates, tmp_path: Path
+    new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates
 ) -> None:
     with Mirror(tls=certificates.self_signed) as mirror:
         fetch = new_fetch(mirror.template)
-        outcome = fetch(server.add("/a.bin", body=DATA), tmp_path)
+        outcome = fetch(server.add("/a.bin", body=DATA))
         assert fetch.client.mirror.rests
     assert "cannot be used" in note_of(outcome)
 
 
 def test_what_it_cuts_twice_at_one_place_the_server_brings_to_its_end(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+    fetch: Fetcher, server: Server, mirror: Mirror
 ) -> None:
     """A file that is cut is soon left; one that does so with two in a row rests."""
     urls = [server.add(f"/{n}.bin", body=DATA) for n in range(6)]
     cuts = [True, False, True, True, False, False]
     for url, is_cut in zip(urls, cuts, strict=True):
         mirror.have(url, *([cut_at(200_000)] if is_cut else []))
-    outcomes = [fetch(url, tmp_path) for url in urls]
+    outcomes = [fetch(url) for url in urls]
     assert {finished(outcome).read_bytes() for outcome in outcomes} == {DATA}
     assert ["does not bring all of it" in note_of(outcome) for outcome in outcomes[:4]] == cuts[:4]
     assert [mirror.asked(url) for url in urls] == [2, 1, 2, 2, 0, 0]
@@ -507,24 +492,22 @@ def test_what_it_cuts_twice_at_one_place_the_server_brings_to_its_end(
 
 
 def test_nobody_is_asked_in_the_servers_place_because_it_names_him(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+    fetch: Fetcher, server: Server, mirror: Mirror
 ) -> None:
     """Where it says that it was led gives a file its name, and no more."""
     url = server.add("/a.bin", body=DATA)
     with Server() as other:
         mirror.have(url, add_headers(("Content-Location", other.add("/b.bin", body=DATA))), cut_at(200_000))
-        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert finished(fetch(url)).read_bytes() == DATA
         assert other.requests == []
     (request,) = server.requests
     assert (request.range_start or 0) > 0
 
 
-def test_a_damaged_copy_is_fetched_from_the_server(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
-) -> None:
+def test_a_damaged_copy_is_fetched_from_the_server(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     url = server.add("/a.bin", body=DATA)
     mirror.have(url, body=OTHER)
-    outcome = fetch(url, tmp_path, sha256=hashlib.sha256(DATA).hexdigest())
+    outcome = fetch(url, sha256=hashlib.sha256(DATA).hexdigest())
     assert finished(outcome).read_bytes() == DATA
     assert "sent a damaged file" in note_of(outcome)
     assert (mirror.asked(url), len(server.requests)) == (1, 1)
@@ -542,11 +525,11 @@ def test_a_damaged_copy_is_fetched_from_the_server(
     ],
 )
 def test_what_looks_like_no_file_is_not_taken_from_it(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str, body: bytes
+    fetch: Fetcher, server: Server, mirror: Mirror, path: str, body: bytes
 ) -> None:
     url = server.add(path, body=DATA)
     mirror.have(url, body=body)
-    outcome = fetch(url, tmp_path)
+    outcome = fetch(url)
     assert finished(outcome).read_bytes() == DATA
     assert "sent something else" in note_of(outcome)
 
@@ -555,24 +538,22 @@ def test_what_looks_like_no_file_is_not_taken_from_it(
     ("path", "body"), [("/a.json", b'{"a": 1}'), ("/a.blend", DATA), ("/a", b'{"a": 1}')]
 )
 def test_what_may_be_a_file_is_taken_from_it(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, path: str, body: bytes
+    fetch: Fetcher, server: Server, mirror: Mirror, path: str, body: bytes
 ) -> None:
     url = server.url(path)
     mirror.have(url, body=body)
-    assert finished(fetch(url, tmp_path)).read_bytes() == body
+    assert finished(fetch(url)).read_bytes() == body
     assert server.requests == []
 
 
-def test_what_the_server_refuses_too_is_its_refusal(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
-) -> None:
-    assert failed(fetch(server.url("/none.bin"), tmp_path)).startswith("There is no file at this link (404)")
+def test_what_the_server_refuses_too_is_its_refusal(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
+    assert failed(fetch(server.url("/none.bin"))).startswith("There is no file at this link (404)")
     assert (len(mirror.requests), len(server.requests)) == (1, 1)
 
 
-def test_where_neither_answers_both_are_named(fetch: Fetcher, mirror: Mirror, tmp_path: Path) -> None:
+def test_where_neither_answers_both_are_named(fetch: Fetcher, mirror: Mirror) -> None:
     with refused_port() as port:
-        sentence = failed(fetch(f"http://127.0.0.1:{port}/a.bin", tmp_path))
+        sentence = failed(fetch(f"http://127.0.0.1:{port}/a.bin"))
     assert sentence == (
         "The server 127.0.0.1 refuses connections. Tried 5 times."
         f" The mirror 127.0.0.1:{mirror.port} answered 404, so the server itself was asked"
@@ -595,63 +576,63 @@ def test_a_retry_by_hand_asks_it_again(
 
 @pytest.mark.parametrize("is_relative", [False, True])
 def test_where_the_server_redirects_it_is_asked_too(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, is_relative: bool
+    fetch: Fetcher, server: Server, mirror: Mirror, is_relative: bool
 ) -> None:
     url, target = server.url("/x/latest"), server.url("/x/rocks-1.bin")
     also = add_headers(("Content-Location", "/elsewhere/latest.en"))  # which is no base (RFC 9110, 10.2.2)
     mirror.have(url, also, redirect("rocks-1.bin" if is_relative else target))
     mirror.have(target)
-    assert finished(fetch(url, tmp_path)).name == "rocks-1.bin"
+    assert finished(fetch(url)).name == "rocks-1.bin"
     assert (mirror.asked(url), mirror.asked(target), server.requests) == (1, 1, [])
 
 
-def test_its_own_redirect_is_followed(fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path) -> None:
+def test_its_own_redirect_is_followed(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     url = server.url("/rocks.bin")
     mirror.have(url, redirect(mirror.add("/store/5ad1", body=DATA)))
-    assert finished(fetch(url, tmp_path)).name == "rocks.bin"
+    assert finished(fetch(url)).name == "rocks.bin"
     assert server.requests == []
 
 
 @pytest.mark.parametrize("login", ["", f"{NAME}:{PASSWORD}@"])
 def test_where_it_leads_back_its_server_is_asked_at_once(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, login: str
+    fetch: Fetcher, server: Server, mirror: Mirror, login: str
 ) -> None:
     """As nginx may do with what it does not want to keep."""
     url = server.add("/a%20b.bin", body=DATA)
     mirror.have(url, redirect(url))
-    assert note_of(fetch(url.replace("://", f"://{login}"), tmp_path)) == ""
+    assert note_of(fetch(url.replace("://", f"://{login}"))) == ""
     assert (len(mirror.requests), len(server.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize("led", ["http://[", "http://[x]/b.zip", "ftp://h/b.zip", "//:x/b.zip", "\xff b.zip"])
 @pytest.mark.parametrize("code", [200, 302])
 def test_where_it_says_that_it_was_led_may_be_anything(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, led: str, code: int
+    fetch: Fetcher, server: Server, mirror: Mirror, led: str, code: int
 ) -> None:
     url, target = server.url("/latest"), server.url("/c.bin")
     mirror.have(url, add_headers(("Content-Location", led)), *([redirect("c.bin")] if code == 302 else []))
     mirror.have(target, add_headers(("Content-Location", led)))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert mirror.asked(target) == (code == 302)
     assert server.requests == []
 
 
 def test_where_it_followed_one_the_file_is_called_after_its_place(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+    fetch: Fetcher, server: Server, mirror: Mirror
 ) -> None:
     url = server.url("/models/4711")
     mirror.have(url, add_headers(("Content-Location", "https://cdn.example/x/rocks.zip")))
-    assert finished(fetch(url, tmp_path)).name == "rocks.zip"
+    assert finished(fetch(url)).name == "rocks.zip"
 
 
 def test_where_a_redirect_that_it_kept_has_expired_the_server_gives_a_new_one(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
+    fetch: Fetcher, server: Server, mirror: Mirror
 ) -> None:
     server.add("/cdn/a.bin?sig=old", status(403))
     new = server.add("/cdn/a.bin?sig=new", body=DATA)
     url = server.add("/a.bin", redirect(new))
     mirror.have(url, redirect(server.url("/cdn/a.bin?sig=old")))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert not any("sig" in request.target for request in mirror.requests)
 
 
@@ -676,7 +657,7 @@ def check_silence(mirror: Mirror) -> None:
 @pytest.mark.parametrize("has_it", [True, False])
 @pytest.mark.parametrize("of", ["link", "netrc", "default"])
 def test_a_servers_password_never_goes_there(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path, of: str, has_it: bool
+    fetch: Fetcher, server: Server, mirror: Mirror, no_netrc: Path, of: str, has_it: bool
 ) -> None:
     url = server.add("/a.bin", basic_auth(NAME, PASSWORD), body=DATA)
     no_netrc.write_text(
@@ -690,7 +671,7 @@ def test_a_servers_password_never_goes_there(
         fetch.client.mirror = mirrors.Mirror(mirror.template.replace("127.0.0.1", "localhost"))
     mirror.have(url, *([] if has_it else [status(401)]))
     link = url.replace("://", f"://{NAME}:{PASSWORD}@") if of == "link" else url
-    assert finished(fetch(link, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(link)).read_bytes() == DATA
     check_silence(mirror)
     assert len(server.requests) == (not has_it)
 
@@ -698,20 +679,18 @@ def test_a_servers_password_never_goes_there(
 @pytest.mark.usefixtures("no_netrc")
 @pytest.mark.parametrize("has_it", [True, False])
 def test_a_servers_token_never_goes_there(
-    new_fetch: Callable[..., Fetcher], trusted: Server, mirror: Mirror, tmp_path: Path, has_it: bool
+    new_fetch: Callable[..., Fetcher], trusted: Server, mirror: Mirror, has_it: bool
 ) -> None:
     url = trusted.add("/a.bin", body=DATA)
     mirror.have(url, *([] if has_it else [status(401)]))
     fetch = new_fetch(mirror.template, tokens=((f"127.0.0.1:{trusted.port}", TOKEN),))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     check_silence(mirror)
     sent = [request.headers["Authorization"] for request in trusted.requests]
     assert sent == ([] if has_it else [f"Bearer {TOKEN}"])
 
 
-def test_a_servers_cookie_never_goes_there(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path
-) -> None:
+def test_a_servers_cookie_never_goes_there(fetch: Fetcher, server: Server, mirror: Mirror) -> None:
     """Also one that came through it; the server itself gets it where it is asked."""
     target = server.url("/b.bin")
 
@@ -721,7 +700,7 @@ def test_a_servers_cookie_never_goes_there(
     url = server.add("/a.bin", with_cookie)
     server.add("/b.bin", body=DATA)
     mirror.have(url, with_cookie)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert mirror.asked(target) == 1
     check_silence(mirror)
     assert server.requests[-1].headers["Cookie"] == f"pass={TOKEN}"
@@ -761,10 +740,10 @@ def test_a_servers_cookie_never_goes_there(
     ],
 )
 def test_a_link_that_is_a_secret_itself_is_not_shown_to_it(
-    fetch: Fetcher, server: Server, mirror: Mirror, tmp_path: Path, query: str
+    fetch: Fetcher, server: Server, mirror: Mirror, query: str
 ) -> None:
     server.add("/a.bin", body=DATA)
-    outcome = fetch(f"{server.url('/a.bin')}?{query}", tmp_path)
+    outcome = fetch(f"{server.url('/a.bin')}?{query}")
     assert note_of(outcome) == ""
     assert (len(server.requests), mirror.requests) == (1, [])
 
@@ -787,13 +766,13 @@ def test_nor_is_one_with_a_secret_beside_its_path(path: str) -> None:
 
 
 def test_the_default_of_netrc_does_not_go_there_where_it_leads_to_itself(
-    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, no_netrc: Path
 ) -> None:
     no_netrc.write_text(f"default login x{NAME} password x{PASSWORD}")
     url = server.url("/a.bin")
     mirror.have(url, redirect(mirror.add("/store/1", body=DATA)))
     template = mirror.template.replace("://", f"://{NAME}:{PASSWORD}@")
-    assert finished(new_fetch(template)(url, tmp_path)).read_bytes() == DATA
+    assert finished(new_fetch(template)(url)).read_bytes() == DATA
     assert [request.headers["Authorization"] is None for request in mirror.requests] == [False, True]
 
 
@@ -812,24 +791,24 @@ def test_its_own_links_are_told_by_scheme_host_and_port(template: str, url: str)
 
 
 def test_it_has_a_password_of_its_own(
-    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, tmp_path: Path, no_netrc: Path
+    new_fetch: Callable[..., Fetcher], server: Server, mirror: Mirror, no_netrc: Path
 ) -> None:
     no_netrc.write_text(f"machine localhost login {NAME} password {PASSWORD}")
     url = server.url("/a.bin")
     mirror.have(url, basic_auth(NAME, PASSWORD))
-    assert finished(new_fetch(mirror.template.replace("127.0.0.1", "localhost"))(url, tmp_path))
+    assert finished(new_fetch(mirror.template.replace("127.0.0.1", "localhost"))(url))
     assert server.requests == []
 
 
 @pytest.mark.usefixtures("no_netrc", "trusted")
 def test_it_has_a_token_of_its_own_which_no_server_gets(
-    new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates, tmp_path: Path
+    new_fetch: Callable[..., Fetcher], server: Server, certificates: Certificates
 ) -> None:
     url = server.add("/a.bin", body=DATA)
     with Mirror(tls=certificates.good) as mirror:
         mirror.have(url, status(503))
         fetch = new_fetch(mirror.template, tokens=((f"127.0.0.1:{mirror.port}", TOKEN),))
-        assert finished(fetch(url, tmp_path))
+        assert finished(fetch(url))
         assert mirror.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
     assert server.requests[0].headers["Authorization"] is None
 

@@ -87,19 +87,13 @@ def proxied(squid: Squid, monkeypatch: pytest.MonkeyPatch) -> Squid:
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
 @pytest.mark.parametrize("user", ["", f"{USER}:{PASSWORD}"])
 def test_through_squid(
-    fetch: Fetcher,
-    nginx: Nginx,
-    squid: Squid,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    user: str,
+    fetch: Fetcher, nginx: Nginx, squid: Squid, monkeypatch: pytest.MonkeyPatch, variable: str, user: str
 ) -> None:
     """Plain it is asked itself, for TLS it makes a tunnel (CONNECT)."""
     monkeypatch.setenv(variable, squid.url(user=user))
     tls = variable != "http_proxy"
     url = nginx.url(f"/a.bin?{variable}{bool(user)}", host="files.example", tls=tls)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     (request,) = nginx.requests(f"/a.bin?{variable}{bool(user)}")
     assert ("squid" in request["via"]) is not tls
     assert request["authorization"] == ""
@@ -110,25 +104,19 @@ def test_through_squid(
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("user", ["", "me:wr0ng"])
 def test_squid_refuses_a_wrong_password(
-    fetch: Fetcher,
-    nginx: Nginx,
-    squid: Squid,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    user: str,
-    tls: bool,
+    fetch: Fetcher, nginx: Nginx, squid: Squid, monkeypatch: pytest.MonkeyPatch, user: str, tls: bool
 ) -> None:
     proxy = squid.url(user=user) if user else squid.url(user=USER).replace(f"{USER}@", "")
     monkeypatch.setenv("all_proxy", proxy)
-    sentence = failed(fetch(nginx.url(f"/a.bin?{TOKEN}", host="files.example", tls=tls), tmp_path))
+    sentence = failed(fetch(nginx.url(f"/a.bin?{TOKEN}", host="files.example", tls=tls)))
     assert sentence.startswith("The proxy asks for a user name and a password (407). ")
 
 
 @needs_squid
 @pytest.mark.usefixtures("no_delays")
 @pytest.mark.parametrize("tls", [False, True])
-def test_squid_cannot_reach_the_server(fetch: Fetcher, proxied: Squid, tmp_path: Path, tls: bool) -> None:
-    sentence = failed(fetch(f"http{'s' * tls}://u:p4ss@files.example:1/a.bin?{TOKEN}", tmp_path))
+def test_squid_cannot_reach_the_server(fetch: Fetcher, proxied: Squid, tls: bool) -> None:
+    sentence = failed(fetch(f"http{'s' * tls}://u:p4ss@files.example:1/a.bin?{TOKEN}"))
     assert "503" in sentence
     assert TOKEN not in sentence
     assert "p4ss" not in sentence
@@ -138,23 +126,17 @@ def test_squid_cannot_reach_the_server(fetch: Fetcher, proxied: Squid, tmp_path:
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 @pytest.mark.parametrize("value", ["*", "localhost", "other.example,localhost:{port}", ".example, localhost"])
 def test_hosts_that_are_asked_without_squid(
-    fetch: Fetcher,
-    nginx: Nginx,
-    proxied: Squid,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    variable: str,
-    value: str,
+    fetch: Fetcher, nginx: Nginx, proxied: Squid, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value.format(port=nginx.port))
     path = f"/a.bin?{variable}{value[:1]}"
-    assert finished(fetch(nginx.url(path, host="localhost"), tmp_path))
+    assert finished(fetch(nginx.url(path, host="localhost")))
     assert [request["via"] for request in nginx.requests(path)] == [""]
     # Others still go through it: this name is known to it alone.
     path = f"/a.bin?{variable}{value[:1]}other"
     if value == "*" or value.startswith(".example"):
         return
-    assert finished(fetch(nginx.url(path, host="files.example"), tmp_path))
+    assert finished(fetch(nginx.url(path, host="files.example")))
     assert "squid" in nginx.requests(path)[0]["via"]
 
 
@@ -162,11 +144,11 @@ def test_hosts_that_are_asked_without_squid(
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("tls", [False, True])
 def test_squid_and_the_server_get_each_its_own_password(
-    fetch: Fetcher, nginx: Nginx, squid: Squid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+    fetch: Fetcher, nginx: Nginx, squid: Squid, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     monkeypatch.setenv("all_proxy", squid.url(user=f"{USER}:{PASSWORD}"))
     url = nginx.url(f"/private/a.bin?{tls}", host="files.example", user=f"{USER}:{PASSWORD}", tls=tls)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     (request,) = nginx.requests(f"/private/a.bin?{tls}")
     assert request["authorization"]
     assert request["proxy_authorization"] == ""
@@ -174,18 +156,13 @@ def test_squid_and_the_server_get_each_its_own_password(
 
 @needs_squid
 def test_squids_password_is_not_sent_to_where_a_redirect_leads_without_it(
-    fetch: Fetcher,
-    nginx: Nginx,
-    squid: Squid,
-    server: Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    fetch: Fetcher, nginx: Nginx, squid: Squid, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", squid.url(user=f"{USER}:{PASSWORD}"))
     monkeypatch.setenv("no_proxy", "localhost")
     target = server.add("/b.bin", body=DATA).replace("127.0.0.1", "localhost")
     url = nginx.url(f"/private/away?to={target}", host="files.example")
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert {"Authorization", "Proxy-Authorization", "Via"}.isdisjoint(
         name for name, _ in server.requests[0].headers
     )
@@ -295,11 +272,11 @@ def hashed(tmp_path: Path, certificates: Certificates) -> Path:
 @needs_openssl
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"])
 def test_a_folder_of_authorities(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, hashed: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    fetch: Fetcher, nginx: Nginx, hashed: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     monkeypatch.setenv(variable, str(hashed))
-    assert finished(fetch(nginx.url("/a.bin", tls=True), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(nginx.url("/a.bin", tls=True))).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("content", ["", "README", "ca-certificates.crt"])
@@ -449,19 +426,17 @@ def test_user_and_password_never_follow_a_redirect_to_another_server(
 @needs_ipv6
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.usefixtures("trusted")
-def test_an_ipv6_address(fetch: Fetcher, nginx: Nginx, tmp_path: Path, tls: bool) -> None:
+def test_an_ipv6_address(fetch: Fetcher, nginx: Nginx, tls: bool) -> None:
     path = f"/a.bin?six{tls}"
-    assert finished(fetch(nginx.url(path, host="[::1]", tls=tls), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(nginx.url(path, host="[::1]", tls=tls))).read_bytes() == DATA
     (request,) = nginx.requests(path)
     assert request["host"] == f"[::1]:{nginx.other_port if tls else nginx.port}"
     assert request["address"] == "::1"
 
 
 @pytest.mark.parametrize("host", ["[::1%25lo]", "[fe80::1%lo]"])
-def test_an_address_with_a_zone_is_refused_at_once(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, host: str
-) -> None:
-    assert "“%” in its address" in failed(fetch(nginx.url("/a.bin", host=host), tmp_path))
+def test_an_address_with_a_zone_is_refused_at_once(fetch: Fetcher, nginx: Nginx, host: str) -> None:
+    assert "“%” in its address" in failed(fetch(nginx.url("/a.bin", host=host)))
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
@@ -476,11 +451,11 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> Non
 @needs_ipv6
 @pytest.mark.parametrize("first_host", ["::1", "127.0.0.1"])
 def test_a_host_with_both_families_is_asked_where_it_answers(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_host: str
+    fetch: Fetcher, nginx: Nginx, monkeypatch: pytest.MonkeyPatch, first_host: str
 ) -> None:
     resolve(monkeypatch, (first_host, nginx.port), ("::1", nginx.port), ("127.0.0.1", nginx.port))
     path = f"/a.bin?both{first_host}"
-    assert finished(fetch(nginx.url(path, host="files.example"), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(nginx.url(path, host="files.example"))).read_bytes() == DATA
     assert nginx.requests(path)[0]["address"] == first_host
 
 
@@ -488,14 +463,14 @@ def test_a_host_with_both_families_is_asked_where_it_answers(
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_host_with_dead_addresses_of_both_families(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+    fetch: Fetcher, nginx: Nginx, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     """Two that never answer and one that refuses come first; the time-out is 90 s, the deadline less."""
     live = nginx.other_port if tls else nginx.port
     with unreachable_port() as dead, unreachable_port() as other:
         resolve(monkeypatch, ("::1", 1), ("127.0.0.1", dead), ("127.0.0.1", other), ("127.0.0.1", live))
         url = nginx.url("/a.bin", host="files.example", tls=tls)
-        assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert finished(fetch(url)).read_bytes() == DATA
 
 
 # -- Parts of files.
@@ -560,17 +535,13 @@ def test_segments(
 # -- Encoding.
 
 
-def test_identity_is_asked_for_and_nginx_squeezes_nothing(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path
-) -> None:
-    assert finished(fetch(nginx.url("/squeezed/a.bin"), tmp_path)).read_bytes() == DATA
+def test_identity_is_asked_for_and_nginx_squeezes_nothing(fetch: Fetcher, nginx: Nginx) -> None:
+    assert finished(fetch(nginx.url("/squeezed/a.bin"))).read_bytes() == DATA
     (request,) = nginx.requests("/squeezed/a.bin")
     assert (request["encoding"], request["sent"]) == ("identity", len(DATA))
 
 
-def test_what_nginx_sends_squeezed_all_the_same_is_undone(
-    fetch: Fetcher, nginx: Nginx, tmp_path: Path
-) -> None:
-    assert finished(fetch(nginx.url("/always/a.bin"), tmp_path)).read_bytes() == PLAIN
+def test_what_nginx_sends_squeezed_all_the_same_is_undone(fetch: Fetcher, nginx: Nginx) -> None:
+    assert finished(fetch(nginx.url("/always/a.bin"))).read_bytes() == PLAIN
     (request,) = nginx.requests("/always/a.bin")
     assert 0 < request["sent"] < len(PLAIN)

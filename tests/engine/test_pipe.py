@@ -164,16 +164,14 @@ def test_without_descriptors_it_is_read(
 # -- A download.
 
 
-def test_most_of_a_large_file_goes_unseen(
-    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice
-) -> None:
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+def test_most_of_a_large_file_goes_unseen(fetch: Fetcher, server: Server, splice: Splice) -> None:
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     moved = sum(count for _, count in splice.poured)
     assert moved >= len(DATA) - 2 * fetch_module.BUFFER
 
 
-def test_what_is_hashed_is_seen(fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice) -> None:
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path, digest=SHA256)).read_bytes() == DATA
+def test_what_is_hashed_is_seen(fetch: Fetcher, server: Server, splice: Splice) -> None:
+    assert finished(fetch(server.add("/a.bin", body=DATA), digest=SHA256)).read_bytes() == DATA
     assert splice.poured == []
 
 
@@ -201,29 +199,29 @@ def bring_meanwhile(monkeypatch: pytest.MonkeyPatch, file: bytes) -> list[int]:
 
 
 def test_the_place_for_it_is_taken_meanwhile(
-    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, splice: Splice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker has brought some of it while it was in the pipe: it is compared, and not written."""
     brought = bring_meanwhile(monkeypatch, DATA)
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert brought
     assert brought[0] not in [offset for offset, _ in splice.poured]
 
 
 def test_another_file_comes_there_meanwhile(
-    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, splice: Splice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is in the pipe does not fit it: then all is fetched anew, and nothing is mixed."""
     bring_meanwhile(monkeypatch, bytes(len(DATA)))
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("number", portable.NO_SPLICE)
 def test_a_file_system_that_takes_nothing_unseen(
-    fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice, number: int
+    fetch: Fetcher, server: Server, splice: Splice, number: int
 ) -> None:
     splice.answer = refuse(number)
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
     assert len(server.requests_for("/a.bin")) == 1
 
 
@@ -249,7 +247,7 @@ def test_the_disk_is_full_and_has_room_again(
 
 
 @pytest.mark.usefixtures("no_delays")
-def test_a_body_that_is_cut(fetch: Fetcher, server: Server, tmp_path: Path, splice: Splice) -> None:
+def test_a_body_that_is_cut(fetch: Fetcher, server: Server, splice: Splice) -> None:
     url = server.add("/a.bin", first(1, cut_after(3_000_000)), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert splice.poured

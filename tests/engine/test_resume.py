@@ -349,9 +349,7 @@ def test_where_ranges_are_refused_what_is_there_stays_and_is_compared(
     assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
 
 
-def test_a_range_of_who_knows_how_much_does_not_end_the_file(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_a_range_of_who_knows_how_much_does_not_end_the_file(fetch: Fetcher, server: Server) -> None:
     """The whole file came in chunks, so its size was never told, and the range is shorter than asked for."""
 
     def shorter(exchange: Exchange) -> None:
@@ -361,7 +359,7 @@ def test_a_range_of_who_knows_how_much_does_not_end_the_file(
 
     cut, unknown = first(1, cut_after(KEPT)), content_range("bytes {start}-{last}/*")
     url = server.add("/a.bin", cut, on_range(unknown, shorter), body=DATA, chunked=True)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
 
 
 @arranges
@@ -470,11 +468,11 @@ def test_a_weak_validator_goes_on_without_if_range_where_all_is_the_same(
     ids=["other", "none", "size", "overlap"],
 )
 def test_a_weak_validator_and_anything_else_than_the_same_is_fetched_anew(
-    fetch: Fetcher, server: Server, tmp_path: Path, validator: dict[str, Any], fault: Any
+    fetch: Fetcher, server: Server, validator: dict[str, Any], fault: Any
 ) -> None:
     url = server.add("/a.bin", *GIVEN_UP, fault, body=DATA, **validator)
-    assert "410" in failed(fetch(url, tmp_path))
-    data = finished(fetch(url, tmp_path)).read_bytes()
+    assert "410" in failed(fetch(url))
+    data = finished(fetch(url)).read_bytes()
     assert data == OTHER[: len(data)]
     assert asked(server)[-1] is None
 
@@ -664,19 +662,19 @@ HEAD = 4096  # bytes at most that are looked at in the end
 
 
 def test_a_digest_needs_no_second_look_at_the_file(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = Reads(monkeypatch)
-    finished(fetch(server.add("/a.bin", body=DATA), tmp_path, sha256=SHA256))
+    finished(fetch(server.add("/a.bin", body=DATA), sha256=SHA256))
     assert reads.total <= HEAD
 
 
 def test_a_digest_over_a_resume_needs_no_second_look_either(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = Reads(monkeypatch)
     url = server.add("/a.bin", first(3, cut_after(OVERLAP + 60_000)), body=DATA)
-    finished(fetch(url, tmp_path, sha256=SHA256))
+    finished(fetch(url, sha256=SHA256))
     assert len(server.requests) == 4
     assert reads.total <= 3 * OVERLAP + HEAD
 
@@ -698,9 +696,9 @@ def cut_before_the_last_chunk(exchange: Exchange) -> None:
     exchange.cut()
 
 
-def test_where_all_is_there_only_its_end_is_asked_for(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_where_all_is_there_only_its_end_is_asked_for(fetch: Fetcher, server: Server) -> None:
     url = server.add("/a.bin", first(1, cut_before_the_last_chunk), body=DATA)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={len(DATA) - OVERLAP}-"]
 
 
@@ -720,9 +718,9 @@ def leads_round(server: Server, *behaviours: Behaviour, host: str = "localhost")
     return server.add("/a.bin", lead)
 
 
-def test_more_is_asked_for_where_some_came_from(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_more_is_asked_for_where_some_came_from(fetch: Fetcher, server: Server) -> None:
     url = leads_round(server, cut_after(KEPT))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert len(asked(server)) == 1
     assert asked(server, "/0.bin") == [None, f"bytes={KEPT - OVERLAP}-"]
 
@@ -732,26 +730,24 @@ def test_more_is_asked_for_where_some_came_from(fetch: Fetcher, server: Server, 
     "fault", [status(403), status(503), ignore_range, cut_before_headers], ids=["403", "503", "200", "cut"]
 )
 def test_the_link_is_asked_again_where_that_place_does_not_bring_it(
-    fetch: Fetcher, server: Server, tmp_path: Path, fault: Behaviour, host: str
+    fetch: Fetcher, server: Server, fault: Behaviour, host: str
 ) -> None:
     url = leads_round(server, first(1, cut_after(KEPT)), after(1, fault), host=host)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert len(asked(server, "/1.bin")) == 1
 
 
-def test_a_file_of_several_servers_with_one_etag_has_a_date_on_each(
-    fetch: Fetcher, server: Server, tmp_path: Path
-) -> None:
+def test_a_file_of_several_servers_with_one_etag_has_a_date_on_each(fetch: Fetcher, server: Server) -> None:
     other_date = changed(etag='"1"', last_modified="Thu, 02 Jan 2020 00:00:00 GMT")
     cut = first(1, cut_after(KEPT))
     url = server.add("/a.bin", cut, other_date, body=DATA, etag='"1"', last_modified=DATE)
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert asked(server) == [None, f"bytes={KEPT - OVERLAP}-"]
 
 
 @pytest.mark.parametrize("where", ["with the file", "on the way"])
 def test_a_server_of_several_nodes_is_told_by_its_cookie_which_it_was(
-    fetch: Fetcher, server: Server, tmp_path: Path, where: str
+    fetch: Fetcher, server: Server, where: str
 ) -> None:
     """As load balancers do it. Whoever has no cookie comes to the next node, with an ETag of its own."""
 
@@ -770,6 +766,6 @@ def test_a_server_of_several_nodes_is_told_by_its_cookie_which_it_was(
 
     url = server.add("/b.bin", first(1, cut_after(KEPT)), answer, body=DATA)
     url = server.add("/a.bin", lead) if where == "on the way" else url
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
     assert asked(server, "/b.bin") == [None, f"bytes={KEPT - OVERLAP}-"]
     assert server.body_sent("/b.bin") == len(DATA) + OVERLAP

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,12 +117,10 @@ ALONE_WITH: dict[str, tuple[tuple[Any, ...], str | None, set[Step]]] = {
 
 
 @pytest.mark.parametrize("server_that", ALONE_WITH)
-def test_with_one_worker(
-    fetch: Fetcher, server: Server, tmp_path: Path, server_that: str, steps: set[Step]
-) -> None:
+def test_with_one_worker(fetch: Fetcher, server: Server, server_that: str, steps: set[Step]) -> None:
     behaviours, digest, expected = ALONE_WITH[server_that]
     url = server.add("/a.bin", *behaviours, body=DATA, etag=ETAG, last_modified=None)
-    finished(fetch(url, tmp_path, sha256=digest))
+    finished(fetch(url, sha256=digest))
     assert steps == expected
 
 

@@ -58,10 +58,10 @@ def note(outcome: Any) -> str:
 
 
 def test_the_note_says_by_what_it_was_verified(
-    fetch: Fetcher, server: Server, tmp_path: Path, told: tuple[dict[str, str], str]
+    fetch: Fetcher, server: Server, told: tuple[dict[str, str], str]
 ) -> None:
     headers, algorithm = told
-    outcome = fetch(server.add("/a.bin", body=DATA, headers=headers), tmp_path)
+    outcome = fetch(server.add("/a.bin", body=DATA, headers=headers))
     assert finished(outcome).read_bytes() == DATA
     assert note(outcome) == f"Verified by the {algorithm} that the server sent"
     assert len(server.requests) == 1
@@ -81,24 +81,24 @@ def test_a_damaged_byte_is_seen(
 
 
 def test_a_resumed_file_is_checked_whole(
-    fetch: Fetcher, server: Server, tmp_path: Path, told: tuple[dict[str, str], str]
+    fetch: Fetcher, server: Server, told: tuple[dict[str, str], str]
 ) -> None:
     headers, algorithm = told
     url = server.add("/a.bin", first(1, cut_after(150_000)), body=DATA, headers=headers)
-    outcome = fetch(url, tmp_path)
+    outcome = fetch(url)
     assert finished(outcome).read_bytes() == DATA
     assert note(outcome) == f"Verified by the {algorithm} that the server sent"
     assert server.requests[1].range
 
 
 def test_a_file_resumed_by_another_process_is_checked_by_what_the_range_says(
-    fetch: Fetcher, server: Server, tmp_path: Path
+    fetch: Fetcher, server: Server
 ) -> None:
     refused = first(1, cut_after(150_000)), after(1, first(2, status(410)))
     headers = {"Repr-Digest": f"sha-256=:{packed('sha256')}:"}
     url = server.add("/a.bin", *refused, body=DATA, headers=headers)
-    failed(fetch(url, tmp_path))
-    outcome = fetch(url, tmp_path)
+    failed(fetch(url))
+    outcome = fetch(url)
     assert finished(outcome).read_bytes() == DATA
     assert note(outcome) == "Verified by the sha256 that the server sent"
 
@@ -114,17 +114,17 @@ def test_a_file_in_segments_is_checked_whole(
     assert note(outcome) == "Verified by the sha256 that the server sent"
 
 
-def test_what_a_redirect_says_of_the_file_counts(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_what_a_redirect_says_of_the_file_counts(fetch: Fetcher, server: Server) -> None:
     server.add("/blob", flipped(5), body=DATA)
     url = server.add("/a.bin", status(302, {"Location": "/blob", "X-Linked-Etag": f'"{SHA256}"'}))
-    assert failed(fetch(url, tmp_path)).startswith(DAMAGED)
+    assert failed(fetch(url)).startswith(DAMAGED)
     server.add("/blob", body=DATA)
-    assert "sha256" in note(fetch(url, tmp_path))
+    assert "sha256" in note(fetch(url))
 
 
-def test_the_links_own_digest_counts_more(fetch: Fetcher, server: Server, tmp_path: Path) -> None:
+def test_the_links_own_digest_counts_more(fetch: Fetcher, server: Server) -> None:
     wrong = {"Content-MD5": packed("md5", b"other")}
-    outcome = fetch(server.add("/a.bin", body=DATA, headers=wrong), tmp_path, sha256=SHA256)
+    outcome = fetch(server.add("/a.bin", body=DATA, headers=wrong), sha256=SHA256)
     assert finished(outcome).read_bytes() == DATA
     assert note(outcome) == ""
 
@@ -133,9 +133,9 @@ def test_the_links_own_digest_counts_more(fetch: Fetcher, server: Server, tmp_pa
     "headers", [{"Content-MD5": packed("md5")}, {"Digest": f"sha-256={packed('sha256')}"}]
 )
 def test_what_comes_encoded_is_not_what_the_header_speaks_of(
-    fetch: Fetcher, server: Server, tmp_path: Path, headers: dict[str, str]
+    fetch: Fetcher, server: Server, headers: dict[str, str]
 ) -> None:
-    outcome = fetch(server.add("/a.bin", body=DATA, encoding="gzip", headers=headers), tmp_path)
+    outcome = fetch(server.add("/a.bin", body=DATA, encoding="gzip", headers=headers))
     assert finished(outcome).read_bytes() == DATA
     assert note(outcome) == ""
 

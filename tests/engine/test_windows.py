@@ -376,13 +376,11 @@ def test_a_name_that_windows_does_not_take_becomes_one_that_it_takes(
 
 
 @pytest.mark.parametrize("letter", ["🎨", "ü", "é", "語", "x"])
-def test_a_name_of_any_length_fits(
-    windows: None, fetch: Fetcher, server: Server, tmp_path: Path, letter: str
-) -> None:
+def test_a_name_of_any_length_fits(windows: None, fetch: Fetcher, server: Server, letter: str) -> None:
     """Windows takes 255 UTF-16 units; the partial file and its sidecar have names, too."""
     header = f"attachment; filename*=UTF-8''{quote(letter * 300)}.blend"
     url = server.add(f"/{quote(letter * 60)}.bin", body=DATA, headers={"Content-Disposition": header})
-    path = finished(fetch(url, tmp_path))
+    path = finished(fetch(url))
     assert path.name.startswith(letter * 40)
     assert path.suffix == ".blend"
     assert len(path.name.encode("utf-16-le")) <= 2 * 255
@@ -632,9 +630,7 @@ def test_more_sockets_than_select_takes() -> None:
                 sock.close()
 
 
-def test_a_machine_without_ipv6(
-    fetch: Fetcher, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_ipv6(fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     class Socket(socket.socket):
         def __init__(self, family: int = -1, *args: Any, **options: Any) -> None:
             if family == socket.AF_INET6:
@@ -645,7 +641,7 @@ def test_a_machine_without_ipv6(
     addresses += socket.getaddrinfo("127.0.0.1", server.port, type=socket.SOCK_STREAM)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
     monkeypatch.setattr(socket, "socket", Socket)
-    assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+    assert finished(fetch(server.add("/a.bin", body=DATA))).read_bytes() == DATA
 
 
 class AtOnce(socket.socket):
@@ -668,7 +664,6 @@ class Later(socket.socket):
 def test_a_firewall_of_this_computer_is_named(
     fetch: Fetcher,
     server: Server,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     no_delays: None,
     kind: type[socket.socket],
@@ -676,17 +671,17 @@ def test_a_firewall_of_this_computer_is_named(
     url = server.add("/a.bin", body=DATA)
     with monkeypatch.context() as patch:
         patch.setattr(connect.socket, "socket", kind)
-        assert "Check its firewall" in failed(fetch(url, tmp_path))
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+        assert "Check its firewall" in failed(fetch(url))
+    assert finished(fetch(url)).read_bytes() == DATA
 
 
 @on_windows
-def test_a_connection_that_is_reset_is_asked_for_again(fetch: Fetcher, tmp_path: Path) -> None:
+def test_a_connection_that_is_reset_is_asked_for_again(fetch: Fetcher) -> None:
     """By a server outside, since what closes a connection under Wine does not reset it."""
     url = os.environ.get("TEST_RESETTING_URL")
     if not url:
         pytest.skip("no server was lent that resets: Wine cannot")
-    assert finished(fetch(url, tmp_path)).read_bytes() == DATA
+    assert finished(fetch(url)).read_bytes() == DATA
 
 
 @pytest.fixture
@@ -710,15 +705,15 @@ def internet_settings() -> Iterator[Callable[..., None]]:
     "setting", ["127.0.0.1:{}", "http=127.0.0.1:{};https=127.0.0.1:1", "http://127.0.0.1:{}"]
 )
 def test_the_proxy_of_windows_settings_is_asked_but_for_what_it_leaves_out(
-    internet_settings: Callable[..., None], fetch: Fetcher, server: Server, tmp_path: Path, setting: str
+    internet_settings: Callable[..., None], fetch: Fetcher, server: Server, setting: str
 ) -> None:
     server.add("/a.bin", body=DATA)
     with Proxy(hosts={"files.example": ("127.0.0.1", server.port)}) as proxy:
         internet_settings(setting.format(proxy.port), "<local>;127.*;*.inside.example")
-        finished(fetch("http://files.example/a.bin", tmp_path))
+        finished(fetch("http://files.example/a.bin"))
         assert len(proxy.requests) == 1
-        finished(fetch(server.url("/a.bin"), tmp_path))
-        finished(fetch(f"http://localhost:{server.port}/a.bin", tmp_path))
+        finished(fetch(server.url("/a.bin")))
+        finished(fetch(f"http://localhost:{server.port}/a.bin"))
         assert len(proxy.requests) == 1
 
 
@@ -752,9 +747,9 @@ def test_a_proxy_that_only_a_script_names_is_told_of_where_there_is_no_other_way
 
 
 def test_a_proxy_script_is_not_blamed_for_a_server_that_was_reached(
-    proxy_script: None, fetch: Fetcher, server: Server, tmp_path: Path, no_delays: None
+    proxy_script: None, fetch: Fetcher, server: Server, no_delays: None
 ) -> None:
-    sentence = failed(fetch(server.add("/a.bin", cut_before_headers, body=DATA), tmp_path))
+    sentence = failed(fetch(server.add("/a.bin", cut_before_headers, body=DATA)))
     assert "script" not in sentence
 
 
