@@ -30,7 +30,12 @@ MIB = 1 << 20
 DEADLINE = 60.0  # seconds, only so that what hangs fails
 SMALL = 60  # files, many more than connections
 UNDER_WAY = ("QUEUED", "RUNNING")
-_MEANT = {"pause": ("",), "resume": ("PAUSED",), "cancel": ("", "PAUSED"), "retry": ("FAILED", "CANCELLED")}
+_MEANT = {
+    "pause": ("",),
+    "resume": ("PAUSED",),
+    "cancel": ("", "PAUSED"),
+    "retry": ("FAILED", "CANCELLED"),
+}
 """The last wishes for rows to which each applies."""
 _BECOMES = {"pause": "PAUSED", "resume": "", "cancel": "CANCELLED", "retry": ""}
 
