@@ -19,9 +19,12 @@ from urllib.parse import unquote
 import bpy
 
 from ..transfer import portable
-from . import blendfile, damage
+from .enabling import Lazy
 from .unpacking import ImportProblem
 from .words import file_icon, readable
+
+blendfile = Lazy(".blendfile", __package__)
+damage = Lazy(".damage", __package__)
 
 log = logging.getLogger(__name__)
 

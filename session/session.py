@@ -18,7 +18,7 @@ from ..transfer.disk import prepare_folder
 from ..transfer.job import Failed, Finished, Halted, IfExists, Job, Outcome, Progress, TransferError
 from ..transfer.part import discard_leftover, leftover, move_leftover
 from ..workers import Download, Found, Host, Status, Survey, answer_of, ask, is_silent, look_into
-from . import records
+from . import libraries, records
 from .adopting import adopt
 from .intake import AT_ONCE, Batch, Finder, Intake
 from .mirror import Mirror
@@ -442,7 +442,10 @@ class Session(Queue):
     def _done(self, row: Download) -> None:
         """A row has ended: if its file is there, that is all that is wanted."""
         if not row.is_unfinished:
-            self.imports.finished(row)
+            if row.when_done == "IMPORT" or row.catalog:  # what that takes is read for nothing else
+                self.imports.finished(row)
+            else:
+                libraries.arrived(row.filepath)
             self._discard_earlier(row)
             self._delete_doomed()
 
