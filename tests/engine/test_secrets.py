@@ -108,6 +108,16 @@ def run(driver: Driver, surfaces: Surfaces, url: str, **options: Any) -> Outcome
     return outcome
 
 
+@pytest.fixture
+def fails(new_thread_driver: Callable[..., Driver], surfaces: Surfaces) -> Callable[..., None]:
+    """Downloads a link by threads, which is to fail."""
+
+    def check(url: str, **options: Any) -> None:
+        assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url, **options), Failed)
+
+    return check
+
+
 def told_to(server: Server) -> list[str]:
     """All that was sent to a server."""
     return [f"{request.target} {request.headers!r} {list(request.headers)!r}" for request in server.requests]
@@ -145,22 +155,19 @@ def told_to(server: Server) -> list[str]:
         stall_after,
     ],
 )
-def test_what_a_server_does(
-    new_thread_driver: Callable[..., Driver], server: Server, surfaces: Surfaces, behaviour: Behaviour
-) -> None:
+def test_what_a_server_does(fails: Callable[..., None], server: Server, behaviour: Behaviour) -> None:
     if behaviour is stall_before_headers:
         behaviour = stall_before_headers(server.gate())
     elif behaviour is stall_after:
         behaviour = stall_after(1000, server.gate())
     server.add("/a.blend", behaviour, body=DATA)
-    outcome = run(new_thread_driver(IMPATIENT), surfaces, server.url(f"/a.blend{QUERY}", user=LOGIN))
-    assert isinstance(outcome, Failed)
+    fails(server.url(f"/a.blend{QUERY}", user=LOGIN))
 
 
-def test_another_digest(new_thread_driver: Callable[..., Driver], server: Server, surfaces: Surfaces) -> None:
+def test_another_digest(fails: Callable[..., None], server: Server) -> None:
     server.add("/a.bin", body=DATA)
     url = server.url(f"/a.bin{QUERY}", user=LOGIN)
-    assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url, sha256="0" * 64), Failed)
+    fails(url, sha256="0" * 64)
 
 
 @pytest.mark.parametrize("to", ["localhost", "127.0.0.1"])
@@ -177,35 +184,29 @@ def test_another_server_learns_nothing(
 # -- What stands in the way.
 
 
-def test_nobody_listens(new_thread_driver: Callable[..., Driver], surfaces: Surfaces) -> None:
+def test_nobody_listens(fails: Callable[..., None]) -> None:
     with refused_port() as port:
         url = f"http://{LOGIN}@127.0.0.1:{port}/a.bin{QUERY}"
-        assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+        fails(url)
 
 
-def test_no_tls_there(new_thread_driver: Callable[..., Driver], server: Server, surfaces: Surfaces) -> None:
+def test_no_tls_there(fails: Callable[..., None], server: Server) -> None:
     url = server.url(f"/a.bin{QUERY}", user=LOGIN).replace("http:", "https:")
-    assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+    fails(url)
 
 
 @pytest.mark.parametrize("kind", ["self_signed", "wrong_host", "expired"])
-def test_a_bad_certificate(
-    new_thread_driver: Callable[..., Driver], certificates: Certificates, surfaces: Surfaces, kind: str
-) -> None:
+def test_a_bad_certificate(fails: Callable[..., None], certificates: Certificates, kind: str) -> None:
     with Server(tls=getattr(certificates, kind)) as server:
         url = server.url(f"/a.bin{QUERY}", user=LOGIN)
-        assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+        fails(url)
         assert server.requests == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("code", [200, 403, 407, 502])
 def test_a_proxy_that_refuses(
-    new_thread_driver: Callable[..., Driver],
-    surfaces: Surfaces,
-    monkeypatch: pytest.MonkeyPatch,
-    scheme: str,
-    code: int,
+    fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch, scheme: str, code: int
 ) -> None:
     """With 200 it lets the connection through, to where nobody listens."""
     wanted = "other" if code == 407 else PROXY_PASSWORD
@@ -213,7 +214,7 @@ def test_a_proxy_that_refuses(
         origin = proxy.origin.replace("//", f"//{PROXY_USER}:{PROXY_PASSWORD}@")
         monkeypatch.setenv(f"{scheme}_proxy", origin)
         url = f"{scheme}://{LOGIN}@127.0.0.1:1/a.bin{QUERY}"
-        assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+        fails(url)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -239,8 +240,8 @@ def test_a_proxy_that_is_down(
         f"http://{LOGIN}@{'a' * 8192}/{QUERY}",
     ],
 )
-def test_a_link_that_is_none(new_thread_driver: Callable[..., Driver], surfaces: Surfaces, url: str) -> None:
-    assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+def test_a_link_that_is_none(fails: Callable[..., None], url: str) -> None:
+    fails(url)
 
 
 # -- What the system says, and what nobody foresaw; patched, so in threads.
@@ -252,26 +253,19 @@ def test_a_link_that_is_none(new_thread_driver: Callable[..., Driver], surfaces:
     ids=lambda error: type(error).__name__,
 )
 def test_a_name_look_up_that_fails(
-    new_thread_driver: Callable[..., Driver],
-    surfaces: Surfaces,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
+    fails: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def getaddrinfo(*args: Any, **options: Any) -> Any:
         raise error
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     url = f"http://{LOGIN}@files.example/a.bin{QUERY}"
-    assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+    fails(url)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_disk_that_fails(
-    new_thread_driver: Callable[..., Driver],
-    server: Server,
-    surfaces: Surfaces,
-    monkeypatch: pytest.MonkeyPatch,
-    number: int,
+    fails: Callable[..., None], server: Server, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def pwrite(*args: Any) -> int:
         raise OSError(number, os.strerror(number), f"/x/{TOKEN}")
@@ -279,7 +273,7 @@ def test_a_disk_that_fails(
     monkeypatch.setattr(portable, "pwrite", pwrite)
     server.add("/a.bin", body=DATA)
     url = server.url(f"/a.bin{QUERY}", user=LOGIN)
-    assert isinstance(run(new_thread_driver(IMPATIENT), surfaces, url), Failed)
+    fails(url)
 
 
 def test_a_partial_file_that_somebody_else_has(fetch: Fetcher, server: Server, surfaces: Surfaces) -> None:
