@@ -846,7 +846,6 @@ _with_dialogs = modal.Lingering(DOWNLOADS_OT_start, *_WITH_DIALOGS)
 
 
 def register(enabled: "Registered") -> None:
-    """Register the operators."""
     _with_dialogs.register(enabled)
     enabled.classes(*(cls for cls in _CLASSES if cls not in (DOWNLOADS_OT_start, *_WITH_DIALOGS)))
     command = bpy.utils.register_cli_command("downloads", lambda arguments: cli.run(arguments))  # imports it

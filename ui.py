@@ -171,7 +171,6 @@ CLASSES = (
 
 
 def register(enabled: "Registered") -> None:
-    """Show it."""
     enabled.classes(*CLASSES)
     enabled.handler(bpy.types.TOPBAR_MT_file_import, draw_import_menu)
     enabled.handler(bpy.types.UI_MT_list_item_context_menu, draw_row_menu)

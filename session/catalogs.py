@@ -19,8 +19,6 @@ MOST = 10_000  # catalogs that are looked at
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A catalog."""
-
     path: str
     """As people read it: ``Props/Rocks``."""
     uuid: UUID

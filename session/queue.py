@@ -185,7 +185,6 @@ class Queue:
             listener.changed(row)
 
     def put(self, row: Download, status: Status) -> None:
-        """Change a row's status."""
         if row.status is status:
             return
         self.rows.put(row, status)

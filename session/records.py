@@ -73,7 +73,6 @@ _DEFAULTS = {key: value for key, value in _NEW.items() if key not in _ALWAYS}
 
 
 def encode_row(row: Download) -> str:
-    """A row as a line."""
     values = _values(row).items()
     told = {key: value for key, value in values if key in _ALWAYS or value != _DEFAULTS[key]}
     return _to_line(told)

@@ -47,7 +47,6 @@ class Rows:
         return self._rows[begin:end]
 
     def find(self, uid: int) -> Download | None:
-        """The row with this uid."""
         return self._by_uid.get(uid)
 
     def place(self, uid: int) -> int | None:
@@ -73,7 +72,6 @@ class Rows:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether rows are QUEUED."""
         return bool(self._queued)
 
     # -- Changes.
@@ -93,7 +91,6 @@ class Rows:
             self._queued[row.uid] = row
 
     def drop(self, rows: Collection[Download]) -> None:
-        """Take rows out."""
         self.changes += 1
         for row in rows:
             del self._by_uid[row.uid]
