@@ -29,6 +29,7 @@ CRASH_SPAN = 60.0  # seconds: so many crashes in less are too many
 BATCH = 32 << 10  # bytes, about, of one message: two must fit a pipe that nobody reads for a moment
 UNREAD = 16  # small messages at most that a child has not read: a pipe blocks its sender after some 250
 CRASHING = "The process that downloads keeps crashing. Restart Blender, then press Retry"
+MISSING = "Blender's Python, which downloads, cannot be started. Ask your virus scanner, or restart Blender"
 
 
 class _Place(IntEnum):
@@ -196,7 +197,7 @@ class ProcessHost(Sharing):
         if self._state is not State.OPEN or (child and child.stage is not Stage.SERVING):
             self._end_all(self._given(), Halted())
         else:
-            self._begin_again()
+            self._begin_again(CRASHING if child else MISSING)
 
     def _given(self) -> list[Entry[_Place]]:
         """What the child had, begun or not."""
@@ -212,13 +213,13 @@ class ProcessHost(Sharing):
                         size = os.path.getsize(portable.reach(path))
                         self._ledger.end(given.pop(uid), Finished(filepath=path, size=size))
 
-    def _begin_again(self) -> None:
-        """Hand to the next child what the last one had; but not what seems to kill it."""
+    def _begin_again(self, why: str) -> None:
+        """Hand to the next child what the last one had; not what seems to kill it, nor where none starts."""
         self._crashes.append(time.monotonic())
         if len(self._crashes) == CRASHES and self._crashes[-1] - self._crashes[0] < CRASH_SPAN:
             self._crashes.clear()
             guilty = list(self._ledger.at(_Place.STARTED).values())
-            self._end_all(guilty or list(self._ledger), Failed(CRASHING))
+            self._end_all(guilty or list(self._ledger), Failed(why))
         waiting = list(self._ledger.at(_Place.HERE).values())
         for entry in [*self._given(), *waiting]:
             self._ledger.move(entry, _Place.HERE)

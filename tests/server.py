@@ -1843,7 +1843,7 @@ def refused_port(host: str = "127.0.0.1") -> Iterator[int]:
 
 @dataclasses.dataclass(frozen=True)
 class Certificates:
-    """PEM files; all but `ca` hold key and certificate, for `Server(tls=…)`."""
+    """PEM files; all but the authorities hold key and certificate, for `Server(tls=…)`."""
 
     ca: Path
     """For clients: `verify=`, REQUESTS_CA_BUNDLE, curl --cacert."""
@@ -1854,6 +1854,9 @@ class Certificates:
     wrong_host: Path
     self_signed: Path
     """For localhost too, but of another authority."""
+    loose_ca: Path
+    loose: Path
+    """For LOCAL_NAMES, by an authority as virus scanners make theirs: VERIFY_X509_STRICT takes neither."""
 
     @classmethod
     def in_folder(cls, folder: Path) -> Self:
@@ -1881,11 +1884,13 @@ def make_certificates(folder: Path) -> Certificates:
     _write_leaf(made.not_yet_valid, LOCAL_NAMES, "Test authority", ca_key, days=(10, 20))
     _write_leaf(made.wrong_host, ("elsewhere.example.org",), "Test authority", ca_key)
     _write_leaf(made.self_signed, LOCAL_NAMES, "Nobody", stranger_key)
+    made.loose_ca.write_bytes(_certificate("Scanner", stranger_key, is_strict=False))
+    _write_leaf(made.loose, LOCAL_NAMES, "Scanner", stranger_key, is_strict=False)
     return made
 
 
 def _write_leaf(
-    path: Path, names: tuple[str, ...], issuer: str, issuer_key: Any, days: tuple[int, int] = (-10, 10)
+    path: Path, names: tuple[str, ...], issuer: str, issuer_key: Any, **options: Any
 ) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -1894,7 +1899,7 @@ def _write_leaf(
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    certificate = _certificate(names[0], key, names=names, issuer=issuer, issuer_key=issuer_key, days=days)
+    certificate = _certificate(names[0], key, names=names, issuer=issuer, issuer_key=issuer_key, **options)
     path.write_bytes(secret + certificate)
 
 
@@ -1906,8 +1911,9 @@ def _certificate(
     issuer: str | None = None,
     issuer_key: Any = None,
     days: tuple[int, int] = (-10, 10),
+    is_strict: bool = True,
 ) -> bytes:
-    """A certificate as VERIFY_X509_STRICT wants it (the default from Python 3.13 on)."""
+    """A certificate, as VERIFY_X509_STRICT wants it (the default from Python 3.13 on) if it is to be."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
 
@@ -1921,13 +1927,15 @@ def _certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(today + datetime.timedelta(days=days[0]))
         .not_valid_after(today + datetime.timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
-        .add_extension(_key_usage(is_authority=not names), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
+        .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=is_strict)
     )
+    if is_strict:
+        ours, theirs = key.public_key(), signer.public_key()
+        builder = (
+            builder.add_extension(_key_usage(is_authority=not names), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(ours), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(theirs), critical=False)
+        )
     if names:
         alternatives = x509.SubjectAlternativeName([_x509_alternative(name) for name in names])
         builder = builder.add_extension(alternatives, critical=False)

@@ -953,7 +953,11 @@ _FINAL: tuple[tuple[type[BaseException], str], ...] = (
 )
 _PASSING: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "The {server} cannot be found. Check the link and the network"),
-    (_ForbiddenError, "This computer does not let Blender connect to {host}. Check its firewall"),
+    (
+        _ForbiddenError,
+        "This computer does not let Blender connect to {host}. Check its firewall: it may know Blender,"
+        " and not the Python beside it",
+    ),
     (_UnreachableError, "The {server} cannot be reached. Check the network"),
     (ConnectionRefusedError, "The {server} refuses connections"),
     (ssl.SSLError, f"A secure connection to {{host}} could not be made. {retry.LATER}"),

@@ -249,7 +249,7 @@ def test_a_child_that_cannot_start_is_a_failure(
     jobs = [new_job(f"http://127.0.0.1:9/{n}.bin", tmp_path) for n in range(3)]
     process_driver.submit(*jobs)
     for job in jobs:
-        assert "keeps crashing" in failed(process_driver.outcome(job))
+        assert "cannot be started. Ask your virus scanner" in failed(process_driver.outcome(job))
 
 
 def test_a_child_that_dies_at_once_is_a_failure(

@@ -132,6 +132,15 @@ def test_an_authority_from_the_environment_is_trusted(
     assert finished(fetch(tls_server.url("/a.bin", host=host))).read_bytes() == DATA
 
 
+def test_an_authority_as_virus_scanners_make_theirs_is_trusted(
+    fetch: Fetcher, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From Python 3.13 on `requests` alone refuses it."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificates.loose_ca))
+    with Server(tls=certificates.loose) as server:
+        assert finished(fetch(server.add("/a.bin", body=DATA), tmp_path)).read_bytes() == DATA
+
+
 @pytest.mark.usefixtures("no_delays", "trusted")
 @pytest.mark.parametrize(("kind", "why"), UNTRUSTED.items())
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
