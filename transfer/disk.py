@@ -136,7 +136,7 @@ def _sentence(error: OSError, folder: str) -> str:
         errno.EFBIG: f"The file is too large for the disk that holds {folder}. Choose another folder",
         errno.EROFS: f"Nothing can be written to {folder}: it is read-only. Choose another folder",
         errno.EACCES: f"You are not allowed to write to {folder}. Choose another folder",
-        errno.EBUSY: f"Another program has a file in {folder} open. Close it there, then press Retry",
+        errno.EBUSY: f"Blender or some program has a file in {folder} open. Close it there, then press Retry",
         errno.EPERM: f"You are not allowed to write to {folder}. Choose another folder",
         errno.EEXIST: f"Cannot find what {folder} is a shortcut to. Is its disk still connected?",
         errno.ENOENT: f"Cannot find {folder}. Is its disk still connected?",

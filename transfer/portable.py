@@ -478,18 +478,21 @@ LARGEST_ON_FAT = (1 << 32) - 1  # bytes
 if sys.platform == "win32":
 
     def is_fat(folder: str) -> bool:
-        """Whether it is on FAT32, as sticks are, which takes no large file. Linux and Windows tell."""
+        """Whether it is on a stick with FAT32, which takes no large file. Linux and Windows tell.
+
+        Drives that clouds play say the same, and take large ones.
+        """
         root, kind = (ctypes.create_unicode_buffer(_MOST_OF_PATH) for _ in range(2))
         _kernel.GetVolumePathNameW(folder, root, _MOST_OF_PATH)
         _kernel.GetVolumeInformationW(root, None, 0, None, None, None, kind, _MOST_OF_PATH)
-        return kind.value.startswith("FAT")
+        return kind.value.startswith("FAT") and _kernel.GetDriveTypeW(root) == _REMOVABLE
 
-    _MOST_OF_PATH = 32768
+    _MOST_OF_PATH, _REMOVABLE = 32768, 2
 
 else:
 
     def is_fat(folder: str) -> bool:
-        """Whether it is on FAT32, as sticks are, which takes no large file. Linux and Windows tell."""
+        """Whether it is on a stick with FAT32, which takes no large file. Linux and Windows tell."""
         with suppress(OSError), open("/proc/self/mountinfo", errors="replace") as mounts:
             device = os.stat(folder).st_dev
             disk = f" {os.major(device)}:{os.minor(device)} "
