@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import bpy
 import pytest
-import windows_rules
 
 if TYPE_CHECKING:
     from conftest import Extension
@@ -744,6 +743,8 @@ def windows(rows: List, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable, "PATIENCE", 1000.0)
     monkeypatch.setattr(portable, "_MOMENT", 1000.0)
     if sys.platform != "win32":
+        import windows_rules
+
         windows_rules.tell_portable(monkeypatch.setattr, portable)
         windows_rules.refuse(monkeypatch.setattr)
 
