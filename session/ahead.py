@@ -468,11 +468,9 @@ def _path(folder: str, name: str) -> str:
 
 def _free_name(folder: str, name: str, takers: set[str]) -> str:
     """What a file is called whose name is taken, on the disk or by these."""
-    for number in range(1, LOOKED_FOR):
-        free = names.numbered(name, number)
-        if _path(folder, free) not in takers and not _is_there(folder, free):
-            return free
-    return name
+    numbered = (names.numbered(name, number) for number in range(1, LOOKED_FOR))
+    free = (each for each in numbered if _path(folder, each) not in takers and not _is_there(folder, each))
+    return next(free, name)
 
 
 class _Disk(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 from ..transfer.disk import read_regular
@@ -33,10 +34,8 @@ def of(library: str) -> dict[str, Catalog]:
     except (OSError, ValueError):
         return {}
     found: dict[str, Catalog] = {}
-    for catalog in _parsed(text):
+    for catalog in islice(_parsed(text), MOST):
         found.setdefault(catalog.path, catalog)
-        if len(found) >= MOST:
-            break
     return dict(sorted(found.items(), key=lambda each: each[0].casefold()))
 
 

@@ -347,9 +347,7 @@ def _place(collection: int) -> Iterator[Any]:
     here = [window for window in windows if _in_scene(window.scene, collection)]
     window = (here or windows)[0]
     scene = window.scene
-    found = _in_scene(scene, collection) or next(
-        filter(None, (_in_scene(other, collection) for other in bpy.data.scenes)), None
-    )
+    found = next(filter(None, (_in_scene(each, collection) for each in (scene, *bpy.data.scenes))), None)
     chosen = found or window.view_layer.active_layer_collection.collection
     if chosen.library or chosen.override_library:
         chosen = scene.collection

@@ -73,7 +73,7 @@ class Mirror:
             return
         if not self._is_true(state):
             self._rebuild(state)
-        for row in self._rows.part(self._count, None):
+        for row in self._rows.since(self._count):
             state.items.add().uid = row.uid
         self._count = len(self._rows)
         self._activate(state)

@@ -162,13 +162,10 @@ def _digest(value: Any) -> Digest | None:
 
 def unknown(rows: Iterable[Download], known: Iterable[Download]) -> list[Download]:
     """Those rows that no known one stands for, each once: a list may have been copied half way."""
-    seen = {_identity(row) for row in known}
-    fresh = []
+    seen, fresh = {_identity(row) for row in known}, dict[tuple[str, ...], Download]()
     for row in rows:
-        if (identity := _identity(row)) not in seen:
-            seen.add(identity)
-            fresh.append(row)
-    return fresh
+        fresh.setdefault(_identity(row), row)
+    return [row for identity, row in fresh.items() if identity not in seen]
 
 
 def _identity(row: Download) -> tuple[str, str, str]:

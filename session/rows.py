@@ -42,9 +42,9 @@ class Rows:
         """The row at this place, from 0; None where there is none."""
         return self._rows[index] if 0 <= index < len(self._rows) else None
 
-    def part(self, begin: int, end: int | None) -> list[Download]:
-        """The rows from one place to before another."""
-        return self._rows[begin:end]
+    def since(self, index: int) -> list[Download]:
+        """The rows from this place on."""
+        return self._rows[index:]
 
     def find(self, uid: int) -> Download | None:
         return self._by_uid.get(uid)
