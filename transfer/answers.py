@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from . import content, logins, names, proxies, retry
-from .job import TransferError, TryAgain, Validator
+from .job import Busy, TransferError, TryAgain, Validator
 from .ranges import parse_content_range
 from .retry import LATER, timestamp
 
@@ -318,7 +318,7 @@ def refusal(head: Head) -> TransferError:
         return TransferError(sentence)
     now = max(time.time(), timestamp(head.headers.get("date", "")) or 0.0)  # its clock may be ahead of ours
     wait = retry.retry_after(head.headers.get("retry-after", ""), now)
-    return TryAgain(sentence, retry_after=wait)
+    return (Busy if status in (429, 503) else TryAgain)(sentence, retry_after=wait)
 
 
 _CHALLENGED = ("cf-mitigated", "x-amzn-waf-action")

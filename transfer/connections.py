@@ -1,12 +1,25 @@
-"""The connections of all downloads of a host: never more than a limit; what nobody uses is closed first."""
+"""The connections of all downloads: never more than a limit, nor than a server takes at a time.
+
+What nobody uses is closed first.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import dataclass
 from enum import IntEnum, auto
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from . import retry
+from .job import Busy, Phase
 from .throttle import Throttle
+
+if TYPE_CHECKING:
+    from .control import Control
+
+REGAIN_SECONDS = 30.0  # without a failure, after which more connections are tried, or requests of a server
+LOOK = 1.0  # seconds after which whoever waits for a turn looks whether it is time for more
 
 
 class Use(IntEnum):
@@ -25,6 +38,33 @@ class Holder(Protocol):
         """Close it. Any thread, while nobody uses it."""
 
 
+@dataclass(slots=True)
+class _Server:
+    """What all downloads know of one: what one of them learns."""
+
+    serves: bool = False
+    """Whether it has brought something."""
+    refusals: int = 0
+    """In a row, whoever asked;"""
+    alone: int = 0
+    """of them those where no other request was under way. After some it is no matter of how many ask."""
+    most: int = 0
+    """Requests that it takes at a time; 0: it has not refused any because of others."""
+    refused_at: float = 0.0
+    rests_until: float = 0.0
+    """Until then it has asked not to be asked, both in seconds of `time.monotonic`."""
+    sentence: str = ""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether fewer are to ask it at a time."""
+        return self.most > 0 and self.alone < retry.TRIES
+
+    def takes(self, now: float) -> int:
+        """How many at a time now: more and more again."""
+        return self.most << min(16, int((now - self.refused_at) / REGAIN_SECONDS))
+
+
 class Connections:
     """Knows which are used, and which are open though nobody uses them. Any thread may call.
 
@@ -37,7 +77,9 @@ class Connections:
         self.throttle = Throttle(speed_limit)
         self._lock = threading.Lock()
         self._limit = limit
-        self._used: set[Holder] = set()  # answers
+        self._used: dict[Holder, str] = {}  # answers, and which server was asked
+        self._waiting: dict[Holder, tuple[str, Control]] = {}  # for their turn, the longest first
+        self._servers: dict[str, _Server] = {}
         self._spare: dict[Holder, Use] = {}  # the longest unused first
 
     @property
@@ -57,24 +99,80 @@ class Connections:
         with self._lock:
             return len(self._used) + sum(use is Use.LATER for use in self._spare.values())
 
-    def begin(self, answer: Holder, client: Holder) -> None:
-        """A client is about to ask, over the connection that it keeps or a new one."""
+    def begin(self, answer: Holder, client: Holder, server: str = "", control: Control | None = None) -> None:
+        """A client is about to ask, over the connection that it keeps or a new one.
+
+        Where the server has refused some of several, it waits for its turn. Raises Busy where it has
+        asked all to wait, and what `control` raises.
+        """
+        try:
+            while not self._begins(answer, client, server):
+                assert control
+                with self._lock:
+                    self._waiting.setdefault(answer, (server, control))
+                control.enter(Phase.TURN)
+                control.wait(timeout=LOOK)
+        finally:
+            if self._waiting:
+                with self._lock:
+                    self._waiting.pop(answer, None)
+
+    def _begins(self, answer: Holder, client: Holder, server: str) -> bool:
         with self._lock:
+            known = self._servers.get(server)
+            if known and known.is_limited and self._has_to_wait(answer, server, known, time.monotonic()):
+                return False
             self._spare.pop(client, None)
-            self._used.add(answer)
+            self._used[answer] = server
             self._make_room()
+            return True
+
+    def _has_to_wait(self, answer: Holder, server: str, known: _Server, now: float) -> bool:
+        if known.rests_until > now:
+            raise Busy(known.sentence, retry_after=known.rests_until - now)
+        first = next((each for each, (asked, _) in self._waiting.items() if asked == server), answer)
+        return first is not answer or self._asking(server) >= known.takes(now)
+
+    def _asking(self, server: str) -> int:
+        return sum(asked == server for asked in self._used.values())
+
+    def served(self, answer: Holder) -> None:
+        """The server brings what it was asked for."""
+        with self._lock:
+            known = self._servers.setdefault(self._used[answer], _Server())
+            known.serves, known.refusals, known.alone = True, 0, 0
+            if known.takes(time.monotonic()) >= self._limit:
+                known.most = 0
+
+    def refused(self, answer: Holder, error: Busy) -> bool:
+        """The server has too much to do: what one learns of it is every download's. Returns whether that is
+        since others ask it.
+
+        It may be about this file alone if it has just brought another; and one that brings nothing,
+        whoever asks, refuses each for itself, unless it asks to wait.
+        """
+        with self._lock:
+            known = self._servers.setdefault(server := self._used[answer], _Server())
+            others = self._asking(server) - 1
+            known.refusals, known.alone = known.refusals + 1, known.alone + (not others)
+            if known.most or (known.refusals > 1 and (known.serves or error.retry_after)):
+                known.most, known.refused_at = max(1, others), time.monotonic()
+                if (wait := error.retry_after or 0.0) <= retry.ASKED_WAITS:  # else nobody would wait
+                    known.rests_until = known.refused_at + wait
+                known.sentence = str(error)
+            return known.serves and known.is_limited and (others > 0 or known.alone < 2)
 
     def hand_back(self, answer: Holder, client: Holder) -> None:
         """The answer is done with, and the client keeps a connection for its next request."""
         with self._lock:
-            self._used.discard(answer)
+            self._leave(answer)
             self._spare[client] = Use.NEXT
             self._make_room()
 
     def keep(self, answer: Holder) -> None:
         """Nobody reads the answer on for now."""
         with self._lock:
-            self._used.discard(answer)
+            self._leave(answer)
             self._spare[answer] = Use.LATER
             self._make_room()
 
@@ -83,14 +181,20 @@ class Connections:
         with self._lock:
             is_open = self._spare.pop(answer, None) is not None
             if is_open:
-                self._used.add(answer)
+                self._used[answer] = ""  # nobody asks
             return is_open
 
     def end(self, holder: Holder) -> None:
         """Its connection is closed, if it had one."""
         with self._lock:
-            self._used.discard(holder)
+            self._leave(holder)
             self._spare.pop(holder, None)
+
+    def _leave(self, answer: Holder) -> None:
+        """It uses its connection no more: whoever waits longest for that server may have a turn."""
+        server = self._used.pop(answer, "")
+        for control in [control for asked, control in self._waiting.values() if asked == server][:1]:
+            control.nudge()
 
     def _make_room(self) -> None:
         while self._spare and len(self._used) + len(self._spare) > self._limit:

@@ -132,6 +132,10 @@ class Control:
             if self.asked:
                 self._cut()
 
+    def nudge(self) -> None:
+        """End the run's wait under way: there may be news for it."""
+        self._waker.wake()
+
     def idle(self, now: float) -> float:
         """Seconds for which nothing moved."""
         return max(0.0, now - self.moved)

@@ -23,6 +23,7 @@ from .body import Body
 from .connections import Connections
 from .control import CalledBack, Control
 from .job import (
+    Busy,
     Finished,
     Have,
     IfExists,
@@ -271,14 +272,11 @@ class Transfer:
         if not isinstance(error, TryAgain):
             raise error
         self._check_time()
-        first_delay, began = self._settings.first_delay, portable.awake()
-        kept = self.received if self._part.can_resume else 0
+        first_delay, kept = self._settings.first_delay, self.received if self._part.can_resume else 0
         delay = self._tries.delay(str(error), error.retry_after, first_delay=first_delay, kept=kept)
-        try:
+        with self._tries.waiting(portable.awake):
             control.enter(Phase.BACKOFF)
             control.sleep(delay)
-        finally:
-            self._tries.waited_for(portable.awake() - began)
 
     def _check_time(self) -> None:
         self._tries.check(portable.awake(), self._settings.timeout)
@@ -353,7 +351,8 @@ class Transfer:
 
     def _ask(self, segment: Segment, control: Control, client: Client) -> Skipped | None:
         """Request a segment, and do what the answer means. Raises _AskAgain, TransferError, Stopped."""
-        self._connections.begin(segment, client)
+        with self._tries.waiting(portable.awake):
+            self._connections.begin(segment, client, names.origin(self.job.url), control)
         asked, headers = self._request(segment, self._asking.via(client))
         self._check_time()
         with self._segments.lock:
@@ -369,7 +368,9 @@ class Transfer:
             if skipped := self._heed(response, segment, asked, control):
                 skip(response, client)
             return skipped
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Busy) and self._connections.refused(segment, error):
+                self._tries.failures = 0  # it brings what others ask for
             response.close()
             raise
 
@@ -404,6 +405,7 @@ class Transfer:
                     return skipped
                 self._part.expect(digest.told(head.headers, is_whole=not head.is_part))
                 segment.body = body
+                self._connections.served(segment)
                 self._asking.came_from("" if head.via else head.url)
                 return None
             case Verdict.UNCHANGED:
@@ -523,9 +525,7 @@ class Transfer:
         """See how far it got."""
         received = self.received
         with self._segments.lock:
-            is_new = received > self._tries.furthest
-            self._tries.progress(received)
-            if is_new:
+            if is_new := self._tries.progress(received):
                 self._asking.how = self._asking.how.after_progress()
         if is_new or segment.is_whole:  # what was there once comes again, in an answer that has an end
             self._tries.came(portable.awake())

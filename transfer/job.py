@@ -31,6 +31,7 @@ class Phase(StrEnum):
     LOOKUP = "looking up the server"
     CONNECT = "connecting"
     REQUEST = "waiting for the server"
+    TURN = "waiting, since the server takes few at a time"
     BODY = "receiving"
     BACKOFF = "retrying"
     VERIFY = "verifying"
@@ -253,6 +254,10 @@ class TryAgain(TransferError):
         super().__init__(sentence)
         self.retry_after = retry_after
         """Seconds that the server asks to wait (RFC 9110, section 10.2.3)."""
+
+
+class Busy(TryAgain):
+    """The server has too much to do, maybe for us alone (RFC 6585, section 4; RFC 9110, section 15.6.4)."""
 
 
 class LateError(TryAgain):

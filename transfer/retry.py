@@ -7,6 +7,8 @@ import functools
 import math
 import random
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 
@@ -111,9 +113,14 @@ class Tries:
         """Something new did."""
         self.since = now
 
-    def waited_for(self, seconds: float) -> None:
-        """So long it waited on purpose, which does not count."""
-        self.since += seconds
+    @contextmanager
+    def waiting(self, clock: Callable[[], float]) -> Iterator[None]:
+        """What is waited on purpose does not count."""
+        began = clock()
+        try:
+            yield
+        finally:
+            self.since += clock() - began
 
     def check(self, now: float, timeout: float) -> None:
         """:raises TransferError: too much time went by on the network; `timeout`: seconds for one phase."""
@@ -133,15 +140,16 @@ class Tries:
             raise self._given_up(self.requests)
         self.requests += 1
 
-    def progress(self, offset: int) -> None:
-        """Tell how far the download has come, in bytes; only new ground resets the counts.
+    def progress(self, offset: int) -> bool:
+        """Tell how far the download has come, in bytes; only new ground, which it returns, resets the counts.
 
         The waits that servers asked for are limited for the whole download and go on counting.
         """
-        if offset > self.furthest:
+        if is_new := offset > self.furthest:
             self.furthest = offset
             self.requests = self.failures = 0
             self.asked = 0.0
+        return is_new
 
     def delay(
         self,

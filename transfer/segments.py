@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .connections import Connections
+from .connections import REGAIN_SECONDS, Connections
 from .control import Control
 from .ranges import Ranges
 
@@ -34,7 +34,6 @@ SPLIT_BYTES = 64 << 10  # half of what is split is at least this long
 MEASURE_SECONDS = 0.1  # after which the speed of a connection is known
 YOUNG_SECONDS = 1.0  # in which what others bring tells as much of a connection's speed as its own bytes
 SOON_SECONDS = 2.0  # that one worker waits for what another has nearly fetched
-REGAIN_SECONDS = 30.0  # without a failure, after which one more connection is tried
 
 
 @dataclass(slots=True, eq=False)

@@ -56,7 +56,7 @@ from server import (
 )
 from services import until
 
-from background_downloads.transfer import disk, portable, retry
+from background_downloads.transfer import connections, disk, portable, retry
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer.connections import Connections
 from background_downloads.transfer.control import Control, Waker
@@ -481,7 +481,14 @@ def test_retry_after_is_waited_for_and_then_named(
     fetch: Fetcher, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(Control, "sleep", lambda self, seconds: waits.append(seconds))
+    clock = Clock()
+
+    def sleep(control: Control, seconds: float) -> None:
+        waits.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(connections, "time", clock)
+    monkeypatch.setattr(Control, "sleep", sleep)
     url = server.add("/a.bin", fail_times(2, 503, {"Retry-After": "100"}), body=DATA)
     assert finished(fetch(url)).is_file()
     assert waits == [100.0, 100.0]

@@ -287,8 +287,9 @@ def test_what_is_new_begins_that_time_anew() -> None:
 def test_waits_on_purpose_do_not_count() -> None:
     tries = Tries()
     tries.begin(BEGAN)
-    tries.waited_for(30.0)
-    tries.waited_for(12.5)
+    for seconds in (30.0, 12.5):
+        with tries.waiting(iter((1000.0, 1000.0 + seconds)).__next__):
+            pass
     check_that_just_so_much_is_left(tries, BEGAN, LIMIT + 42.5)
 
 

@@ -61,9 +61,9 @@ from server import (
     when,
 )
 
+from background_downloads.transfer import connections, segments
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import part as part_module
-from background_downloads.transfer import segments
 from background_downloads.transfer.connections import Connections
 from background_downloads.transfer.control import Control, Waker, Wire
 from background_downloads.transfer.ranges import Ranges
@@ -695,6 +695,12 @@ def test_a_server_that_limits_connections(eager: Driver, server: Server, tmp_pat
     assert finished(eager.outcome(job)).read_bytes() == DATA
 
 
+def regain(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have one more connection be tried after so long, of the file and of the server."""
+    for module in (connections, segments):
+        monkeypatch.setattr(module, "REGAIN_SECONDS", seconds)
+
+
 def test_the_number_of_connections_backs_off_and_comes_back(
     eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -709,7 +715,7 @@ def test_the_number_of_connections_backs_off_and_comes_back(
         eager_threads.look()
         count = count if step < 10 else count or len(server.requests)
     assert len(server.requests) == count <= 4
-    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-3)
+    regain(monkeypatch, 1e-3)
     eager_threads.until(lambda: server.connections.open >= 3, "others again")
     gate.open()
     assert finished(eager_threads.outcome(job)).read_bytes() == DATA
@@ -718,7 +724,7 @@ def test_the_number_of_connections_backs_off_and_comes_back(
 def test_a_helper_waits_as_long_as_the_server_asks(
     eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-3)
+    regain(monkeypatch, 1e-3)
     rule = drip(50_000, gate), after(1, status(429, {"Retry-After": "3600"}))
     job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
     eager_threads.submit(job)
@@ -734,7 +740,7 @@ def test_failing_helpers_count_as_no_try(
     eager_threads: Driver, server: Server, gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More of them than a download has tries, while it gets on."""
-    monkeypatch.setattr(segments, "REGAIN_SECONDS", 1e-6)
+    regain(monkeypatch, 1e-6)
     rule = drip(10_000, gate), after(1, status(503))
     job = new_job(server.add("/a.bin", *rule, body=DATA), tmp_path)
     eager_threads.submit(job)
