@@ -55,7 +55,7 @@ class Trust(IntEnum):
     """One that brings all was given up for others that had the same at the joint: if those fail it is
     asked for once more."""
     ALONE = auto()
-    """They did not fit, or failed: one at a time."""
+    """They did not fit, or failed, or never brought the end: one at a time."""
 
     def forward(self, trust: Trust) -> Trust:
         """What was found out stays found out."""

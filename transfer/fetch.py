@@ -253,10 +253,11 @@ class Transfer:
         except TransferError:
             if self._leave_mirror("does not bring all of it"):
                 return
-            if self._trust is not Trust.PROVEN or (isinstance(error, TryAgain) and error.retry_after):
+            least = Trust.SEVERAL if control.phase is Phase.BODY else Trust.PROVEN  # ranges come, but not all
+            if not least <= self._trust < Trust.ALONE or (isinstance(error, TryAgain) and error.retry_after):
                 raise
             self._trust, self._asking.how = Trust.ALONE, Ask.WHOLE
-            self._tries.failures = 0
+            self._tries.failures = retry.TRIES - 1
 
     def _leave_mirror(self, why: str | TransferError) -> bool:
         """Ask the server itself from now on. False: that was done already, or there is no mirror."""

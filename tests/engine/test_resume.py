@@ -55,6 +55,7 @@ from server import (
     status,
     status_416,
     when,
+    wrong_length,
 )
 
 from background_downloads.transfer import connect, portable
@@ -347,6 +348,23 @@ def test_where_ranges_are_refused_what_is_there_stays_and_is_compared(
     server.add("/a.bin", body=DATA)
     assert finished(fetch.run(transfer)).read_bytes() == DATA
     assert asked(server)[-1] == f"bytes={KEPT - OVERLAP}-"
+
+
+ODD_RANGES = {
+    "100 bytes too short": on_range(short_body(100)),
+    "said to be 100 bytes shorter": on_range(wrong_length(-100)),
+    "said to be 100 bytes longer": on_range(wrong_length(100)),
+    "empty": on_range(short_body(1 << 20)),
+}
+
+
+@pytest.mark.parametrize("ranges", ODD_RANGES)
+def test_where_ranges_never_bring_the_end_the_whole_file_is_asked_for_once(
+    fetch: Fetcher, server: Server, ranges: str
+) -> None:
+    url = server.add("/a.bin", first(1, cut_after(KEPT)), ODD_RANGES[ranges], body=DATA)
+    assert finished(fetch(url)).read_bytes() == DATA
+    assert asked(server).count(None) <= 2
 
 
 def test_a_range_of_who_knows_how_much_does_not_end_the_file(fetch: Fetcher, server: Server) -> None:
