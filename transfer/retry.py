@@ -27,6 +27,7 @@ FRUITLESS = 20  # times the time-out that may pass on the network without progre
 WORTH_SAYING = 1 << 20  # bytes that are kept
 ASKED_WAITS = 300.0  # seconds, all waits that servers asked for in one download
 LONGEST_ASKED = 366 * 86400.0  # seconds; more says no more, and keeps infinity out of sentences
+dice = random.Random()  # scripts seed Python's own, and count on what comes of it
 
 # 202: it is being prepared. A 5xx that nobody knows means as much as 500, such as Cloudflare's 520 to 530, as
 # does what is above (RFC 9110, section 15). The others say that they will not pass (507: RFC 4918, 11.5).
@@ -169,7 +170,7 @@ class Tries:
         """
         self.reason = reason
         first = FIRST_DELAY if first_delay is None else first_delay
-        jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * random.random()
+        jitter = LEAST_JITTER + (1.0 - LEAST_JITTER) * dice.random()
         if retry_after is not None:
             # "0", or a date that has passed here, still leaves the server a moment.
             return self._asked_wait(max(retry_after, first * jitter), retry_after)

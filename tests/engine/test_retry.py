@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import random
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -98,14 +97,14 @@ def test_delays_double_with_jitter() -> None:
 def test_jitter_is_anything_from_half_the_delay_to_all_of_it(
     monkeypatch: pytest.MonkeyPatch, value: float, delay: float
 ) -> None:
-    monkeypatch.setattr(random, "random", lambda: value)
+    monkeypatch.setattr(retry.dice, "random", lambda: value)
     assert Tries().delay(CUT, first_delay=3.0) == delay
     assert Tries().delay(CUT, 0.0, first_delay=3.0) == delay
 
 
 def test_delays_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "TRIES", 100)
-    monkeypatch.setattr(random, "random", lambda: 1.0)
+    monkeypatch.setattr(retry.dice, "random", lambda: 1.0)
     tries = Tries()
     assert max(tries.delay(CUT) for _ in range(99)) == 30.0
 

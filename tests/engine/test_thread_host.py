@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import locale
 import logging
+import os
+import random
+import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +29,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from leaks import LeakCheck, threads
-from server import Gate, Server, after, first, pattern, stall_after, stall_before_headers, status
+from server import (
+    Gate,
+    Server,
+    after,
+    cut_after,
+    fail_times,
+    first,
+    pattern,
+    stall_after,
+    stall_before_headers,
+    status,
+)
 
 from background_downloads.hosts import threads as host_threads
 from background_downloads.hosts.clerk import Clerk
@@ -42,6 +59,24 @@ def test_threads_are_daemons_with_names_that_tell(
     thread_driver.until_reached(gate)
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("downloads-")]
     assert [(thread.name, thread.daemon) for thread in ours] == [("downloads-1", True)]
+
+
+def test_what_belongs_to_all_scripts_stays_as_it_is(
+    thread_driver: Driver, server: Server, tmp_path: Path
+) -> None:
+    """Random numbers too: a script seeds them so that the same comes of it each time."""
+
+    def shared() -> list[object]:
+        signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        times = [sys.getswitchinterval(), socket.getdefaulttimeout()]
+        process = [dict(os.environ), os.getcwd(), locale.setlocale(locale.LC_ALL)]
+        return [random.getstate(), signals, times, process]
+
+    before = shared()
+    url = server.add("/a.bin", fail_times(1), first(2, cut_after(1000)), body=DATA)
+    assert finished(thread_driver.run(new_job(url, tmp_path))).read_bytes() == DATA
+    assert len(server.requests) == 3
+    assert shared() == before
 
 
 def test_what_is_fetched_again_since_the_server_gives_no_ranges_is_said_to_be(
