@@ -40,6 +40,8 @@ from .job import LateError, Phase, Settings, TransferError, TryAgain
 from .pipe import Pipe
 
 ATTEMPT_DELAY = 0.25  # seconds before the next address is tried beside the last (RFC 8305, section 5)
+AWAY = 10  # times the time-out that this computer's network may be away once a server has answered
+AWAY_LOOK = 2.0  # seconds between two looks whether it is back
 LONGEST = 1 << 63  # bytes; nothing has so many
 HEAD_SIZE = 1 << 18  # bytes of header fields; browsers take as many
 SHORT = 4096  # bytes of a request that a connection takes at once when nothing else is under way
@@ -115,15 +117,21 @@ class Client:
         fields = {**self._headers, **host.fields, **headers}
         if cookies is not None and (cookie := _cookie(cookies, _request(url, fields))):
             fields["Cookie"] = cookie
-        try:
-            answer = self._send(url, host, fields, control)
-            if not (control.reused and answer.status_code == http.client.REQUEST_TIMEOUT):
-                return answer
-            answer.close()  # the connection had been idle for too long (RFC 9110, section 15.5.9)
-        except TryAgain as error:
-            if not (control.reused and was_closed(error)):
-                raise
-        return self._send(url, host, fields, control)
+        end = time.monotonic() + AWAY * self.timeout
+        while True:
+            try:
+                answer = self._send(url, host, fields, control)
+                if not (control.reused and answer.status_code == http.client.REQUEST_TIMEOUT):
+                    return answer
+                answer.close()  # the connection had been idle for too long (RFC 9110, section 15.5.9)
+            except TryAgain as error:
+                if control.reused and was_closed(error):
+                    continue
+                host.is_new |= time.monotonic() > end  # it may not come back
+                if host.is_new or not _is_away(error):
+                    raise
+                control.enter(Phase.AWAY)
+                control.sleep(AWAY_LOOK)
 
     def _send(self, url: str, host: _Host, fields: dict[str, str], control: Control) -> Answer:
         idle = self._claim(host.route)
@@ -920,6 +928,29 @@ def was_closed(error: TransferError) -> bool:
     # Over TLS older Pythons have no class for it.
     is_cut = any(getattr(cause, "reason", "") == "UNEXPECTED_EOF_WHILE_READING" for cause in causes)
     return is_cut or any(isinstance(cause, ConnectionError) for cause in causes)
+
+
+def _is_away(error: TryAgain) -> bool:
+    """Whether this computer has no network at all: no server is why."""
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in (errno.ENETDOWN, errno.ENETUNREACH):
+            return True
+        if isinstance(cause, socket.gaierror):
+            return not any(map(_is_routed, _ELSEWHERE))
+    return False
+
+
+def _is_routed(place: tuple[socket.AddressFamily, str]) -> bool:
+    """Whether something would be sent there; nothing is."""
+    family, address = place
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((address, 9))
+        return True
+    return False
+
+
+_ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses that are nobody's (RFC 5737, RFC 3849)."""
 
 
 def _causes(error: BaseException | None) -> Iterable[BaseException]:

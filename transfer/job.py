@@ -31,6 +31,7 @@ class Phase(StrEnum):
     LOOKUP = "looking up the server"
     CONNECT = "connecting"
     REQUEST = "waiting for the server"
+    AWAY = "waiting for the network"
     TURN = "waiting, since the server takes few at a time"
     BODY = "receiving"
     BACKOFF = "retrying"

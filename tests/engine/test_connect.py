@@ -589,6 +589,96 @@ def test_without_a_network_it_is_what_is_to_be_checked(
     assert finished(fetch(url)).read_bytes() == DATA
 
 
+class Away:
+    """This computer's network: away as often as it is asked to connect, or to look up a name."""
+
+    def __init__(self, error: OSError, times: int) -> None:
+        self.error, self.left = error, times
+
+    def dial(self, *args: Any, **options: Any) -> socket.socket:
+        self.left -= 1
+        if self.left >= 0:
+            raise self.error
+        return DIAL(*args, **options)
+
+
+DIAL = connect.dial
+UNREACHABLE = OSError(errno.ENETUNREACH, "Network is unreachable")
+NO_NAMES = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.fixture
+def begins_and_ends(server: Server) -> str:
+    """A link whose first answer is cut."""
+    return server.add("/a.bin", first(1, cut_after(150_000)), body=DATA)
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize(("error", "is_routed"), [(UNREACHABLE, True), (NO_NAMES, False)])
+def test_a_network_that_is_away_is_waited_for_once_the_server_has_answered(
+    fetch: Fetcher, begins_and_ends: str, monkeypatch: pytest.MonkeyPatch, error: OSError, is_routed: bool
+) -> None:
+    away = Away(error, 10)
+    phases: list[Phase] = []
+    monkeypatch.setattr(Control, "sleep", lambda control, seconds: phases.append(control.phase))
+    monkeypatch.setattr(connect, "_is_routed", lambda place: is_routed)
+    assert finished(fetch(begins_and_ends)).read_bytes() == DATA
+    monkeypatch.setattr(connect, "dial", away.dial)
+    fetch.client.hang_up()
+    phases.clear()
+    assert finished(fetch(begins_and_ends)).read_bytes() == DATA
+    assert phases == [Phase.AWAY] * 10
+
+
+@pytest.mark.usefixtures("no_delays")
+@pytest.mark.parametrize(
+    ("error", "is_new", "is_routed"),
+    [
+        (UNREACHABLE, True, False),  # nobody knows whether it was ever there
+        (NO_NAMES, True, False),
+        (NO_NAMES, False, True),  # it is the name, or its server, that is gone
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), False, False),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), False, False),
+        (TimeoutError("no address answered"), False, False),
+    ],
+)
+def test_what_is_no_network_of_ours_that_is_away_is_tried_five_times(
+    fetch: Fetcher,
+    begins_and_ends: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    is_new: bool,
+    is_routed: bool,
+) -> None:
+    away = Away(error, 1000)
+    if not is_new:
+        finished(fetch(begins_and_ends))
+        fetch.client.hang_up()
+    monkeypatch.setattr(connect, "_is_routed", lambda place: is_routed)
+    monkeypatch.setattr(connect, "dial", away.dial)
+    assert "Tried 5 times" in failed(fetch(begins_and_ends))
+    assert away.left == 995
+
+
+@pytest.mark.usefixtures("no_delays")
+def test_a_network_that_stays_away_ends_the_download(
+    fetch: Fetcher, begins_and_ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished(fetch(begins_and_ends))
+    fetch.client.hang_up()
+    clock, away = Clock(), Away(UNREACHABLE, 10**9)
+    monkeypatch.setattr(connect, "time", clock)
+    monkeypatch.setattr(connect, "dial", away.dial)
+
+    def sleep(control: Control, seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(Control, "sleep", sleep)
+    assert "Tried 5 times" in failed(fetch(begins_and_ends))
+    waits = connect.AWAY * fetch.settings.timeout // connect.AWAY_LOOK
+    assert 10**9 - away.left == waits + 6  # and then as where nobody has answered yet
+
+
 @pytest.mark.usefixtures("no_delays")
 def test_a_point_behind_a_name_does_not_end_the_sentence(
     fetch: Fetcher, monkeypatch: pytest.MonkeyPatch
