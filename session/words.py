@@ -135,9 +135,9 @@ def state(row: Download) -> str:
     """What a download is doing; of a running one the finer word, empty while bytes come in."""
     if row.status is not Status.RUNNING:
         return NAMES[row.status]
-    if row.progress.text:
-        return row.progress.text
     phase, idle = row.progress.phase, row.progress.idle
+    if row.progress.text and phase not in (Phase.TURN, Phase.AWAY):
+        return row.progress.text
     if phase is Phase.BODY:
         return f"stalled for {idle:.0f} s" if idle >= STALLED else ""
     return phase.value

@@ -278,8 +278,8 @@ _BEFORE_QUERY = r"\A[^?#]+"
 
 
 def _slashed(match: re.Match[str]) -> str:
-    """As browsers read what servers on Windows write (WHATWG URL, section 4.4)."""
-    return match[0].replace("\\", "/")
+    """As browsers read what servers on Windows write, or with a slash too many (WHATWG URL, section 4.4)."""
+    return re.sub(r"(?i)\A(https?:/)/+", r"\1/", match[0].replace("\\", "/"))
 
 
 def _quoted(url: str, location: str) -> str:

@@ -328,12 +328,13 @@ class Answer:
 
 
 class _CookiePolicy(DefaultCookiePolicy):
-    """Lets a server whose name has no dot name itself, such as ``localhost`` (RFC 6265, section 5.3)."""
+    """Lets a server whose name has no dot name itself, as ``localhost``, and each name nobody (RFC 6265)."""
 
     def set_ok_domain(self, cookie: Cookie, request: Any) -> bool:
         host = urlsplit(request.get_full_url()).hostname or ""
-        if "." not in host and cookie.domain == f".{host}":
-            cookie.domain, cookie.domain_specified = f"{host}.local", False  # as where it names nobody
+        plain = host if "." in host else f"{host}.local"
+        if cookie.domain == "." or (plain != host and cookie.domain == f".{host}"):
+            cookie.domain, cookie.domain_specified = plain, False  # as where it names nobody
         return super().set_ok_domain(cookie, request)
 
 

@@ -575,7 +575,10 @@ class Transfer:
         return False
 
 
-_DAMAGED = "The file is damaged or another one: its checksum differs. Try again, or get a new link"
+_DAMAGED = (
+    "The file is damaged or another one: its checksum differs from the server's own."
+    " Try again, or use your browser"
+)
 _DIFFERS = (
     "The file is damaged or another one: its checksum differs. Retry downloads it again."
     " If the checksum was wrong, press Replace Link and give the right one: what was received is used"

@@ -359,6 +359,7 @@ FROM = "https://me:p%2Fw@files.example:8443/a/b.zip?v=1"
         ("\\d\\c.zip?w=a\\b", "https://me:p%2Fw@files.example:8443/d/c.zip?w=a\\b"),
         ("d\\c.zip", "https://me:p%2Fw@files.example:8443/a/d/c.zip"),
         ("https:\\\\other.example\\c", "https://other.example/c"),
+        ("HTTPS:///other.example//c?w=https:///x", "https://other.example//c?w=https:///x"),
         ("https://other.example\\@files.example:8443/c", "https://other.example/@files.example:8443/c"),
         # As it was written, as far as it may stand so.
         ("https://o.example/%2f%2Fa%20b?x=%2D", "https://o.example/%2f%2Fa%20b?x=%2D"),

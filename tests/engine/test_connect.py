@@ -982,6 +982,15 @@ def test_a_cookie_in_two_lines_goes_back_in_one(fetch: Fetcher, server: Server) 
     assert server.connections.accepted == 1
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_cookie_for_nobody_is_its_servers(fetch: Fetcher, server: Server, host: str) -> None:
+    fields = {"Location": "/b.bin", "Set-Cookie": "seen=1; Domain=; Path=/"}
+    url = server.add("/a.bin", status(302, fields))
+    server.add("/b.bin", body=DATA)
+    assert finished(fetch(url.replace("127.0.0.1", host))).read_bytes() == DATA
+    assert [request.headers["Cookie"] for request in server.requests] == [None, "seen=1"]
+
+
 @pytest.mark.parametrize("domain", ["localhost", ".LocalHost"])
 def test_a_cookie_goes_back_to_a_server_that_names_itself_and_has_no_dot(
     fetch: Fetcher, server: Server, domain: str

@@ -131,6 +131,8 @@ def test_a_speed_forgets_what_was_ten_seconds_ago() -> None:
         (row(phase=Phase.CONNECT), "connecting"),
         (row(phase=Phase.VERIFY), "verifying"),
         (row(phase=Phase.BACKOFF, text="retrying 2 of 5"), "retrying 2 of 5"),
+        (row(phase=Phase.AWAY, text="retrying 2 of 5"), "waiting for the network"),
+        (row(phase=Phase.TURN, text="retrying 2 of 5"), "waiting, since the server takes few at a time"),
         (receiving(idle=12.3), "stalled for 12 s"),
         (receiving(idle=1.0), ""),
         (row(Status.QUEUED), "waiting"),
