@@ -17,7 +17,7 @@ from ..workers import Download, ProcessHost, Status, YieldingHost
 from ..workers import Host as AnyHost
 from .calls import Calls
 from .rows import Rows
-from .tally import SPEED_SECONDS, Tally, smoothed
+from .tally import Tally, is_held_up, smoothed
 from .words import readable
 
 Host = YieldingHost | ProcessHost
@@ -262,8 +262,8 @@ class Queue:
             fetched = max(0, progress.received - row.received)
             row.speed, row.measured = smoothed(row.speed, row.measured, fetched, seconds)
             self.tally.fetched += fetched
-        if progress.phase is Phase.IDLE or progress.text or progress.idle >= SPEED_SECONDS:
-            row.speed = row.measured = 0.0  # it is measured anew: an average with nothing in it says nothing
+        if progress.phase is Phase.IDLE or is_held_up(progress):
+            row.speed = row.measured = 0.0  # it is measured anew
         seen, row.progress = row.progress, progress
         if _visible(seen) != _visible(progress):
             self.moved(row)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import bpy
 
 from .settings import is_rendering
+from .tally import is_held_up
 from .words import Pace, pace
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Redraws:
             return
         if self._said:
             running = rows.running.values()
-            is_held = bool(running) and all(row.progress.text for row in running)
+            is_held = bool(running) and all(is_held_up(row.progress) for row in running)
             tally.measure(now - self._paced, is_held=is_held)
         self._paced = now
         said, self._said = self._said, self._now() if tally.goes_on else None

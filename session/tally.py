@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 
+from ..transfer.job import Progress
 from ..workers import Download, Status
 
 SPEED_SECONDS = 10.0  # over which a speed is measured, so that the time left does not jump
@@ -105,9 +106,16 @@ class Tally:
             setattr(self, each.name, getattr(other, each.name))
 
 
+def is_held_up(progress: Progress) -> bool:
+    """Whether nothing comes in, or has not for so long that a speed with that in it says nothing."""
+    return bool(progress.text) or progress.idle >= SPEED_SECONDS
+
+
 def smoothed(speed: float, measured: float, count: int, seconds: float) -> tuple[float, float]:
     """A speed, and for how long it was measured, when `count` bytes more have come in `seconds`."""
     if seconds <= 0:
         return speed, measured
+    if seconds > SPEED_SECONDS:  # nobody looked: Blender stood still, or the computer slept
+        return 0.0, 0.0
     measured = min(SPEED_SECONDS, measured + seconds)
     return speed + (count / seconds - speed) * min(1.0, seconds / measured), measured

@@ -122,6 +122,7 @@ def test_a_speed_forgets_what_was_ten_seconds_ago() -> None:
         speed, measured = smoothed(speed, measured, 0, 0.25)
     assert speed < 0.001 * MIB
     assert smoothed(speed, measured, MIB, 0.0) == (speed, measured)
+    assert smoothed(4 * MIB, 10.0, MIB, 60.0) == (0.0, 0.0)  # the computer slept meanwhile, perhaps
 
 
 @pytest.mark.parametrize(

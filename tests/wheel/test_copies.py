@@ -191,6 +191,30 @@ def test_a_window_that_stood_still_once_is_no_slow_one(ticks: Ticks) -> None:
     assert ticks.drawn(20.0) >= 140
 
 
+def test_the_time_left_for_all_is_measured_anew_after_a_standstill(
+    ticks: Ticks, session: Session, extension: Extension
+) -> None:
+    job = importlib.import_module(f"{extension.package}.transfer.job")
+    row, mib = session.rows.at(0), 1 << 20
+    session.put(row, type(row.status).RUNNING)
+    session.tally.began = 1.0  # a run goes on
+
+    def come(received: int, idle: float = 0.0) -> None:
+        progress = job.Progress("f", received * mib, 1000 * mib, job.Phase.BODY, idle)
+        session.progressed(row.uid, progress, 1.0)
+        ticks.drawn(1.0)
+
+    for second in range(100):
+        come(second)
+    assert ticks.redraws.pace.left == pytest.approx(901, rel=0.1)
+    for idle in range(60):
+        come(100, idle)
+    for second in range(1, 9):
+        come(100 + second)
+    assert ticks.redraws.pace.left == pytest.approx(892, rel=0.1)
+    session.end_tally()
+
+
 def test_who_does_something_sees_soon_what_came_of_it(ticks: Ticks) -> None:
     ticks.cost = 0.1
     ticks.drawn(20.0)
