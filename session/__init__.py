@@ -7,6 +7,7 @@ is made when it is first needed, and what it is made of is imported then: enabli
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,10 +23,15 @@ _queue: Any = None
 
 
 def current() -> Any:
-    """The extension's `Session`, or a copy's `Queue`. Raises RuntimeError while the add-on is not enabled."""
+    """The extension's `Session`, or a copy's `Queue`.
+
+    Raises RuntimeError while the add-on is not enabled, and on any thread but the main one.
+    """
     global _queue
     if _make is None:
         raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("This is for Blender's main thread only: have bpy.app.timers call it there")
     if _queue is None:
         from . import watch
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,27 @@ def test_three_blend_files_as_in_the_manual(extension: Extension, tmp_path: Path
     assert [(item.name, item.status, item.progress) for item in rows()[-3:]] == [
         (name, "FINISHED", 1.0) for name in sent
     ]
+
+
+@pytest.mark.parametrize("name", ["start", "cancel", "clear"])
+def test_a_thread_of_somebodys_is_refused(extension: Extension, name: str) -> None:
+    """Blender bears no change from one: it would crash, sooner or later."""
+    said: list[str] = []
+    urls = {"urls": "https://files.example/a.bin"} if name == "start" else {}
+
+    def call() -> None:
+        try:
+            getattr(bpy.ops.downloads, name)(**urls)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    listed = len(rows())
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert len(said) == 1
+    assert "main thread only" in said[0]
+    assert len(rows()) == listed
 
 
 def test_failures_are_named_and_the_others_finish(
