@@ -40,7 +40,9 @@ OPERATORS = {
     ".ply": ("wm.ply_import", "import_mesh.ply"),
     ".stl": ("wm.stl_import", "import_mesh.stl"),
     ".abc": ("wm.alembic_import",),
+    ".dae": ("wm.collada_import",),  # until Blender 4.5
     ".svg": ("import_curve.svg", "wm.grease_pencil_import_svg", "wm.gpencil_import_svg"),
+    ".bvh": ("import_anim.bvh",),
 }
 """Blender's own for each type, the best first; in an archive the first type is the one that is taken."""
 OPTIONS = {"set_frame_range": False}  # of those that have them: the user's scene keeps its frames

@@ -25,7 +25,26 @@ from mathutils import Vector
 if TYPE_CHECKING:
     from conftest import Extension
 
+pytestmark = pytest.mark.filterwarnings(  # Blender leaves it open
+    r"ignore:.*walk\.bvh:pytest.PytestUnraisableExceptionWarning"
+)
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><path d="M0 0 L10 0 L10 10 Z"/></svg>'
+BVH = """HIERARCHY
+ROOT hip
+{
+  OFFSET 0 0 0
+  CHANNELS 3 Zrotation Xrotation Yrotation
+  End Site
+  {
+    OFFSET 0 1 0
+  }
+}
+MOTION
+Frames: 2
+Frame Time: 0.04
+0 0 0
+0 10 0
+"""
 CURSOR = Vector((1.0, 2.0, 3.0))
 
 
@@ -103,7 +122,10 @@ MODELS: dict[str, Callable[[Path], None]] = {
     "rock.usdz": by(bpy.ops.wm.usd_export),
     "rock.abc": by(bpy.ops.wm.alembic_export),
     "rock.svg": lambda path: path.write_text(SVG) and None,
+    "walk.bvh": lambda path: path.write_text(BVH) and None,
 }
+if exists(bpy.ops.wm.collada_export):
+    MODELS["rock.dae"] = by(bpy.ops.wm.collada_export)
 EVERY = [*MODELS, "rock.png", "rock.jpg", "rock.webp", "sky.exr", "sky.hdr", "flat.exr"]
 
 
@@ -180,7 +202,9 @@ def assert_imported(name: str) -> None:
         )
     elif name in MODELS:
         assert [
-            found for found in scene.objects if found.type in ("MESH", "CURVE", "GREASEPENCIL", "GPENCIL")
+            found
+            for found in scene.objects
+            if found.type in ("MESH", "CURVE", "GREASEPENCIL", "GPENCIL", "ARMATURE")
         ]
     else:
         assert bpy.data.images[name].use_fake_user
