@@ -364,6 +364,8 @@ class _Restarts(_OnRows):
     def start_run(self) -> None:
         """Have what is QUEUED run, unless a run goes on that takes it."""
         session = current()
+        if session.run:
+            session.run.recall()  # else what was handed over ahead of time would come before these
         session.flush()
         if session.wants_run and (why := watch.invoke()):
             self.report({"WARNING"}, f"Downloads were paused. {why}")

@@ -52,7 +52,7 @@ class Running(Protocol):
         """Let the workers go where nothing is left for them; `stops_all`: what waits is about to stop too."""
 
     def recall(self) -> None:
-        """Take back what was handed over ahead of time: the order has changed."""
+        """Take back what was handed over ahead of time: the order has changed, or rows wait again."""
 
     def step_aside(self) -> None:
         """Close for a moment, as soon as no worker is left, and start again."""

@@ -87,7 +87,7 @@ class Run:
             self._take(self.host.poll(), time.monotonic())
 
     def recall(self) -> None:
-        """Take back what was handed over ahead of time: the order has changed."""
+        """Take back what was handed over ahead of time: the order has changed, or rows wait again."""
         for uid in self._submitted - self._started:
             self.host.stop(uid)
 

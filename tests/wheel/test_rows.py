@@ -553,6 +553,9 @@ class Worker:
     def spare(self, *, stops_all: bool = False) -> None:
         pass
 
+    def recall(self) -> None:
+        pass
+
 
 @pytest.fixture
 def held(rows: List) -> Iterator[Any]:

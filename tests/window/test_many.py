@@ -85,6 +85,23 @@ def test_one_is_cancelled_in_the_middle_and_the_others_come(downloads: Downloads
     assert downloads.b.eval("statuses().count('CANCELLED')") == 1
 
 
+@pytest.mark.parametrize("again", ["retry", "replace_link"])
+def test_what_waits_again_comes_before_what_is_further_down(
+    downloads: Downloads, server: Server, again: str
+) -> None:
+    """Hundreds of those were handed to the workers by then, who would take long with them."""
+    click(downloads, server)
+    check_all(downloads, "RUNNING", "QUEUED")
+    first, second = (row.uid for row in downloads.rows()[:2])
+    downloads.act("cancel", uid=first)
+    downloads.b.wait("statuses()[0] == 'CANCELLED'")
+    options = {"url": f"{server.url(PLACE)}?new"} if again == "replace_link" else {}
+    downloads.act(again, uid=first, **options)
+    downloads.b.wait("statuses()[0] == 'QUEUED'")
+    downloads.act("cancel", uid=second)
+    downloads.b.wait("statuses()[0] == 'RUNNING'")
+
+
 def test_a_file_is_opened_in_the_middle(downloads: Downloads, server: Server) -> None:
     click(downloads, server, "sorted(bpy.ops.wm.read_homefile())")
     check_all(downloads, "RUNNING", "QUEUED")
