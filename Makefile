@@ -3,6 +3,7 @@
 # make run URLS="…" DIRECTORY=…     download yours
 # make test                         all tests; SUITE="engine wheel window" picks, PYTEST_ARGS="-k name" narrows
 # make test SUITE=windows           all that runs in Python and Blender for Windows, under Wine (Debian, root; 1 GB, kept)
+# make test SUITE=windows-3.11      the engine's tests in the Python for Windows of Blender 4.2 to 5.0, under Wine
 # make test SUITE=played            the engine on Linux, with Windows' rules for files
 # make test SUITE=matrix            imports in Blender 4.2, 5.0 and 5.1 as modules too (1.2 GB, kept)
 # make fuzz MINUTES=10 TARGET=      ten minutes for each thing that strangers write, or for those named

@@ -53,13 +53,18 @@ ALIKE = (  # files to which the version of Python and requests makes little diff
     ),
     *("test_store", "test_words"),
 )
-WINDOWS_PART = (
-    "tests/engine/test_windows.py tests/engine/test_portable.py tests/engine/test_part.py"
-    " tests/engine/test_survey.py"
+SYSTEM_TESTS = (
+    "tests/engine/test_windows.py tests/engine/test_portable.py"
     " tests/engine/test_child.py::test_it_starts_from_any_folder_and_whichever_program_blender_names"
-    " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender",
-    "tests/wheel/test_executed.py tests/wheel/test_folders.py",
+    " tests/engine/test_child.py::test_a_child_that_is_still_starting_ends_with_blender"
 )
+WINDOWS_PART = {  # by Python
+    "3.13": (
+        f"{SYSTEM_TESTS} tests/engine/test_part.py tests/engine/test_survey.py",
+        "tests/wheel/test_executed.py tests/wheel/test_folders.py",
+    ),
+    "3.11": (SYSTEM_TESTS,),
+}
 WINDOWS_PYTHONS = {"3.13": "windows", "3.11": "windows-3.11"}  # each with the suite that is all of it
 LONG = ("test_faults", "test_hosts", "test_segments")  # under Wine
 LANES = 4  # parts of suites run side by side, on two cores: much of it is waiting
@@ -339,8 +344,8 @@ def _under_wine(python: Path, version: str, report: Report) -> list[Suite]:
     except Trouble as trouble:
         report.add_missing([f"{name}: {trouble}"])
         return []
-    files = _files_for_windows() if _is_whole() else WINDOWS_PART
-    tests = files if blender else [file for file in files if "tests/wheel" not in file]
+    files = _files_for_windows() if _is_whole() else WINDOWS_PART[version]
+    tests = files if blender else [file for file in files if file != "tests/wheel"]
     return [Suite(kind="wine", name=name, python=python, tests=tests, windows=version)]
 
 
@@ -460,7 +465,7 @@ def _run_under_wine(suite: Suite, running: "Running") -> tuple[Result, str]:
                 outputs.append(f"{tests}\n{output.strip()}")
                 say(f"  Wine, {tests}: {part.counts} ({part.seconds:.0f} s)", *part.failures, sep="\n    ")
 
-    count = 2 if len(files) > len(WINDOWS_PART) else 1
+    count = 2 if _is_whole() else 1
     with ThreadPoolExecutor(count) as pool:
         lanes = [pool.submit(run_all) for _ in range(count)]
     for lane in lanes:
