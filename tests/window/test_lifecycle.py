@@ -197,15 +197,18 @@ def test_online_access_is_withdrawn_while_the_run_is_aside_for_an_autosave(
     check_files(downloads, "held.bin")
 
 
-def test_exception_as_the_run_begins(downloads: Downloads, server: Server, patches: None) -> None:
+@pytest.mark.parametrize("where", ["__init__", "begin"])
+def test_exception_as_the_run_begins(
+    downloads: Downloads, server: Server, patches: None, where: str
+) -> None:
     _, gate = start_held(downloads, server)
     downloads.act("pause")
     downloads.wait_over("PAUSED")
-    downloads.b.run("patch(part('session.run').Run, '__init__', lambda *_: 1 / 0)")
+    downloads.b.run(f"patch(part('session.run').Run, {where!r}, lambda *_: 1 / 0)")
     why = downloads.b.eval("[session().queue(session().rows.at(0)), part('session.watch').invoke()][1]")
     downloads.b.run("setattr(*patched.pop())")
     assert str(why).startswith("Something unforeseen went wrong")
-    downloads.wait("PAUSED")
+    downloads.wait_over("PAUSED")
     assert "ZeroDivisionError" in downloads.b.console
     gate.open()
     downloads.act("resume")
