@@ -221,7 +221,7 @@ def fuzz_sidecar(data: bytes) -> None:
 
 
 def _sidecar(opened: part.Part) -> Path:
-    return Path(f"{opened.path}.json")
+    return Path(f"{opened.file.place}.json")
 
 
 def _check_received(opened: part.Part) -> None:
