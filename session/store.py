@@ -248,7 +248,7 @@ class Store:
                 self._settled()
                 with contextlib.suppress(OSError):
                     os.unlink(self.done)
-            if not self._lines and os.path.lexists(self._path):  # somebody has it open
+            if self._is_changed and not self._lines:  # somebody has it open
                 self._tell(TAKEN)
             is_kept = self._lines or self.has_gaps or self._told == TAKEN
             _unlock(self._lock, None if is_kept else self._path.with_suffix(".lock"))

@@ -267,6 +267,16 @@ def test_the_list_of_rows_that_are_done_does_not_come_back_though_somebody_has_i
     assert names_in(user_folder) == []
 
 
+def test_the_list_of_an_earlier_process_outlives_a_blender_that_is_closed_before_it_looks(
+    new_store: Callable[[], Store], user_folder: Path
+) -> None:
+    first = new_store()
+    keep(first, row(1))
+    die(first)
+    new_store().close()
+    assert adopt(new_store()) == [row(1).url]
+
+
 # Two at once.
 
 
