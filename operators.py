@@ -329,9 +329,9 @@ class DOWNLOADS_OT_cancel(_OnRows, _Asking, bpy.types.Operator):
         rows = [row for row in current().rows if row.status in queue.UNDER_WAY] if self.are_all else []
         if bpy.app.background or len(rows) <= 1:
             return self.execute(context)
-        title = f"Cancel {len(rows):,} Downloads?"
+        title = f"Stop {len(rows):,} Downloads?"
         kept = "What was received is kept: Retry goes on with it"
-        return self.confirm(context, kept, title=title, confirm_text="Cancel Downloads")
+        return self.confirm(context, kept, title=title, confirm_text="Stop Downloads")
 
     def act(self, context: Any) -> None:
         self.each(context, current().cancel, *queue.UNDER_WAY)
