@@ -266,7 +266,8 @@ class Store:
         """
         if not self._path:
             return
-        for path in _newest_first(self._path.parent):
+        own_first = sorted(_newest_first(self._path.parent), key=lambda path: path != self._path)
+        for path in own_first:  # before it is written over
             yield from self._adopt(path)
         with contextlib.suppress(OSError):  # of an earlier process: its numbers mean other rows from now on
             os.unlink(self.done)

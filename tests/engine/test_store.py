@@ -277,6 +277,20 @@ def test_the_list_of_an_earlier_process_outlives_a_blender_that_is_closed_before
     assert adopt(new_store()) == [row(1).url]
 
 
+def test_the_list_of_an_earlier_process_is_read_before_it_is_written_over(
+    new_store: Callable[[], Store], user_folder: Path
+) -> None:
+    first = new_store()
+    keep(first, row(1))
+    die(first)
+    (user_folder / "queue-7.json").write_bytes(records.encode_list(map(records.encode_row, map(row, (2, 3)))))
+    store = new_store()
+    rows = store.adopt()
+    found = [next(rows)]  # the others come later
+    keep(store, row(4))
+    assert sorted(each.url for each in [*found, *rows]) == [row(uid).url for uid in (1, 2, 3)]
+
+
 # Two at once.
 
 
