@@ -582,7 +582,7 @@ class DOWNLOADS_OT_open_folder(_OnOne, bpy.types.Operator):
         if not is_there:
             raise job.TransferError(f"The folder “{where}” is not there any more")
         if not portable.show(row.filepath if has_file else "", folder):
-            raise job.TransferError(f"Blender found no file manager. The file is in “{where}”")
+            raise job.TransferError(f"Blender found no file manager. The folder is “{where}”")
 
 
 class DOWNLOADS_OT_import_file(_OnOne, bpy.types.Operator):
