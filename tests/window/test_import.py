@@ -204,6 +204,21 @@ def test_nothing_lands_in_a_file_that_it_was_not_asked_for(downloads: Downloads,
         downloads.act("clear")
 
 
+def test_nothing_lands_in_a_file_of_another_template(downloads: Downloads, server: Server) -> None:
+    """The add-on is disabled for a moment, and the row outlives that."""
+    b = downloads.b
+    b.run("mode('EDIT')")
+    import_one(downloads, server)
+    b.wait("notes()[0].startswith('Waiting')")
+    b.run("with in_view3d(): bpy.ops.wm.read_homefile(app_template='Sculpting')")
+    try:
+        b.wait("notes() and 'another .blend file' in notes()[0]")
+    finally:
+        b.run("with in_view3d(): bpy.ops.wm.read_homefile(app_template='')")
+    downloads.wait("FINISHED")
+    assert b.eval("'another .blend file' in notes()[0]")
+
+
 def test_disabling_gives_up_what_waits(downloads: Downloads, server: Server) -> None:
     b = downloads.b
     b.run("mode('EDIT')")
