@@ -191,7 +191,7 @@ def resolved(base: str, reference: str) -> str:
 _LABEL = "[a-z](?:[a-z0-9-]{,30}[a-z0-9])?"
 _PLAIN = re.compile(
     rf"https?://(?:{_LABEL}(?:\.{_LABEL}){{,5}}|[0-9]{{1,3}}(?:\.[0-9]{{1,3}}){{3}})"
-    r"(?::(?:[1-9][0-9]{,3}|[1-5][0-9]{4}))?/[!$%&'()*+,./:;=?@\w~-]{,2000}+",
+    r"(?::(?:[1-9][0-9]{,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?/[!$%&'()*+,./:;=?@\w~-]{,2000}+",
     re.ASCII,
 )
 """Links that need no closer look; most of ten thousand are."""

@@ -380,7 +380,7 @@ class Part:
 
     def _open(self) -> bool:
         path, old, mark, memory = self.file.home, self._earlier, self._mark, self.received
-        is_old_there = os.path.lexists(old)
+        is_old_there = bool(old) and os.path.lexists(old)
         try:
             if is_old_there and not os.path.lexists(path):
                 self._borrow(old)
