@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .control import Control
 
 REGAIN_SECONDS = 30.0  # without a failure, after which more connections are tried, or requests of a server
+LEAST_PATIENCE = 0.02  # of that, at first; doubled each time that more are refused
 LOOK = 1.0  # seconds after which whoever waits for a turn looks whether it is time for more
 
 
@@ -45,14 +46,17 @@ class _Server:
     serves: bool = False
     """Whether it has brought something."""
     refusals: int = 0
-    """In a row, whoever asked;"""
+    """In a row, each of another download than the last one."""
+    last: object = None
+    """Whom it refused last."""
     alone: int = 0
-    """of them those where no other request was under way. After some it is no matter of how many ask."""
+    """Refusals in a row while no other request was under way. After some it is no matter of how many ask."""
     most: int = 0
     """Requests that it takes at a time; 0: it has not refused any because of others."""
-    refused_at: float = 0.0
-    rests_until: float = 0.0
-    """Until then it has asked not to be asked, both in seconds of `time.monotonic`."""
+    patience: float = LEAST_PATIENCE
+    """Share of REGAIN_SECONDS after which more are tried."""
+    since: float = 0.0
+    """When the pause that it asked for last is over, or it refused one, in seconds of `time.monotonic`."""
     sentence: str = ""
 
     @property
@@ -62,7 +66,16 @@ class _Server:
 
     def takes(self, now: float) -> int:
         """How many at a time now: more and more again."""
-        return self.most << min(16, int((now - self.refused_at) / REGAIN_SECONDS))
+        grown = max(0.0, now - self.since) / (self.patience * REGAIN_SECONDS)
+        return self.most << min(16, int(grown))
+
+    def refuses(self, others: int, error: Busy, now: float) -> None:
+        """It takes no more than that at a time, and asks all to wait."""
+        if self.takes(now) > self.most or not self.most:  # more were tried meanwhile
+            self.patience = min(1.0, self.patience * 2)
+        wait = error.retry_after or 0.0
+        self.since = now + (wait if wait <= retry.ASKED_WAITS else 0.0)  # else nobody would wait
+        self.most, self.sentence = max(1, others), str(error)
 
 
 class Connections:
@@ -128,8 +141,8 @@ class Connections:
             return True
 
     def _has_to_wait(self, answer: Holder, server: str, known: _Server, now: float) -> bool:
-        if known.rests_until > now:
-            raise Busy(known.sentence, retry_after=known.rests_until - now)
+        if known.since > now:
+            raise Busy(known.sentence, retry_after=known.since - now)
         first = next((each for each, (asked, _) in self._waiting.items() if asked == server), answer)
         return first is not answer or self._asking(server) >= known.takes(now)
 
@@ -140,27 +153,28 @@ class Connections:
         """The server brings what it was asked for."""
         with self._lock:
             known = self._servers.setdefault(self._used[answer], _Server())
-            known.serves, known.refusals, known.alone = True, 0, 0
+            known.serves, known.refusals, known.last, known.alone = True, 0, None, 0
+            if known.most:
+                known.most = max(known.most, self._asking(self._used[answer]))  # it may take more
             if known.takes(time.monotonic()) >= self._limit:
-                known.most = 0
+                known.most, known.patience = 0, LEAST_PATIENCE
 
-    def refused(self, answer: Holder, error: Busy) -> bool:
+    def refused(self, answer: Holder, error: Busy, who: object) -> bool:
         """The server has too much to do: what one learns of it is every download's. Returns whether that is
         since others ask it.
 
-        It may be about this file alone if it has just brought another; and one that brings nothing,
-        whoever asks, refuses each for itself, unless it asks to wait.
+        `who` asked. It may be about this file alone, if no other was refused just before; and one that
+        brings nothing, whoever asks, refuses each for itself, unless it asks to wait.
         """
         with self._lock:
             known = self._servers.setdefault(server := self._used[answer], _Server())
             others = self._asking(server) - 1
-            known.refusals, known.alone = known.refusals + 1, known.alone + (not others)
-            if known.most or (known.refusals > 1 and (known.serves or error.retry_after)):
-                known.most, known.refused_at = max(1, others), time.monotonic()
-                if (wait := error.retry_after or 0.0) <= retry.ASKED_WAITS:  # else nobody would wait
-                    known.rests_until = known.refused_at + wait
-                known.sentence = str(error)
-            return known.serves and known.is_limited and (others > 0 or known.alone < 2)
+            known.refusals += who is not known.last
+            known.last, known.alone = who, known.alone + (not others)
+            is_number = known.refusals > 1 or 0 < known.most <= others + 1
+            if is_number and (known.serves or error.retry_after):
+                known.refuses(others, error, time.monotonic())
+            return is_number and known.serves and known.is_limited and (others > 0 or known.alone < 2)
 
     def hand_back(self, answer: Holder, client: Holder) -> None:
         """The answer is done with, and the client keeps a connection for its next request."""

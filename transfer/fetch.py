@@ -370,7 +370,7 @@ class Transfer:
                 skip(response, client)
             return skipped
         except BaseException as error:
-            if isinstance(error, Busy) and self._connections.refused(segment, error):
+            if isinstance(error, Busy) and self._connections.refused(segment, error, control):
                 self._tries.failures = 0  # it brings what others ask for
             response.close()
             raise

@@ -108,9 +108,9 @@ class Knowing:
             self.connections.begin(answer, Holder(), "s")
         return answers
 
-    def refuse(self, answer: Holder, wait: float | None = None) -> bool:
+    def refuse(self, answer: Holder, wait: float | None = None, who: object = None) -> bool:
         try:
-            return self.connections.refused(answer, Busy("It is busy", retry_after=wait))
+            return self.connections.refused(answer, Busy("It is busy", retry_after=wait), who or answer)
         finally:
             self.connections.end(answer)
 
