@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from enum import IntEnum, auto
 from typing import TYPE_CHECKING, Protocol
 
-from . import retry
 from .job import Busy, Phase
+from .servers import Server
 from .throttle import Throttle
 
 if TYPE_CHECKING:
     from .control import Control
 
-REGAIN_SECONDS = 30.0  # without a failure, after which more connections are tried, or requests of a server
-LEAST_PATIENCE = 0.02  # of that, at first; doubled each time that more are refused
 LOOK = 1.0  # seconds after which whoever waits for a turn looks whether it is time for more
 
 
@@ -39,45 +36,6 @@ class Holder(Protocol):
         """Close it. Any thread, while nobody uses it."""
 
 
-@dataclass(slots=True)
-class _Server:
-    """What all downloads know of one: what one of them learns."""
-
-    serves: bool = False
-    """Whether it has brought something."""
-    refusals: int = 0
-    """In a row, each of another download than the last one."""
-    last: object = None
-    """Whom it refused last."""
-    alone: int = 0
-    """Refusals in a row while no other request was under way. After some it is no matter of how many ask."""
-    most: int = 0
-    """Requests that it takes at a time; 0: it has not refused any because of others."""
-    patience: float = LEAST_PATIENCE
-    """Share of REGAIN_SECONDS after which more are tried."""
-    since: float = 0.0
-    """When the pause that it asked for last is over, or it refused one, in seconds of `time.monotonic`."""
-    sentence: str = ""
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether fewer are to ask it at a time."""
-        return self.most > 0 and self.alone < retry.TRIES
-
-    def takes(self, now: float) -> int:
-        """How many at a time now: more and more again."""
-        grown = max(0.0, now - self.since) / (self.patience * REGAIN_SECONDS)
-        return self.most << min(16, int(grown))
-
-    def refuses(self, others: int, error: Busy, now: float) -> None:
-        """It takes no more than that at a time, and asks all to wait."""
-        if self.takes(now) > self.most or not self.most:  # more were tried meanwhile
-            self.patience = min(1.0, self.patience * 2)
-        wait = error.retry_after or 0.0
-        self.since = now + (wait if wait <= retry.ASKED_WAITS else 0.0)  # else nobody would wait
-        self.most, self.sentence = max(1, others), str(error)
-
-
 class Connections:
     """Knows which are used, and which are open though nobody uses them. Any thread may call.
 
@@ -92,7 +50,7 @@ class Connections:
         self._limit = limit
         self._used: dict[Holder, str] = {}  # answers, and which server was asked
         self._waiting: dict[Holder, tuple[str, Control]] = {}  # for their turn, the longest first
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, Server] = {}
         self._spare: dict[Holder, Use] = {}  # the longest unused first
 
     @property
@@ -140,11 +98,10 @@ class Connections:
             self._make_room()
             return True
 
-    def _has_to_wait(self, answer: Holder, server: str, known: _Server, now: float) -> bool:
-        if known.since > now:
-            raise Busy(known.sentence, retry_after=known.since - now)
+    def _has_to_wait(self, answer: Holder, server: str, known: Server, now: float) -> bool:
+        most = known.takes(now)
         first = next((each for each, (asked, _) in self._waiting.items() if asked == server), answer)
-        return first is not answer or self._asking(server) >= known.takes(now)
+        return first is not answer or self._asking(server) >= most
 
     def _asking(self, server: str) -> int:
         return sum(asked == server for asked in self._used.values())
@@ -152,29 +109,16 @@ class Connections:
     def served(self, answer: Holder) -> None:
         """The server brings what it was asked for."""
         with self._lock:
-            known = self._servers.setdefault(self._used[answer], _Server())
-            known.serves, known.refusals, known.last, known.alone = True, 0, None, 0
+            known = self._servers.setdefault(server := self._used[answer], Server())
+            known.has_served()
             if known.most:
-                known.most = max(known.most, self._asking(self._used[answer]))  # it may take more
-            if known.takes(time.monotonic()) >= self._limit:
-                known.most, known.patience = 0, LEAST_PATIENCE
+                known.serves_beside(self._asking(server), self._limit, time.monotonic())
 
     def refused(self, answer: Holder, error: Busy, who: object) -> bool:
-        """The server has too much to do: what one learns of it is every download's. Returns whether that is
-        since others ask it.
-
-        `who` asked. It may be about this file alone, if no other was refused just before; and one that
-        brings nothing, whoever asks, refuses each for itself, unless it asks to wait.
-        """
+        """The server has too much to do for `who` asked. Returns whether that is since others ask it."""
         with self._lock:
-            known = self._servers.setdefault(server := self._used[answer], _Server())
-            others = self._asking(server) - 1
-            known.refusals += who is not known.last
-            known.last, known.alone = who, known.alone + (not others)
-            is_number = known.refusals > 1 or 0 < known.most <= others + 1
-            if is_number and (known.serves or error.retry_after):
-                known.refuses(others, error, time.monotonic())
-            return is_number and known.serves and known.is_limited and (others > 0 or known.alone < 2)
+            known = self._servers.setdefault(server := self._used[answer], Server())
+            return known.refuses(who, self._asking(server) - 1, error, time.monotonic())
 
     def hand_back(self, answer: Holder, client: Holder) -> None:
         """The answer is done with, and the client keeps a connection for its next request."""

@@ -18,9 +18,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .connections import REGAIN_SECONDS, Connections
+from .connections import Connections
 from .control import Control
 from .ranges import Ranges
+from .servers import REGAIN_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -61,9 +61,9 @@ from server import (
     when,
 )
 
-from background_downloads.transfer import connections, segments
 from background_downloads.transfer import fetch as fetch_module
 from background_downloads.transfer import part as part_module
+from background_downloads.transfer import segments, servers
 from background_downloads.transfer.connections import Connections
 from background_downloads.transfer.control import Control, Waker, Wire
 from background_downloads.transfer.ranges import Ranges
@@ -697,7 +697,7 @@ def test_a_server_that_limits_connections(eager: Driver, server: Server, tmp_pat
 
 def regain(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have one more connection be tried after so long, of the file and of the server."""
-    for module in (connections, segments):
+    for module in (segments, servers):
         monkeypatch.setattr(module, "REGAIN_SECONDS", seconds)
 
 
