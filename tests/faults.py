@@ -198,6 +198,11 @@ class Fault:
     def right(self) -> bytes:
         return self.body if self.final is None else self.final
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether its server refuses requests, as its name says: all that ask the same one learn of that."""
+        return re.search("429|503|busy|Retry-After", self.name) is not None
+
 
 class Staged:
     """A fault that is set up."""
@@ -228,10 +233,14 @@ class Lab:
         self._numbers = itertools.count()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self.server)
-        self.server.add("/busy", status(503))
-        self.server.add("/sign-in", html_instead())
+        self._open(self.server)
         return self
+
+    def _open(self, server: Server) -> Server:
+        self._stack.enter_context(server)
+        server.add("/busy", status(503))
+        server.add("/sign-in", html_instead())
+        return server
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
@@ -247,8 +256,8 @@ class Lab:
         path = f"/{next(self._numbers)}-{words}/{fault.file}"  # words alone may be those of another one
         behaviours = (after(well, *fault.behaviours),) if well else fault.behaviours
         options = {"etag": TAG, "last_modified": DATE} | fault.options
-        url = self.server.add(path, *pace, *behaviours, body=fault.body, **options)
-        return Staged(self.server, path, url)
+        server = self._open(Server()) if fault.is_busy else self.server
+        return Staged(server, path, server.add(path, *pace, *behaviours, body=fault.body, **options))
 
 
 # -- Words for the table.
@@ -670,7 +679,7 @@ def _breaking() -> Iterator[Fault]:
     yield whole("ends one byte early in good order, once", first(1, short_body()))
     yield fails("ends one byte early in good order, always", CUT, short_body())
     yield fails("ends early where only the end tells", DIGEST, cut_after(HALF), digest=True, length=False)
-    yield whole("one good answer after four bad ones", first(2, cut_before_headers), first(4, status(503)))
+    yield whole("one good answer after cuts and 503", first(2, cut_before_headers), first(4, status(503)))
 
 
 def _slow() -> Iterator[Fault]:
@@ -1172,7 +1181,7 @@ def _keeping() -> Iterator[Fault]:
     yield whole("keep-alive for no time", with_headers({"Keep-Alive": "timeout=0, max=0"}))
     yield whole("close and keep-alive", with_headers({"Connection": "close, keep-alive"}))
     yield whole("upgrade is offered", with_headers({"Upgrade": "h2c", "Connection": "Upgrade"}))
-    yield whole("a second answer behind an error", first(2, with_body(503, wrong)))
+    yield whole("a second answer behind an error (503)", first(2, with_body(503, wrong)))
 
 
 def _names() -> Iterator[Fault]:
