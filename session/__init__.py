@@ -20,6 +20,7 @@ OPERATOR = "downloads.start"  # the extension's one modal operator
 _operator = OPERATOR
 _make: Callable[[], Any] | None = None
 _queue: Any = None
+_thread = 0  # that Blender's main loop is on, which need not be Python's own
 
 
 def current() -> Any:
@@ -30,7 +31,7 @@ def current() -> Any:
     global _queue
     if _make is None:
         raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != _thread:
         raise RuntimeError("This is for Blender's main thread only: have bpy.app.timers call it there")
     if _queue is None:
         from . import watch
@@ -69,8 +70,8 @@ def operator() -> tuple[str, str]:
 
 def open_session(make: Callable[[], Any] | None = None, idname: str = OPERATOR) -> None:
     """Allow a queue, by default the extension's list; `Session.open` follows when Blender is ready."""
-    global _make, _operator
-    _make, _operator = make or _session, idname
+    global _make, _operator, _thread
+    _make, _operator, _thread = make or _session, idname, threading.get_ident()
     with suppress(ValueError):  # not on the main thread: whoever does that minds the signals
         if hasattr(signal, "SIGPIPE"):  # Blender 4.3 leaves it deadly: a write to a dead child would end it
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)

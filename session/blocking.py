@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,9 +82,10 @@ def _interrupts() -> Iterator[list[int]]:
     """In background mode, catch Ctrl-C: the list that is yielded is no longer empty then.
 
     Blender has a handler of its own there, which Python cannot put back: the system's takes its place.
+    A program that has Blender as a module on a thread of its own minds the signals itself.
     """
     caught: list[int] = []
-    if not bpy.app.background:
+    if not bpy.app.background or threading.current_thread() is not threading.main_thread():
         yield caught
         return
     old = signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))

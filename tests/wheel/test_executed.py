@@ -87,6 +87,35 @@ def test_a_thread_of_somebodys_is_refused(extension: Extension, name: str) -> No
     assert len(rows()) == listed
 
 
+INSTALLED = """
+import sys
+import bpy
+bpy.ops.extensions.package_install_files(repo="user_default", filepath=sys.argv[1], enable_on_install=False)
+"""
+# A service that works off its jobs on a thread, which has Blender as a module and is its main thread.
+ON_A_THREAD = """
+import os, sys, threading
+def work():
+    import bpy, addon_utils
+    bpy.context.preferences.system.use_online_access = True
+    addon_utils.enable("bl_ext.user_default.background_downloads", default_set=True)
+    print("SAID", bpy.ops.downloads.start(urls=sys.argv[1], directory=sys.argv[2]), flush=True)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+os._exit(0)  # Blender itself does not bear the usual end then
+"""
+
+
+def test_blender_need_not_be_on_the_first_thread_of_python(
+    zip_file: Path, server: Server, tmp_path: Path, fresh_blender: Callable[..., str]
+) -> None:
+    fresh_blender(INSTALLED, zip_file)
+    url = server.add("/a.bin", body=b"a")
+    assert "SAID {'FINISHED'}" in fresh_blender(ON_A_THREAD, url, tmp_path / "files")
+    assert (tmp_path / "files" / "a.bin").read_bytes() == b"a"
+
+
 def test_failures_are_named_and_the_others_finish(
     extension: Extension, server: Server, tmp_path: Path
 ) -> None:
