@@ -26,12 +26,12 @@ _thread = 0  # that Blender's main loop is on, which need not be Python's own
 def current() -> Any:
     """The extension's `Session`, or a copy's `Queue`.
 
-    Raises RuntimeError while the add-on is not enabled, and on any thread but the main one.
+    Raises RuntimeError while the add-on is not enabled, and on a thread that a script has started.
     """
     global _queue
     if _make is None:
         raise RuntimeError(f"{__package__.rpartition('.')[0]} is not enabled")
-    if threading.get_ident() != _thread:
+    if _is_scripts_thread():
         raise RuntimeError("This is for Blender's main thread only: have bpy.app.timers call it there")
     if _queue is None:
         from . import watch
@@ -39,6 +39,12 @@ def current() -> Any:
         _queue = _make()
         watch.begin()
     return _queue
+
+
+def _is_scripts_thread() -> bool:
+    """Whether Blender knows nothing of the thread that calls; a render's handlers are called on its own."""
+    thread = threading.current_thread()
+    return thread.ident != _thread and not isinstance(thread, threading._DummyThread)
 
 
 def peek() -> Any:

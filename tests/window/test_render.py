@@ -253,6 +253,26 @@ def test_a_blocking_render_holds_the_threads(threads: Downloads, server: Server)
     assert len(server.requests) == 1
 
 
+def test_a_script_fetches_what_a_render_needs_as_it_begins(
+    b: Blender, server: Server, tmp_path: Path
+) -> None:
+    """Its handler is called on the render's thread."""
+    d = Downloads(b, tmp_path / "files", "threads")
+    b.run(f"url, where = {server.add('/a.bin', body=body('a.bin'))!r}, {str(d.folder)!r}")
+    b.run(FETCH)
+    b.run("begin(fetch)")
+    b.wait("rendered and not renders()")
+    assert b.eval("seen") == [["FINISHED"]]
+    check_files(d, "a.bin")
+
+
+FETCH = """
+def fetch(*_):
+    assert threading.current_thread() is not threading.main_thread()
+    seen.append([*bpy.ops.downloads.start(urls=url, directory=where)])
+"""
+
+
 def test_a_child_goes_on_beside_a_blocking_render(b: Blender, server: Server, tmp_path: Path) -> None:
     d = Downloads(b, tmp_path / "files", "child")
     _, gate = start_held(d, server)
