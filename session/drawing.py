@@ -17,7 +17,7 @@ import bpy
 
 from ..transfer import names, portable, space
 from ..workers import Status
-from . import current, libraries, settings, words
+from . import current, importers, libraries, settings, words
 from .enabling import Lazy
 from .online import is_offline_forced, offline_reason
 from .state import SHOW, DOWNLOADS_PG_state
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..workers import Download
     from .words import Measure, Pace, Room
 
-importers = Lazy(".importers", __package__)
 links = Lazy(".links", __package__)
 queue = Lazy(".queue", __package__)
 mirrors = Lazy("..transfer.mirrors", __package__)
@@ -73,7 +72,7 @@ ICONS = {
 def prepare() -> None:
     """Import what drawing may need. Any thread."""
     from ..transfer import mirrors  # noqa: F401
-    from . import importers, importing, links  # noqa: F401
+    from . import importing, links  # noqa: F401
     from .session import Session  # noqa: F401
 
 
