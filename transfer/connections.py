@@ -99,9 +99,12 @@ class Connections:
             return True
 
     def _has_to_wait(self, answer: Holder, server: str, known: Server, now: float) -> bool:
-        most = known.takes(now)
-        first = next((each for each, (asked, _) in self._waiting.items() if asked == server), answer)
-        return first is not answer or self._asking(server) >= most
+        most, first = known.takes(now), self._first_waiting(server)
+        return first not in (None, answer) or self._asking(server) >= most
+
+    def _first_waiting(self, server: str) -> Holder | None:
+        """Whose turn is next."""
+        return next((each for each, (asked, _) in self._waiting.items() if asked == server), None)
 
     def _asking(self, server: str) -> int:
         return sum(asked == server for asked in self._used.values())
@@ -150,9 +153,8 @@ class Connections:
 
     def _leave(self, answer: Holder) -> None:
         """It uses its connection no more: whoever waits longest for that server may have a turn."""
-        server = self._used.pop(answer, "")
-        for control in [control for asked, control in self._waiting.values() if asked == server][:1]:
-            control.nudge()
+        if (first := self._first_waiting(self._used.pop(answer, ""))) is not None:
+            self._waiting[first][1].nudge()
 
     def _make_room(self) -> None:
         while self._spare and len(self._used) + len(self._spare) > self._limit:
